@@ -1,0 +1,1 @@
+"""Runs things: command line, suites, runner, node agent, trainer, WAN collectives, records, calibration, projection."""

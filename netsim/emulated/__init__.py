@@ -1,0 +1,1 @@
+"""The emulated WAN: nodes, shaping, delay engines, probes and the link gate."""

@@ -1,0 +1,259 @@
+"""A WAN: sites with access links, and directed links between them. The file format is in docs/topologies.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from netsim.documents import Document, read_yaml, validate
+from netsim.errors import InputError
+from netsim.units import Duration, Rate, Share, Size
+
+LIBRARY = Path(__file__).resolve().parent.parent / "topologies"
+
+
+class Jitter(Document):
+    """Random extra delay around the mean. `spread`: standard deviation (normal, pareto) or half-width (uniform)."""
+
+    spread: Duration
+    distribution: Literal["normal", "pareto", "uniform"] = "normal"
+    reorder: bool = False  # whether a packet may overtake an earlier one
+
+
+class GilbertElliott(Document):
+    """Bursty loss: a two-state chain stepped per packet (Gilbert 1960, Elliott 1963)."""
+
+    to_bad: Share
+    to_good: Share
+    loss_in_bad: Share = 1.0
+    loss_in_good: Share = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Long-run share of packets lost."""
+        if self.to_bad + self.to_good == 0:
+            return self.loss_in_good
+        bad = self.to_bad / (self.to_bad + self.to_good)
+        return bad * self.loss_in_bad + (1 - bad) * self.loss_in_good
+
+
+class Transport(Document):
+    """TCP as pinned in every node. Buffers bound the window; they must hold the largest bandwidth-delay product."""
+
+    congestion_control: Literal["cubic", "reno", "bbr"] = "cubic"
+    buffer: Size = 64 * 10**6
+    mtu: int = Field(default=1500, ge=576, le=65000)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place with its own access link; rates in bit/s."""
+
+    name: str
+    up: float
+    down: float
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a packet from `source` to `target` meets besides the access links. Seconds, bit/s, shares, bytes."""
+
+    source: str
+    target: str
+    delay: float
+    jitter: Jitter | None = None
+    loss: float | GilbertElliott = 0.0
+    rate: float | None = None  # a cap of this pair; None: only the access links bound it
+    duplicate: float = 0.0
+    queue: int | None = None  # bytes of queue ahead of the bottleneck; None: from the bandwidth-delay product
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss.mean if isinstance(self.loss, GilbertElliott) else self.loss
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Sites and the complete set of directed links between them."""
+
+    name: str
+    sites: tuple[Site, ...]
+    links: tuple[Link, ...]
+    transport: Transport = field(default_factory=Transport)
+    description: str = ""
+    source: str = ""
+
+    @cached_property
+    def _link_of(self) -> Mapping[tuple[str, str], Link]:
+        return {(link.source, link.target): link for link in self.links}
+
+    @cached_property
+    def _site_of(self) -> Mapping[str, Site]:
+        return {site.name: site for site in self.sites}
+
+    def site(self, name: str) -> Site:
+        return self._site_of[name]
+
+    def link(self, source: str, target: str) -> Link:
+        return self._link_of[source, target]
+
+    def pairs(self) -> Iterator[tuple[Site, Site]]:
+        """Every directed pair of different sites."""
+        return ((a, b) for a in self.sites for b in self.sites if a is not b)
+
+    def rate(self, source: str, target: str) -> float:
+        """Line rate of the pair when nothing else is sent: the narrowest of uplink, pair cap and downlink, bit/s."""
+        cap = self.link(source, target).rate
+        ends = (self.site(source).up, self.site(target).down)
+        return min(*ends, cap) if cap is not None else min(ends)
+
+    def rtt(self, a: str, b: str) -> float:
+        """Round-trip time of an empty network, seconds."""
+        return self.link(a, b).delay + self.link(b, a).delay
+
+    def only(self, count: int) -> Topology:
+        """The first `count` sites and the links between them."""
+        kept = self.sites[:count]
+        names = {site.name for site in kept}
+        links = tuple(link for link in self.links if {link.source, link.target} <= names)
+        return replace(self, sites=kept, links=links)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+class _Impairments(Document):
+    delay: Duration | None = None
+    rtt: Duration | None = None
+    jitter: Jitter | None = None
+    loss: Share | GilbertElliott = 0.0
+    rate: Rate | None = None
+    duplicate: Share = 0.0
+    queue: Size | None = None
+
+    @model_validator(mode="after")
+    def _one_delay(self) -> Self:
+        if self.delay is not None and self.rtt is not None:
+            raise ValueError("delay (one way) or rtt (twice as much), not both")
+        if self.rate == 0:
+            raise ValueError("a pair rate above zero")
+        return self
+
+
+class _LinkEntry(_Impairments):
+    between: tuple[str, str] | None = None  # both directions
+    source: str | None = Field(default=None, alias="from")
+    target: str | None = Field(default=None, alias="to")
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        directed = self.source is not None and self.target is not None
+        if directed == (self.between is not None) or (self.source is None) != (self.target is None):
+            raise ValueError("either between: [a, b], or from: a with to: b")
+        return self
+
+    @property
+    def ends(self) -> tuple[tuple[str, str], ...]:
+        if self.between is not None:
+            a, b = self.between
+            return (a, b), (b, a)
+        assert self.source is not None
+        assert self.target is not None
+        return ((self.source, self.target),)
+
+
+class _SiteEntry(Document):
+    up: Rate | None = None
+    down: Rate | None = None
+    workers: int = Field(default=1, ge=1, le=64)
+
+
+class _Defaults(_Impairments):
+    up: Rate | None = None
+    down: Rate | None = None
+
+
+class _File(Document):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    description: str = ""
+    source: str = ""
+    defaults: _Defaults = _Defaults()
+    sites: dict[str, _SiteEntry] = Field(min_length=1, max_length=64)
+    links: tuple[_LinkEntry, ...] = ()
+    transport: Transport = Transport()
+
+
+def find_topology(name: str, beside: Path | None = None) -> Path:
+    """A topology by path (relative to `beside` or here) or by its name in the library."""
+    for path in (beside / name if beside else Path(name), Path(name), LIBRARY / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
+    raise InputError(name, "", "no such topology", f"a file, or one of the library: {known}")
+
+
+def load_topology(path: Path) -> Topology:
+    """The topology in a YAML file. Every directed pair must be given, or covered by `defaults`."""
+    return topology_from(read_yaml(path), str(path))
+
+
+def topology_from(document: Mapping[str, Any], where: str) -> Topology:
+    """The topology in an already read document (a run record keeps the document, in its human units)."""
+    return _resolve(validate(_File, document, where), where)
+
+
+def _resolve(file: _File, where: str) -> Topology:
+    sites = tuple(_site(name, entry, file.defaults, where) for name, entry in file.sites.items())
+    given: dict[tuple[str, str], _LinkEntry] = {}
+    for index, entry in enumerate(file.links):
+        for ends in entry.ends:
+            if unknown := sorted(set(ends) - set(file.sites)):
+                allowed = f"sites of this file: {', '.join(file.sites)}"
+                raise InputError(where, f"links.{index}", unknown[0], allowed)
+            if ends[0] == ends[1] or ends in given:
+                raise InputError(where, f"links.{index}", " -> ".join(ends), "each pair of different sites once")
+            given[ends] = entry
+    links = tuple(
+        _link(a.name, b.name, given.get((a.name, b.name)), file.defaults, where)
+        for a in sites
+        for b in sites
+        if a is not b
+    )
+    return Topology(file.name, sites, links, file.transport, file.description, file.source)
+
+
+def _site(name: str, entry: _SiteEntry, defaults: _Defaults, where: str) -> Site:
+    if not name or len(name) > 30 or not name.replace("-", "").isalnum() or (not name.islower() and not name.isdigit()):
+        raise InputError(where, f"sites.{name}", name, "names of at most 30 lower-case letters, digits and hyphens")
+    rates: dict[str, float] = {}
+    for side in ("up", "down"):
+        own: float | None = getattr(entry, side)
+        rate: float | None = own if own is not None else getattr(defaults, side)
+        if not rate:
+            found = "nothing" if rate is None else "0"
+            raise InputError(where, f"sites.{name}.{side}", found, "a rate above zero, here or under defaults")
+        rates[side] = rate
+    return Site(name, rates["up"], rates["down"], entry.workers)
+
+
+def _link(source: str, target: str, entry: _LinkEntry | None, defaults: _Defaults, where: str) -> Link:
+    """The pair's own entry over the defaults, field by field: setting one impairment never erases another."""
+    fields = {**_given(defaults), **(_given(entry) if entry else {})}
+    if entry is not None and entry.model_fields_set & {"delay", "rtt"}:
+        fields["delay"] = entry.delay if entry.delay is not None else (entry.rtt or 0.0) / 2
+    elif "delay" not in fields and "rtt" in fields:
+        fields["delay"] = fields["rtt"] / 2
+    if "delay" not in fields:
+        allowed = f"an entry with a delay for {source} -> {target}, or a delay under defaults"
+        raise InputError(where, "links", f"no delay for the pair {source} -> {target}", allowed)
+    return Link(source, target, **{key: value for key, value in fields.items() if key != "rtt"})
+
+
+def _given(entry: _Impairments) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _Impairments.model_fields if name in entry.model_fields_set}

@@ -1,0 +1,221 @@
+"""Traffic as data: transfers, plans, and how many payload bytes they move.
+
+A `Transfer` says what a collective must move; a `Plan` says at which steps. The closed form sums a plan, the simulator
+simulates it, and the workers execute it; all three count payload bytes by the functions below.
+
+Payload bytes are the bytes that a member hands to the network. All-reduce moves 2 (n-1) times its encoded size in
+total, whichever algorithm carries it out: direct and ring as a reduce-scatter and an all-gather of (n-1) sizes each,
+a parameter server as n-1 contributions in and n-1 results out (Patarasu and Yuan 2009 for the bound).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+
+class WireType(StrEnum):
+    """How a number travels. The quantised types carry one fp32 scale per block of `BLOCK` numbers."""
+
+    FP64 = "fp64"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    INT8 = "int8"
+    FP4 = "fp4"  # E3M0, two to a byte
+
+    @property
+    def bits(self) -> int:
+        return {"fp64": 64, "fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}[self.value]
+
+    @property
+    def blocked(self) -> bool:
+        return self in (WireType.INT8, WireType.FP4)
+
+    def bytes_for(self, elements: int) -> int:
+        """Encoded size of `elements` numbers, bytes."""
+        scales = 4 * -(-elements // BLOCK) if self.blocked else 0
+        return -(-elements * self.bits // 8) + scales
+
+
+BLOCK = 256
+
+
+class Collective(StrEnum):
+    ALL_REDUCE = "all_reduce"  # every member ends with the sum
+    REDUCE = "reduce"  # the root ends with the sum
+    BROADCAST = "broadcast"  # every member ends with the root's values
+    GATHER = "gather"  # the root ends with every member's values, `elements` each
+
+
+class Algorithm(StrEnum):
+    """How an all-reduce is carried out; AUTO is resolved by the topology (`netsim.simulated.closed_form`)."""
+
+    AUTO = "auto"
+    DIRECT = "direct"  # reduce-scatter and all-gather, each member straight to each other
+    RING = "ring"
+    PS = "ps"  # through `root`
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One collective over one (flattened) tensor.
+
+    elements: numbers in the tensor.
+    members: ranks that take part, ascending.
+    root: the rank at the centre of REDUCE, BROADCAST, GATHER and PS.
+    ready: share of the step's backward pass after which the tensor is complete (DDP buckets); 1 is the end of the step.
+    overlap: local steps that may pass until the result is used (streaming); 0 means the step waits for it.
+    phase: transfers of one step run together; those of phase p start when those of phase p-1 are done.
+    """
+
+    name: str
+    elements: int
+    members: tuple[int, ...]
+    wire: WireType = WireType.FP32
+    collective: Collective = Collective.ALL_REDUCE
+    algorithm: Algorithm = Algorithm.AUTO
+    root: int | None = None
+    ready: float = 1.0
+    overlap: int = 0
+    phase: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.elements >= 0
+        assert self.members == tuple(sorted(set(self.members)))
+        rooted = self.collective is not Collective.ALL_REDUCE or self.algorithm is Algorithm.PS
+        assert not rooted or self.root in self.members, self
+
+    @property
+    def size(self) -> int:
+        """Encoded size of the tensor, bytes."""
+        return self.wire.bytes_for(self.elements)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes that all members together hand to the network."""
+        once = (len(self.members) - 1) * self.size
+        return 2 * once if self.collective is Collective.ALL_REDUCE else once
+
+    def sent_by(self, rank: int, algorithm: Algorithm | None = None) -> int:
+        """Bytes that `rank` hands to the network; `algorithm` stands in for AUTO."""
+        if rank not in self.members:
+            return 0
+        others = len(self.members) - 1
+        if self.collective in (Collective.REDUCE, Collective.GATHER):
+            return 0 if rank == self.root else self.size
+        if self.collective is Collective.BROADCAST:
+            return others * self.size if rank == self.root else 0
+        algorithm = algorithm or self.algorithm
+        assert algorithm is not Algorithm.AUTO, "the algorithm must be resolved before bytes per rank are known"
+        if algorithm is Algorithm.PS:
+            return others * self.size if rank == self.root else self.size
+        sizes = [self.wire.bytes_for(end - start) for start, end in self.chunks()]
+        place = self.members.index(rank)
+        if algorithm is Algorithm.DIRECT:
+            return self.size - sizes[place] + others * sizes[place]
+        # Ring: in n-1 steps member i sends chunks i, i-1, ..., then as owner of i+1 it sends i+1, i, ...: all but one.
+        count = len(sizes)
+        return 2 * self.size - sizes[(place + 1) % count] - sizes[(place + 2) % count]
+
+    def chunks(self) -> tuple[tuple[int, int], ...]:
+        """The share [start, end) of each member, in numbers; shares start on a block so that every size adds up."""
+        return split(self.elements, len(self.members), BLOCK if self.wire.blocked else 2)
+
+
+def split(elements: int, parts: int, unit: int = 1) -> tuple[tuple[int, int], ...]:
+    """[0, elements) in `parts` consecutive ranges that start at multiples of `unit` and differ by at most one unit."""
+    units = -(-elements // unit)
+    share, extra = divmod(units, parts)
+    ends = accumulate((share + (part < extra) for part in range(parts)), initial=0)
+    bounds = [min(end * unit, elements) for end in ends]
+    return tuple(pairwise(bounds))
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """`transfers` after the steps first, first + every, ... up to and including `last`. Steps count from 1."""
+
+    transfers: tuple[Transfer, ...]
+    every: int
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        assert self.every >= 1
+        assert self.first >= 1
+
+    @property
+    def count(self) -> int:
+        return max(0, (self.last - self.first) // self.every + 1)
+
+    def happens_at(self, step: int) -> bool:
+        return self.first <= step <= self.last and (step - self.first) % self.every == 0
+
+    def next_from(self, step: int) -> int | None:
+        """The first of its steps that is not before `step`."""
+        if step <= self.first:
+            candidate = self.first
+        else:
+            candidate = self.first + -(-(step - self.first) // self.every) * self.every
+        return candidate if candidate <= self.last else None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """From step `first` up to and including `last`, only `members` train."""
+
+    first: int
+    last: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All communication of a run of `steps` local steps on `sites` workers. Without cohorts, everyone always trains."""
+
+    sites: int
+    steps: int
+    recurrences: tuple[Recurrence, ...]
+    cohorts: tuple[Cohort, ...] = ()
+
+    def at(self, step: int) -> tuple[Transfer, ...]:
+        """The transfers released by local step `step` (1-based)."""
+        return tuple(t for r in self.recurrences if r.happens_at(step) for t in r.transfers)
+
+    def next_from(self, step: int) -> int | None:
+        """The first step not before `step` with a transfer."""
+        upcoming = [found for r in self.recurrences if (found := r.next_from(step)) is not None]
+        return min(upcoming, default=None)
+
+    def sync_steps(self) -> Iterator[int]:
+        """The steps with a transfer, ascending."""
+        step = self.next_from(1)
+        while step is not None:
+            yield step
+            step = self.next_from(step + 1)
+
+    @cached_property
+    def _cohort_starts(self) -> list[int]:
+        return [cohort.first for cohort in self.cohorts]
+
+    def active(self, step: int) -> tuple[int, ...]:
+        """The ranks that train in `step`."""
+        place = bisect_right(self._cohort_starts, step) - 1
+        if place >= 0 and step <= self.cohorts[place].last:
+            return self.cohorts[place].members
+        return tuple(range(self.sites))
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes that all workers together hand to the network in the whole run."""
+        return sum(r.count * t.payload_bytes for r in self.recurrences for t in r.transfers)
+
+    @property
+    def payload_bytes_per_worker(self) -> float:
+        """Mean over the workers."""
+        return self.payload_bytes / self.sites

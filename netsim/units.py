@@ -1,0 +1,91 @@
+"""Human units. Inside, rates are bit/s, durations seconds, sizes bytes, probabilities 0 to 1."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%/]*)\s*$")
+
+_RATES = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
+_DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _split(text: object, units: str) -> tuple[float, str]:
+    match = _NUMBER.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"a non-negative number with a unit ({units}), like {_example(units)}")
+    return float(match[1]), match[2]
+
+
+def _example(units: str) -> str:
+    return f"'20 {units.split(', ')[1]}'"
+
+
+def parse_rate(text: object) -> float:
+    """'200 Mbit' or '200 Mbit/s' -> bit/s. Bytes per second are refused: 'MB' and 'Mb' are too easily confused."""
+    units = ", ".join(_RATES)
+    number, unit = _split(text, units)
+    unit = unit.removesuffix("/s")
+    if unit not in _RATES:
+        raise ValueError(f"a rate in one of: {units} (optionally with /s)")
+    return number * _RATES[unit]
+
+
+def parse_duration(text: object) -> float:
+    """'35 ms' -> seconds."""
+    units = ", ".join(_DURATIONS)
+    number, unit = _split(text, units)
+    if unit not in _DURATIONS:
+        raise ValueError(f"a duration in one of: {units}")
+    return number * _DURATIONS[unit]
+
+
+def parse_size(text: object) -> int:
+    """'25 MB' -> bytes; must come out as a whole number of bytes."""
+    units = ", ".join(_SIZES)
+    number, unit = _split(text, units)
+    if unit not in _SIZES or (size := number * _SIZES[unit]) != int(size):
+        raise ValueError(f"a whole number of bytes in one of: {units}")
+    return int(size)
+
+
+def parse_share(value: object) -> float:
+    """'0.5 %' or 0.005 -> 0.005."""
+    if isinstance(value, str) and (match := _NUMBER.match(value)) and match[2] in ("%", ""):
+        value = float(match[1]) / (100 if match[2] == "%" else 1)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("a share between 0 and 1, or between 0 % and 100 %")
+    return float(value)
+
+
+Rate = Annotated[float, BeforeValidator(parse_rate)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Share = Annotated[float, BeforeValidator(parse_share)]
+
+
+def show_rate(rate: float) -> str:
+    """200e6 -> '200 Mbit/s'."""
+    return _show(rate, _RATES) + "/s"
+
+
+def show_size(size: float) -> str:
+    """25_000_000 -> '25 MB'."""
+    return _show(size, {unit: scale for unit, scale in _SIZES.items() if "i" not in unit})
+
+
+def show_duration(seconds: float) -> str:
+    """0.035 -> '35 ms'; 5400 -> '1.5 h'."""
+    return _show(seconds, _DURATIONS)
+
+
+def _show(value: float, units: dict[str, float] | dict[str, int]) -> str:
+    unit, scale = next(iter(units.items()))
+    for candidate, factor in units.items():
+        if value >= factor:
+            unit, scale = candidate, factor
+    return f"{value / scale:.4g} {unit}"

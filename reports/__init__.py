@@ -1,0 +1,1 @@
+"""Reads run records and renders tables, figures and one offline page."""
