@@ -54,14 +54,16 @@ class LocalExchange:
 
     def __init__(self, rank: int, meeting: _Meeting) -> None:
         self.rank, self.world = rank, meeting.world
-        self.payload_bytes = 0
         self._meeting = meeting
+
+    @property
+    def group_payload_bytes(self) -> int:
+        """Payload bytes of all members' transfers so far."""
+        return self._meeting.payload_bytes
 
     def start(self, step: int, transfer: Transfer, tensor: Tensor) -> Handle:
         assert tensor.is_contiguous()
         key = (step, transfer.name, transfer.phase)
-        share = transfer.payload_bytes / len(transfer.members)
-        self.payload_bytes += int(share) if share.is_integer() else 0
         return _LocalHandle(self._meeting.bring(key, transfer, self.rank, tensor), self._meeting.timeout)
 
     def run(self, step: int, transfers: Sequence[tuple[Transfer, Tensor]]) -> None:
@@ -86,6 +88,7 @@ class _Gathering:
 class _Meeting:
     def __init__(self, world: int, timeout: float) -> None:
         self.world, self.timeout = world, timeout
+        self.payload_bytes = 0
         self._lock = threading.Lock()
         self._open: dict[tuple[int, str, int], _Gathering] = {}
 
@@ -97,6 +100,7 @@ class _Meeting:
             complete = len(gathering.tensors) == len(transfer.members)
             if complete:
                 del self._open[key]
+                self.payload_bytes += transfer.payload_bytes
         if complete:
             _carry_out(transfer, gathering.tensors)
             gathering.done.set()

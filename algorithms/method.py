@@ -1,0 +1,153 @@
+"""What a method is: a plan, a memory, a cost, and a worker that trains by it. One file per method; `find` knows them all.
+
+A method file shows its formula on top and defines one subclass of `Method` (pure, from sizes alone, so that it serves a
+100B projection as well as a run) and one of `Worker` (torch, executes the same plan). A new method is a new file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from torch import Tensor, nn
+
+from algorithms.exchange import Exchange
+from algorithms.inner import InnerOptimizer, Schedule
+from algorithms.shape import ModelShape
+from netsim.documents import Document, validate
+from netsim.errors import InputError
+from netsim.traffic import Plan, WireType
+
+
+class Options(Document):
+    """Options that every method has."""
+
+    wire_dtype: WireType = WireType.FP32
+
+
+O = TypeVar("O", bound=Options)
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """Which part of the model a worker holds. residents[layer] are expert ids, ascending; None means all experts.
+
+    routing: `full` as in a full replica; `masked` top-k among residents only; `skip` global top-k, absent experts dropped.
+    """
+
+    residents: tuple[tuple[int, ...], ...] | None = None
+    routing: Literal["full", "masked", "skip"] = "full"
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """Everything that a worker is made from. `exchange` is the WAN; `control` is unshaped, for instrumentation only."""
+
+    model: nn.Module
+    shape: ModelShape
+    plan: Plan
+    rank: int
+    exchange: Exchange
+    control: Exchange
+    optimizer: InnerOptimizer
+    seed: int
+
+    @property
+    def world(self) -> int:
+        return self.plan.sites
+
+
+class Worker(ABC):
+    """One worker's training state under a method."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self.setup = setup
+        self.module: nn.Module = setup.model  # what the trainer calls for the training loss (DDP wraps it)
+
+    def begin(self, step: int) -> None:  # noqa: B027 - a hook that most methods leave empty
+        """Before the forward pass of `step`."""
+
+    @abstractmethod
+    def local_update(self, step: int, lr: float) -> None:
+        """After backward of `step`: what needs no network. Counted as compute."""
+
+    @abstractmethod
+    def synchronise(self, step: int, lr: float) -> None:
+        """Carry out plan.at(step) and apply the results. Time blocked in the exchange counts as communication."""
+
+    @contextmanager
+    def evaluation(self) -> Iterator[nn.Module]:
+        """The model that the method evaluates after a synchronisation; collective, every worker enters it."""
+        yield self.setup.model
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All persistent tensors beside the model's parameters, by name, for checkpoints."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state` returned; the model's parameters are restored by the trainer."""
+
+    @abstractmethod
+    def memory(self) -> dict[str, int]:
+        """Counted bytes of persistent tensors by component; equals `Method.memory` exactly after the first step."""
+
+    def metrics(self) -> dict[str, float]:
+        """Method-specific numbers of the last synchronisation, logged with the step."""
+        return {}
+
+
+class Method(ABC, Generic[O]):
+    """A method with its options."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[Options]]
+
+    def __init__(self, options: O) -> None:
+        self.options = options
+
+    @abstractmethod
+    def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
+        """All communication of a run, from sizes alone."""
+
+    @abstractmethod
+    def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
+        """Persistent bytes at `rank` by component (fp32 training state): weights, gradients, inner_moments,
+        outer_parameters, outer_momentum, error_feedback, projections, ... (only those that exist)."""
+
+    def flops_per_token(self, shape: ModelShape, sites: int) -> float:
+        """Training FLOPs of one token at one worker."""
+        return shape.flops_per_token()
+
+    def view(self, shape: ModelShape, sites: int, rank: int, seed: int = 0) -> ModelView:
+        """The part of the model that `rank` holds at the start."""
+        return ModelView()
+
+    def schedule(self, base: Schedule) -> Schedule:
+        """The learning-rate schedule, given the suite's."""
+        return base
+
+    @abstractmethod
+    def worker(self, setup: WorkerSetup) -> Worker:
+        """A worker that trains by this method."""
+
+
+def names() -> list[str]:
+    """Every method, by name: the files of algorithms/methods/."""
+    folder = Path(__file__).parent / "methods"
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def find(name: str, options: Mapping[str, Any], where: str) -> Method[Any]:
+    """The method `name` with `options`; unknown names and options are InputErrors that point into `where`."""
+    if name not in names():
+        raise InputError(where, "method", name, f"one of {', '.join(names())}")
+    module = import_module(f"algorithms.methods.{name}")
+    kind: type[Method[Any]] = module.METHOD
+    return kind(validate(kind.Options, dict(options), where, name))

@@ -1,0 +1,150 @@
+"""DDP: data-parallel training that averages gradients at every step, by torch's own DistributedDataParallel.
+
+    g_t     = mean_m g_t^m          bucket by bucket, while the backward pass goes on
+    theta_t = AdamW(theta_{t-1}, clip(g_t))
+
+The baseline is the strong one: buckets of 25 MB (the first of 1 MB) in the order in which gradients become ready, each
+all-reduced as soon as it is complete (Li et al. 2020, "PyTorch Distributed"). A communication hook hands the buckets to
+the exchange, so that they travel like every other method's transfers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+from pydantic import Field
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from algorithms.exchange import Handle
+from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
+from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.shape import ModelShape
+from netsim.traffic import Plan, Recurrence, Transfer
+
+FIRST_BUCKET_BYTES = 1 << 20  # torch.distributed._DEFAULT_FIRST_BUCKET_BYTES
+GRADIENT_BYTES = 4  # gradients are fp32 in memory, whatever the wire type
+
+
+class DdpOptions(Options):
+    bucket_mb: float = Field(default=25.0, gt=0)  # torch's default
+
+
+def buckets(elements: list[int], cap_bytes: int) -> list[int]:
+    """Numbers per bucket of gradients that become ready in this order: a bucket closes when it reaches its cap."""
+    found, size = [0], 0
+    for count in elements:
+        found[-1] += count
+        size += count * GRADIENT_BYTES
+        if size >= (FIRST_BUCKET_BYTES if len(found) == 1 else cap_bytes):
+            found.append(0)
+            size = 0
+    return [count for count in found if count]
+
+
+class Ddp(Method[DdpOptions]):
+    name = "ddp"
+    summary = "gradients averaged at every step"
+    Options = DdpOptions
+
+    def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
+        # Gradients become ready from the last layer to the first; the tied embedding is used first, so it comes last.
+        sizes = [p.elements for p in reversed(shape.parameters)]
+        total, done, transfers = sum(sizes), 0, []
+        for index, count in enumerate(buckets(sizes, int(self.options.bucket_mb * 2**20))):
+            done += count
+            transfers.append(
+                Transfer(f"gradient/{index}", count, tuple(range(sites)), self.options.wire_dtype, ready=done / total)
+            )
+        return Plan(sites, steps, (Recurrence(tuple(transfers), every=1, first=1, last=steps),))
+
+    def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
+        size = 4 * shape.count()
+        return {"weights": size, "gradients": size, "inner_moments": 2 * size}
+
+    def worker(self, setup: WorkerSetup) -> Worker:
+        return DdpWorker(self, setup)
+
+
+class DdpWorker(Worker):
+    """Wraps the model; buckets go to the exchange from the hook and are awaited in `synchronise`.
+
+    DDP's own process group has this worker as its only member: nothing but bucketing and the hook is used of it.
+    """
+
+    def __init__(self, method: Ddp, setup: WorkerSetup) -> None:
+        super().__init__(setup)
+        self.wire = method.options.wire_dtype
+        self.optimizer = setup.optimizer.build(setup.model.parameters())
+        self._under_way: list[tuple[Handle, Tensor]] = []
+        self._step, self._ready = 0, 0
+        self._total = sum(p.numel() for p in setup.model.parameters())
+        self.ddp = DistributedDataParallel(
+            setup.model,
+            process_group=_own_group(),
+            init_sync=False,  # every worker builds the same model from the same seed
+            broadcast_buffers=False,
+            bucket_cap_mb=method.options.bucket_mb,
+            gradient_as_bucket_view=True,
+        )
+        self.ddp.register_comm_hook(self, _hand_over)
+        self.module = self.ddp
+
+    def begin(self, step: int) -> None:
+        self._step, self._ready = step, 0
+
+    def hand_over(self, bucket: dist.GradBucket) -> Tensor:
+        """Start the all-reduce of a complete bucket; its result is written in place, into the gradients' own storage."""
+        gradients = bucket.buffer()
+        self._ready += gradients.numel()
+        transfer = Transfer(
+            f"gradient/{bucket.index()}",
+            gradients.numel(),
+            tuple(range(self.setup.world)),
+            self.wire,
+            ready=self._ready / self._total,
+        )
+        self._under_way.append((self.setup.exchange.start(self._step, transfer, gradients), gradients))
+        return gradients
+
+    def local_update(self, step: int, lr: float) -> None:
+        """Nothing: the update needs the averaged gradients."""
+
+    def synchronise(self, step: int, lr: float) -> None:
+        for handle, gradients in self._under_way:
+            handle.wait()
+            gradients.div_(self.setup.world)
+        self._under_way.clear()
+        self.setup.optimizer.update(self.optimizer, lr)
+
+    def state(self) -> dict[str, Tensor]:
+        return optimizer_tensors(self.optimizer)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        load_optimizer_tensors(self.optimizer, state)
+
+    def memory(self) -> dict[str, int]:
+        size = tensor_bytes(self.setup.model.parameters())
+        return {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
+
+
+def _hand_over(worker: DdpWorker, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """DDP's communication hook. The future is complete at once: `synchronise` waits instead, where waiting is counted."""
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(worker.hand_over(bucket))
+    return done
+
+
+def _own_group() -> dist.ProcessGroup:
+    if not dist.is_initialized():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    group = dist.group.WORLD
+    assert group is not None
+    return group
+
+
+METHOD = Ddp
