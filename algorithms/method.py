@@ -1,4 +1,4 @@
-"""What a method is: a plan, a memory, a cost, and a worker that trains by it. One file per method; `find` knows them all.
+"""What a method is: a plan, a memory, a cost, and a worker that trains by it. `find` knows every method by its file.
 
 A method file shows its formula on top and defines one subclass of `Method` (pure, from sizes alone, so that it serves a
 100B projection as well as a run) and one of `Worker` (torch, executes the same plan). A new method is a new file.
@@ -30,14 +30,14 @@ class Options(Document):
     wire_dtype: WireType = WireType.FP32
 
 
-O = TypeVar("O", bound=Options)
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 @dataclass(frozen=True)
 class ModelView:
     """Which part of the model a worker holds. residents[layer] are expert ids, ascending; None means all experts.
 
-    routing: `full` as in a full replica; `masked` top-k among residents only; `skip` global top-k, absent experts dropped.
+    routing: `full` as in a full replica; `masked` top-k among residents; `skip` global top-k, absent experts dropped.
     """
 
     residents: tuple[tuple[int, ...], ...] | None = None
@@ -102,14 +102,14 @@ class Worker(ABC):
         return {}
 
 
-class Method(ABC, Generic[O]):
+class Method(ABC, Generic[OptionsT]):
     """A method with its options."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
     Options: ClassVar[type[Options]]
 
-    def __init__(self, options: O) -> None:
+    def __init__(self, options: OptionsT) -> None:
         self.options = options
 
     @abstractmethod

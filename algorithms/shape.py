@@ -1,7 +1,7 @@
 """The shape of a decoder-only transformer: its parameters, counted and named, and its FLOPs. No tensors.
 
 Dense layers have an MLP of two matrices (three when gated); mixture-of-experts layers have `experts` MLPs of
-`expert_width` and a router (FoMoE, arXiv 2606.19025, appendix B). Names are those of the torch modules in harness.model.
+`expert_width` and a router (FoMoE, arXiv 2606.19025, appendix B). Names are those of the torch modules.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class ModelShape(Document):
         expert_share: executed share of the top-k expert computations.   router_share: resident share of router rows.
         Source: FoMoE Eq. 1-3 with the unembedding counted; for dense models the usual 6 N + 12 L d s.
         """
-        per_layer = 6 * 4 * self.width**2 + 12 * self.width * self.sequence
+        per_layer: float = 6 * 4 * self.width**2 + 12 * self.width * self.sequence
         if self.kind == "dense":
             per_layer += 6 * (3 if self.gated else 2) * self.width * self.hidden
         else:

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
+from torch._C._distributed_c10d import GradBucket, HashStore
 from torch.nn.parallel import DistributedDataParallel
 
 from algorithms.exchange import Handle
@@ -96,9 +97,9 @@ class DdpWorker(Worker):
     def begin(self, step: int) -> None:
         self._step, self._ready = step, 0
 
-    def hand_over(self, bucket: dist.GradBucket) -> Tensor:
-        """Start the all-reduce of a complete bucket; its result is written in place, into the gradients' own storage."""
-        gradients = bucket.buffer()
+    def hand_over(self, bucket: GradBucket) -> Tensor:
+        """Start the all-reduce of a complete bucket; the result lands in the gradients' own storage."""
+        gradients: Tensor = bucket.buffer()
         self._ready += gradients.numel()
         transfer = Transfer(
             f"gradient/{bucket.index()}",
@@ -131,8 +132,8 @@ class DdpWorker(Worker):
         return {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
 
 
-def _hand_over(worker: DdpWorker, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """DDP's communication hook. The future is complete at once: `synchronise` waits instead, where waiting is counted."""
+def _hand_over(worker: DdpWorker, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """DDP's communication hook. Its future is complete at once: `synchronise` waits, where waiting is counted."""
     done: torch.futures.Future[Tensor] = torch.futures.Future()
     done.set_result(worker.hand_over(bucket))
     return done
@@ -141,7 +142,7 @@ def _hand_over(worker: DdpWorker, bucket: dist.GradBucket) -> torch.futures.Futu
 def _own_group() -> dist.ProcessGroup:
     if not dist.is_initialized():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     group = dist.group.WORLD
     assert group is not None
     return group

@@ -1,0 +1,212 @@
+"""Suites: what to run. A YAML file expands into cells, one for each method, topology and seed.
+
+The file format is documented in docs/suites.md. A cell's `RunSpec` is frozen and complete: whatever a run does follows
+from it, and the run's id is a hash of it and of what it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from algorithms.inner import InnerOptimizer
+from algorithms.method import Method, find
+from algorithms.shape import ModelShape
+from harness.presets import find_model
+from netsim.documents import Document, read_yaml, validate
+from netsim.errors import InputError
+from netsim.topology import Topology, find_topology, topology_from
+
+
+class Data(Document):
+    """`stdlib`: Python's standard library as text; `text`: a directory of text files; `tokens`: uint16 .bin files."""
+
+    source: Literal["stdlib", "text", "tokens"] = "stdlib"
+    path: str | None = None
+    partition: Literal["iid", "by_source", "dirichlet"] = "iid"
+    alpha: float = Field(default=0.5, gt=0)  # Dirichlet concentration over sources
+    held_out: float = Field(default=0.02, gt=0, lt=0.5)  # share of files kept for evaluation
+
+    @model_validator(mode="after")
+    def _path(self) -> Self:
+        if (self.path is None) != (self.source == "stdlib"):
+            raise ValueError("a path for text and tokens, none for stdlib")
+        return self
+
+
+class Train(Document):
+    """What every method of a suite has in common. `batch`: sequences per worker and step."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(default=8, ge=1)
+    optimizer: InnerOptimizer = InnerOptimizer()
+    warmup: int = Field(default=20, ge=1)
+    floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
+    precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
+    evaluate_every: int = Field(default=50, ge=1)
+    evaluation_batches: int = Field(default=8, ge=1)  # of `batch` sequences, over all workers together
+    target_loss: float | None = Field(default=None, gt=0)
+    stop_at_target: bool = False
+    checkpoint_every: int = Field(default=0, ge=0)  # steps; 0: none
+
+
+class Compute(Document):
+    """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
+
+    mode: Literal["native", "paced"] = "native"
+    step_seconds: float | None = Field(default=None, gt=0)
+    backward_share: float = Field(default=2 / 3, gt=0, lt=1)  # of a step's compute; forward is the rest
+
+    @model_validator(mode="after")
+    def _slot(self) -> Self:
+        if (self.step_seconds is None) == (self.mode == "paced"):
+            raise ValueError("step_seconds with mode: paced, and only with it")
+        return self
+
+
+class Network(Document):
+    substrate: Literal["auto", "netns", "docker"] = "auto"
+    engine: Literal["auto", "nfqueue", "netem"] = "auto"
+    all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
+    streams: int | None = Field(default=None, ge=1, le=64)  # TCP connections per pair; default from the topology
+    timeout_seconds: float = Field(default=120.0, gt=0)  # longest wait for a peer
+    gate: bool = True
+
+
+class RunSpec(Document):
+    """One cell, frozen and complete; stored as spec.json."""
+
+    suite: str
+    label: str  # how the report names this method with these options
+    method: str
+    options: dict[str, Any] = {}
+    topology: dict[str, Any]  # the document, in its human units
+    seed: int
+    model: ModelShape
+    data: Data = Data()
+    train: Train
+    compute: Compute = Compute()
+    network: Network = Network()
+
+    def resolve_method(self) -> Method[Any]:
+        return find(self.method, self.options, f"suite {self.suite}, methods.{self.label}")
+
+    def resolve_topology(self) -> Topology:
+        return topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
+
+    def run_id(self, code: str) -> str:
+        """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
+        text = json.dumps([self.model_dump(mode="json"), code], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        label = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")
+        return f"{label}-{self.topology['name']}-s{self.seed}-{digest}"
+
+
+class _MethodEntry(Document):
+    label: str | None = Field(default=None, max_length=60)
+    method: str
+    options: dict[str, Any] = {}
+    train: dict[str, Any] = {}  # overrides for this method alone
+    data: dict[str, Any] = {}
+
+
+class _Suite(Document):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    description: str = ""
+    model: str | dict[str, Any] = "tiny"
+    data: Data = Data()
+    train: Train
+    compute: Compute = Compute()
+    network: Network = Network()
+    methods: tuple[str | _MethodEntry, ...] = Field(min_length=1)
+    topologies: tuple[str | dict[str, Any], ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    sites: int | None = Field(default=None, ge=1)  # only the first sites of every topology
+    baseline: str | None = None  # label that the report compares with; default: the first method
+
+
+class Suite(Document):
+    """A loaded suite: its cells in running order, methods alternating (so they are paired by topology and seed)."""
+
+    name: str
+    description: str
+    baseline: str
+    cells: tuple[RunSpec, ...]
+
+
+def load_suite(path: Path) -> Suite:
+    """The suite in a YAML file; everything in it is checked now, so that nothing fails halfway for a wrong word."""
+    where = str(path)
+    file = validate(_Suite, read_yaml(path), where)
+    entries = [_MethodEntry(method=entry) if isinstance(entry, str) else entry for entry in file.methods]
+    labels = [entry.label or entry.method for entry in entries]
+    if repeated := {label for label in labels if labels.count(label) > 1}:
+        raise InputError(where, "methods", repeated.pop(), "labels that differ: give entries of one method a label")
+    baseline = file.baseline or labels[0]
+    if baseline not in labels:
+        raise InputError(where, "baseline", baseline, f"one of the labels {', '.join(labels)}")
+    return Suite(
+        name=file.name,
+        description=file.description,
+        baseline=baseline,
+        cells=tuple(_cells(file, entries, path)),
+    )
+
+
+def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
+    where = str(path)
+    model = find_model(file.model, where)
+    for seed in file.seeds:
+        for topology in file.topologies:
+            document = _topology_document(topology, file.sites, path)
+            for index, entry in enumerate(entries):
+                find(entry.method, entry.options, f"{where}: methods.{index}")
+                at = f"methods.{index}"
+                train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
+                data = validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data")
+                yield RunSpec(
+                    suite=file.name,
+                    label=entry.label or entry.method,
+                    method=entry.method,
+                    options=entry.options,
+                    topology=document,
+                    seed=seed,
+                    model=model,
+                    data=data,
+                    train=train,
+                    compute=file.compute,
+                    network=file.network,
+                )
+
+
+def _given(document: Document) -> dict[str, Any]:
+    return document.model_dump(exclude_unset=True)
+
+
+def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Path) -> dict[str, Any]:
+    """The topology as a document that stands alone, checked; `sites` keeps only the first ones."""
+    if isinstance(entry, str):
+        file = find_topology(entry, path.parent)
+        document, where = read_yaml(file), str(file)
+    else:
+        document, where = entry, f"{path}: topologies"
+    topology = topology_from(document, where)
+    if sites is None or sites == len(topology.sites):
+        return document
+    if sites > len(topology.sites):
+        raise InputError(str(path), "sites", sites, f"at most the {len(topology.sites)} sites of {topology.name}")
+    kept = {site.name for site in topology.only(sites).sites}
+    return {
+        **document,
+        "sites": {name: entry for name, entry in document["sites"].items() if name in kept},
+        "links": [link for link in document.get("links", []) if _ends(link) <= kept],
+    }
+
+
+def _ends(link: dict[str, Any]) -> set[str]:
+    return set(link.get("between", ())) | {link[key] for key in ("from", "to") if key in link}
