@@ -39,7 +39,7 @@ class Step(Record):
 
     step: int
     clock: float
-    loss: float  # training loss of the local batch, nats per token
+    loss: float | None = None  # training loss of the local batch, nats per token; null for a worker that sat out
     lr: float
     tokens: int  # cumulative, of this worker
     seconds: dict[str, float]  # by bucket; what was spent since the previous step's end

@@ -151,7 +151,11 @@ class Recurrence:
 
     @property
     def count(self) -> int:
-        return max(0, (self.last - self.first) // self.every + 1)
+        return self.count_until(self.last)
+
+    def count_until(self, step: int) -> int:
+        """How often it happens up to and including `step`."""
+        return max(0, (min(step, self.last) - self.first) // self.every + 1)
 
     def happens_at(self, step: int) -> bool:
         return self.first <= step <= self.last and (step - self.first) % self.every == 0
@@ -213,7 +217,11 @@ class Plan:
     @property
     def payload_bytes(self) -> int:
         """Bytes that all workers together hand to the network in the whole run."""
-        return sum(r.count * t.payload_bytes for r in self.recurrences for t in r.transfers)
+        return self.payload_bytes_until(self.steps)
+
+    def payload_bytes_until(self, step: int) -> int:
+        """The same for a run that ends after local step `step`."""
+        return sum(r.count_until(step) * t.payload_bytes for r in self.recurrences for t in r.transfers)
 
     @property
     def payload_bytes_per_worker(self) -> float:

@@ -1,0 +1,83 @@
+"""`longhaul run SUITE`: runs the grid of a suite."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.progress import Progress
+from harness.runner import Outcome, cells_of, run_suite
+from harness.suite import load_suite
+from netsim.units import show_duration, show_size
+
+
+def run(
+    suite: Annotated[Path, typer.Argument(help="A suite file, like suites/quickstart.yaml.")],
+    runs: Annotated[Path, typer.Option(help="Where records go.")] = Path("runs"),
+    substrate: Annotated[str, typer.Option(help="netns, docker or auto: the suite's choice goes second.")] = "auto",
+    engine: Annotated[str, typer.Option(help="nfqueue, netem or auto.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, their bytes and memory; run none.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run complete cells again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    loaded = load_suite(suite)
+    cells = cells_of(loaded, runs, substrate, engine)
+    if dry_run:
+        from harness.dry_run import expectation
+
+        rows = [expectation(cell) for cell in cells]
+        if as_json:
+            print(json.dumps({"suite": loaded.name, "cells": [row.to_json() for row in rows]}))
+        else:
+            table = Table(
+                "method", "topology", "seed", "state", "payload per worker", "state per worker", "expected wall"
+            )
+            for row in rows:
+                wall = show_duration(row.wall_seconds) if row.wall_seconds is not None else "unknown (native compute)"
+                table.add_row(
+                    row.label,
+                    row.topology,
+                    str(row.seed),
+                    row.state,
+                    show_size(row.payload_bytes_per_worker),
+                    show_size(row.memory_bytes_per_worker),
+                    wall,
+                )
+            Console().print(table)
+        return
+    with Progress(len(cells), quiet=as_json) as progress:
+        outcomes = list(run_suite(cells, runs, fresh, progress))
+    if as_json:
+        print(json.dumps({"suite": loaded.name, "runs": [_row(outcome) for outcome in outcomes]}))
+    if not all(outcome.good for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    cell = outcome.cell
+    return {
+        "id": cell.run_id,
+        "algorithm": cell.spec.method,
+        "label": cell.spec.label,
+        "topology": cell.spec.topology["name"],
+        "seed": cell.spec.seed,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "directory": str(cell.directory),
+    }
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM takes the same clean way out as Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,58 @@
+"""A trainer's two exchanges: the WAN, which carries the method's plan, and the unshaped control network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from netsim.simulated.alpha_beta import choose, streams_per_pair
+
+from harness.job import CONTROL_PORT, WAN_PORT, Job
+from harness.wan import WanExchange
+from netsim.traffic import Algorithm, Transfer
+
+
+def connect_wan(job: Job, ready_at: Callable[[Transfer], float]) -> WanExchange:
+    """Over wan0, with the algorithm and the number of streams that suit the topology unless the suite names them."""
+    topology, network = job.spec.resolve_topology(), job.spec.network
+    if network.all_reduce == "auto":
+
+        def algorithm(transfer: Transfer) -> Algorithm:
+            return choose(topology, transfer)
+    else:
+        fixed = Algorithm(network.all_reduce)
+
+        def algorithm(transfer: Transfer) -> Algorithm:
+            return fixed
+
+    names = [site.name for site in topology.sites]
+    streams = {
+        peer: network.streams or streams_per_pair(topology, names[job.rank], names[peer])
+        for peer in range(job.world)
+        if peer != job.rank
+    }
+    exchange = WanExchange.connect(
+        job.rank,
+        job.world,
+        job.wan_addresses,
+        WAN_PORT,
+        f"{job.run_id}/wan",
+        streams,
+        algorithm,
+        network.timeout_seconds,
+    )
+    exchange.ready_at = ready_at
+    return exchange
+
+
+def connect_control(job: Job) -> WanExchange:
+    """Over mgmt0: barriers and instrumentation, never the method's own traffic."""
+    return WanExchange.connect(
+        job.rank,
+        job.world,
+        job.control_addresses,
+        CONTROL_PORT,
+        f"{job.run_id}/control",
+        dict.fromkeys((peer for peer in range(job.world) if peer != job.rank), 1),
+        lambda transfer: Algorithm.DIRECT,
+        job.spec.network.timeout_seconds,
+    )
