@@ -1,0 +1,146 @@
+"""A mixture of experts: sigma-MoE as FoMoE uses it (arXiv 2606.19025, section 3.3 and appendix B).
+
+    p_e(x) = sigmoid(x . w_e)                       no competition between experts
+    y      = sum over the top-k of p_e(x) E_e(x)    raw gates, not renormalised
+    E_e(x) = silu(x U_e) D_e
+
+A worker may hold only some experts. `masked`: the router has only their rows, so that tokens can go nowhere else.
+`skip`: the router is whole and picks among all experts; choices of absent experts ("ghosts") are dropped before the
+experts compute, and the residual stream carries the token on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.model import initial
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What one layer's router did since it was last asked.
+
+    load[e]: share of all choices that fell on expert e, by expert id.   ghost_share: of choices that were dropped.
+    entropy: of the load, as a share of its maximum; 1 is perfectly even, 0 a single expert.
+    """
+
+    layer: int
+    load: tuple[float, ...]
+    entropy: float
+    ghost_share: float
+
+
+class Mixture(nn.Module):
+    """The feed-forward part of layer `layer`. router (rows, D), up (R, D, H), down (R, H, D) for R resident experts."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        experts: int,
+        top_k: int,
+        residents: Sequence[int],
+        routing: Literal["full", "masked", "skip"],
+        layer: int,
+        seed: int,
+        down_std: float,
+    ) -> None:
+        super().__init__()
+        self.experts, self.top_k, self.routing, self.layer, self.seed = experts, top_k, routing, layer, seed
+        self._stds = {"router": width**-0.5, "up": width**-0.5, "down": down_std}
+        self._shapes = {"up": (width, hidden), "down": (hidden, width)}
+        self.residents: tuple[int, ...] = ()
+        rows = experts if routing != "masked" else 0
+        self.router = nn.Parameter(self._router_rows(range(rows), width))
+        self.up = nn.Parameter(torch.empty(0, width, hidden))
+        self.down = nn.Parameter(torch.empty(0, hidden, width))
+        self.register_buffer("_place", torch.zeros(experts, dtype=torch.int64), persistent=False)
+        self.register_buffer("_load", torch.zeros(experts + 1, dtype=torch.int64), persistent=False)
+        self.balance = torch.zeros(())
+        self.set_residents(residents)
+
+    def set_residents(self, residents: Sequence[int]) -> tuple[int, ...]:
+        """Hold exactly these experts (ids, ascending), keeping the values of those that stay; returns the new ones.
+
+        Parameters stay the same objects; rows are in the order of the ids. New rows hold the experts' initial values,
+        for the caller to overwrite. Gradients are dropped.
+        """
+        found = tuple(residents)
+        if not found or list(found) != sorted(set(found)) or found[0] < 0 or found[-1] >= self.experts:
+            raise ValueError(f"layer {self.layer}: residents {found}; allowed: ascending ids below {self.experts}")
+        if self.routing == "full" and len(found) != self.experts:
+            raise ValueError(f"layer {self.layer}: {len(found)} residents with full routing; allowed: all experts")
+        parts = [("up", self.up), ("down", self.down)]
+        if self.routing == "masked":
+            parts.append(("router", self.router))
+        with torch.no_grad():
+            for name, parameter in parts:
+                held = dict(zip(self.residents, parameter.detach().unbind(0), strict=True))
+                rows = [held[e] if e in held else self._initial(name, e).to(parameter) for e in found]
+                parameter.data = torch.stack(rows)
+                parameter.grad = None
+            self.get_buffer("_place").fill_(len(found))
+            self.get_buffer("_place")[list(found)] = torch.arange(len(found), device=self.up.device)
+        incoming = tuple(e for e in found if e not in self.residents)
+        self.residents = found
+        return incoming
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        x_SD = x_BTD.reshape(-1, x_BTD.shape[-1])
+        with torch.autocast(x_SD.device.type, enabled=False):  # routing decides; it is cheap in full precision
+            logits_SR = x_SD.to(self.router.dtype) @ self.router.T
+            mean_R = logits_SR.softmax(dim=-1).mean(dim=0)
+            self.balance = (mean_R * mean_R.clamp_min(1e-20).log()).sum()
+            top_SK, chosen_SK = logits_SR.topk(min(self.top_k, logits_SR.shape[1]), dim=-1)
+            gates_SK = top_SK.sigmoid()
+        y_SD = self._dispatch(x_SD, gates_SK, chosen_SK)
+        return y_SD.view_as(x_BTD)
+
+    def _dispatch(self, x_SD: Tensor, gates_SK: Tensor, chosen_SK: Tensor) -> Tensor:
+        """Choices sorted by expert, those of absent experts left out; products expert by expert; the weighted sum."""
+        choices = chosen_SK.reshape(-1)
+        if self.routing == "skip":
+            choices = self.get_buffer("_place")[choices]
+        place, order = choices.sort(stable=True)
+        counts = torch.bincount(place, minlength=len(self.residents) + 1).tolist()
+        self._note(counts)
+        order = order[: len(order) - counts.pop()]
+        token = order // chosen_SK.shape[1]
+        groups = torch.split(x_SD[token], counts)
+        parts = zip(groups, self.up.unbind(0), self.down.unbind(0), strict=True)
+        y = torch.cat([F.silu(group @ up) @ down for group, up, down in parts])
+        y = y * gates_SK.reshape(-1)[order].unsqueeze(1)
+        return torch.zeros_like(x_SD, dtype=y.dtype).index_add(0, token, y)
+
+    def _note(self, counts: list[int]) -> None:
+        if self.training:
+            load = self.get_buffer("_load")
+            for expert, count in zip((*self.residents, self.experts), counts, strict=True):
+                load[expert] += count
+
+    def observed(self) -> Routing:
+        """The choices of all training passes since the last call."""
+        load = self.get_buffer("_load").double()
+        self.get_buffer("_load").zero_()
+        total = max(1.0, float(load.sum()))
+        held = load[:-1] / max(1.0, float(load[:-1].sum()))
+        entropy = float(-(held * held.clamp_min(1e-20).log()).sum())
+        most = float(torch.tensor(max(2, len(self.residents))).double().log())
+        return Routing(self.layer, tuple((load[:-1] / total).tolist()), entropy / most, float(load[-1]) / total)
+
+    def _initial(self, name: str, expert: int) -> Tensor:
+        at = f"layers.{self.layer}.ffn.{name}"
+        if name == "router":
+            return self._router_rows([expert], self.router.shape[1])[0]
+        return initial.expert(self._shapes[name], self._stds[name], self.seed, at, expert)
+
+    def _router_rows(self, experts: Sequence[int], width: int) -> Tensor:
+        at = f"layers.{self.layer}.ffn.router"
+        rows = [initial.normal((width,), self._stds["router"], self.seed, f"{at}[{e}]") for e in experts]
+        return torch.stack(rows) if rows else torch.empty(0, width)
