@@ -120,9 +120,8 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float) ->
             events.add("trained")
         watch("gate", directory)
         after = _gate_after(network, spec, events)
-        write_json(
-            directory / "links.json", {"before": before and before.to_json(), "after": after and after.to_json()}
-        )
+        reports = {"before": before, "after": after}
+        write_json(directory / "links.json", {when: found and found.to_json() for when, found in reports.items()})
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
     observed = Observed(cell.run_id, substrate, engine, wire, problems, began)

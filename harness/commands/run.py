@@ -57,7 +57,11 @@ def run(
             Console().print(table)
         return
     with Progress(len(cells), quiet=as_json) as progress:
-        outcomes = list(run_suite(cells, runs, fresh, progress))
+        try:
+            outcomes = list(run_suite(cells, runs, fresh, progress))
+        except KeyboardInterrupt:
+            typer.echo("interrupted: nodes and processes are gone, finished runs are kept", err=True)
+            raise typer.Exit(130) from None
     if as_json:
         print(json.dumps({"suite": loaded.name, "runs": [_row(outcome) for outcome in outcomes]}))
     if not all(outcome.good for outcome in outcomes):
