@@ -1,0 +1,31 @@
+# The environment is built once per constraints.txt and pyproject.toml; everything else uses it.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.built
+
+.PHONY: demo test check lint types clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dask,tensorboard]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(VENV)/bin/longhaul run suites/quickstart.yaml
+	$(VENV)/bin/longhaul report runs/quickstart --out report/quickstart
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+
+check: lint types test
+
+clean: $(STAMP)
+	$(VENV)/bin/longhaul clean
