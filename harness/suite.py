@@ -47,6 +47,7 @@ class Train(Document):
     optimizer: InnerOptimizer = InnerOptimizer()
     warmup: int = Field(default=20, ge=1)
     floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
+    balance_weight: float = Field(default=1e-3, ge=0)  # of the router's load-balance regulariser, for moe
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
     evaluate_every: int = Field(default=50, ge=1)
     evaluation_batches: int = Field(default=8, ge=1)  # of `batch` sequences, over all workers together

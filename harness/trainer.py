@@ -22,7 +22,7 @@ from harness.clock import Slots, Stopwatch
 from harness.connection import connect_control, connect_wan
 from harness.data import Shard, held_out_batches
 from harness.job import GO, Job, Summary
-from harness.model import build_model
+from harness.model import build_model, mean_loss
 from harness.records import Step, read_json, write_json
 from netsim.documents import validate
 from netsim.errors import LonghaulError
@@ -43,6 +43,7 @@ class Trainer:
         self.plan = self.method.plan(self.spec.model, job.world, train.steps, self.spec.seed)
         view = self.method.view(self.spec.model, job.world, job.rank, self.spec.seed)
         self.model = build_model(self.spec.model, self.spec.seed, view)
+        self.model.balance_weight = train.balance_weight
         self.shard = Shard(job.shard)
         self.held_out = held_out_batches(
             job.held_out, train.evaluation_batches, train.batch, self.spec.model.sequence, job.rank, job.world
@@ -116,10 +117,10 @@ class Trainer:
             started_at=self.started_at,
         )
 
-    def _step(self, worker: Worker, step: int) -> float:
-        """One local step; returns the loss of its batch (nan for a worker that sits this step out)."""
+    def _step(self, worker: Worker, step: int) -> float | None:
+        """One local step; returns the loss of its batch, None for a worker that sits this step out."""
         train, lr = self.spec.train, self.schedule.lr(step)
-        loss = float("nan")
+        loss: float | None = None
         self.slots.begin()
         if self.job.rank in self.plan.active(step):
             with self.watch.bucket("data"):
@@ -128,10 +129,11 @@ class Trainer:
                 )
             with self.watch.bucket("compute"):
                 worker.begin(step)
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=train.precision == "bf16"):
-                    objective = worker.module(inputs, targets)
-                objective.backward()
-                loss = self.model.last_loss
+                with self._precision():
+                    logits = worker.module(inputs)
+                objective = mean_loss(logits, targets)
+                loss = objective.item()
+                (objective + self.model.auxiliary_loss()).backward()
                 worker.local_update(step, lr)
             self.tokens += inputs.numel()
         with self.watch.bucket("pacing"):
@@ -153,12 +155,16 @@ class Trainer:
             total = torch.zeros(2, dtype=torch.float64)
             model.eval()
             for inputs, targets in self.held_out:
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=train.precision == "bf16"):
-                    model(inputs, targets)
-                total += torch.tensor([model.last_loss * targets.numel(), targets.numel()], dtype=torch.float64)
+                with self._precision():
+                    logits = model(inputs)
+                count = targets.numel()
+                total += torch.tensor([mean_loss(logits, targets).item() * count, count], dtype=torch.float64)
             model.train()
             self._sum(total, "evaluation", step)
         return float(total[0] / total[1])
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.spec.train.precision == "bf16")
 
     def _sum(self, values: torch.Tensor, name: str, step: int) -> None:
         transfer = Transfer(name, values.numel(), tuple(range(self.job.world)), WireType.FP64)
@@ -173,7 +179,7 @@ class Trainer:
         worker: Worker,
         step: int,
         clock: float,
-        loss: float,
+        loss: float | None,
         evaluation: float | None,
         seconds: dict[str, float],
     ) -> None:

@@ -1,0 +1,105 @@
+"""Suites: how a file expands into cells, and how wrong ones are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.suite import RunSpec, load_suite
+from netsim.errors import InputError
+
+GOOD: dict[str, Any] = {
+    "name": "small",
+    "model": "tiny",
+    "train": {"steps": 10, "batch": 2},
+    "methods": ["ddp", {"method": "diloco", "label": "diloco H=5", "options": {"sync_every": 5}}],
+    "topologies": ["lan", "transatlantic"],
+    "seeds": [1, 2],
+    "sites": 2,
+}
+
+
+def written(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **changes}))
+    return path
+
+
+def test_a_suite_is_the_grid_of_seeds_topologies_and_methods_with_methods_alternating(tmp_path: Path) -> None:
+    cells = load_suite(written(tmp_path)).cells
+    assert [(cell.seed, cell.topology["name"], cell.label) for cell in cells[:4]] == [
+        (1, "lan", "ddp"),
+        (1, "lan", "diloco H=5"),
+        (1, "transatlantic", "ddp"),
+        (1, "transatlantic", "diloco H=5"),
+    ]
+    assert len(cells) == 8
+
+
+def test_a_cell_reads_back_from_its_record_as_it_was(tmp_path: Path) -> None:
+    for cell in load_suite(written(tmp_path)).cells:
+        again = RunSpec.model_validate_json(cell.model_dump_json())
+        assert again == cell
+        assert again.run_id("code") == cell.run_id("code")
+
+
+def test_the_run_id_follows_from_the_spec_and_the_code(tmp_path: Path) -> None:
+    first, second = load_suite(written(tmp_path)).cells[:2]
+    assert first.run_id("code") != second.run_id("code")
+    assert first.run_id("code") != first.run_id("other code")
+    longer = load_suite(written(tmp_path, train={"steps": 11, "batch": 2})).cells[0]
+    assert first.run_id("code") != longer.run_id("code")
+
+
+def test_sites_keeps_the_first_sites_of_a_topology(tmp_path: Path) -> None:
+    topology = load_suite(written(tmp_path)).cells[2].resolve_topology()
+    assert [site.name for site in topology.sites] == ["virginia", "ohio"]
+    assert topology.rtt("virginia", "ohio") == pytest.approx(0.012)
+
+
+def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> None:
+    methods = ["ddp", {"method": "ddp", "label": "small batch", "train": {"batch": 1}}]
+    cells = load_suite(written(tmp_path, methods=methods)).cells
+    assert [cell.train.batch for cell in cells[:2]] == [2, 1]
+    assert [cell.train.steps for cell in cells[:2]] == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "allowed"),
+    [
+        ({"methods": ["dpp"]}, "method", "ddp"),
+        ({"methods": [{"method": "diloco", "options": {"sync_evry": 5}}]}, "diloco.sync_evry", "sync_every"),
+        ({"methods": ["ddp", "ddp"]}, "methods", "label"),
+        ({"methods": []}, "methods", "at least 1"),
+        ({"train": {"steps": 10, "bacth": 2}}, "train.bacth", "batch"),
+        ({"train": {"steps": 0}}, "train.steps", "greater than or equal to 1"),
+        ({"topologies": ["atlantis"]}, "", "transatlantic"),
+        ({"model": "huge"}, "model", "tiny"),
+        ({"model": {"like": "tiny", "width": 30}}, "model", "even multiple"),
+        ({"sites": 9}, "sites", "at most the 4"),
+        ({"baseline": "adam"}, "baseline", "ddp"),
+        ({"compute": {"mode": "paced"}}, "compute", "step_seconds"),
+        ({"data": {"source": "text"}}, "data", "path"),
+        ({"metods": ["ddp"]}, "metods", "methods"),
+    ],
+)
+def test_a_wrong_suite_is_refused_with_its_field_and_what_is_allowed(
+    tmp_path: Path, changes: dict[str, Any], field: str, allowed: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        load_suite(written(tmp_path, **changes))
+    assert error.value.field == field
+    assert allowed in error.value.allowed
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        load_suite(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "suites").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_suite_that_is_shipped_loads(path: Path) -> None:
+    suite = load_suite(path)
+    assert suite.name == path.stem
+    assert suite.cells

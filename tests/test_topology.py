@@ -1,0 +1,97 @@
+"""Topology files: what they mean, and how wrong ones are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from netsim.errors import InputError
+from netsim.topology import LIBRARY, GilbertElliott, find_topology, load_topology
+
+GOOD = """
+name: pair
+defaults: {up: 10 Mbit, down: 20 Mbit, loss: 0.1 %}
+sites: {a: {}, b: {up: 5 Mbit}, c: {}}
+links:
+  - {between: [a, b], delay: 10 ms, rate: 4 Mbit}
+  - {from: a, to: c, delay: 30 ms}
+  - {from: c, to: a, rtt: 40 ms, loss: {to_bad: 0.01, to_good: 0.5}}
+  - {between: [b, c], delay: 1 ms}
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "topology.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_pair_is_as_fast_as_its_narrowest_part(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, GOOD))
+    assert topology.rate("a", "b") == 4e6
+    assert topology.rate("b", "c") == 5e6
+    assert topology.rate("a", "c") == 10e6
+
+
+def test_delay_is_one_way_and_directed(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, GOOD))
+    assert topology.link("a", "c").delay == pytest.approx(0.030)
+    assert topology.link("c", "a").delay == pytest.approx(0.020)
+    assert topology.rtt("a", "c") == pytest.approx(0.050)
+
+
+def test_setting_one_impairment_of_a_pair_keeps_the_defaults_of_the_others(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, GOOD))
+    assert topology.link("a", "b").loss == 0.001
+    assert topology.link("c", "a").loss == GilbertElliott.model_validate({"to_bad": 0.01, "to_good": 0.5})
+    assert topology.link("c", "a").mean_loss == pytest.approx(0.01 / 0.51)
+
+
+def test_the_first_sites_keep_the_links_between_them(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, GOOD)).only(2)
+    assert [site.name for site in topology.sites] == ["a", "b"]
+    assert {(link.source, link.target) for link in topology.links} == {("a", "b"), ("b", "a")}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "found"),
+    [
+        (("up: 10 Mbit", "up: -10 Mbit"), "defaults.up", "-10 Mbit"),
+        (("up: 10 Mbit", "up: 10"), "defaults.up", "10"),
+        (("  - {between: [b, c], delay: 1 ms}", ""), "links", "no delay for the pair b -> c"),
+        (("from: a, to: c", "from: a, to: d"), "links.1", "d"),
+        (("{between: [b, c], delay: 1 ms}", "{between: [b, b], delay: 1 ms}"), "links.3", "b -> b"),
+        (("from: c, to: a, rtt: 40 ms", "from: c, to: a, rtt: 40 ms, delay: 2 ms"), "links.2", "rtt"),
+        (("name: pair", "name: pair\nnmae: pair"), "nmae", "nmae"),
+        (("sites: {a: {}", "sites: {A B: {}"), "sites.A B", "A B"),
+        (("sites: {a: {}", "sites: {a: {wrkers: 2}"), "sites.a.wrkers", "wrkers"),
+        (("loss: 0.1 %", "loss: 101 %"), "defaults.loss", "101 %"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_file_field_and_what_was_found(
+    tmp_path: Path, change: tuple[str, str], field: str, found: str
+) -> None:
+    assert change[0] in GOOD
+    path = written(tmp_path, GOOD.replace(*change))
+    with pytest.raises(InputError) as error:
+        load_topology(path)
+    assert str(path) in str(error.value)
+    assert error.value.field.startswith(field)
+    assert found in str(error.value)
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 3.*'name' given twice"):
+        load_topology(written(tmp_path, "name: pair\nsites: {a: {}}\nname: other\n"))
+
+
+def test_an_unknown_name_lists_the_library() -> None:
+    with pytest.raises(InputError, match="transatlantic"):
+        find_topology("atlantis")
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_topology_of_the_library_loads_and_is_named_as_its_file(path: Path) -> None:
+    topology = load_topology(path)
+    assert topology.name == path.stem
+    assert topology.description
+    assert len(topology.links) == len(topology.sites) * (len(topology.sites) - 1)
