@@ -59,6 +59,7 @@ class Transformer(nn.Module):
             raise ValueError(f"residents for {len(view.residents)} layers; allowed: one tuple for each MoE layer")
         self.shape = shape
         self.balance_weight = 0.0
+        self._last_loss = torch.tensor(float("nan"))
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.embedding_norm = _norm(shape.width) if shape.norm == "peri" else None
         self.layers = nn.ModuleList(Layer(shape, _ffn(shape, i, seed, view)) for i in range(shape.layers))
@@ -66,8 +67,24 @@ class Transformer(nn.Module):
         self.unembedding = None if shape.tied else nn.Linear(shape.width, shape.vocabulary, bias=False)
         self.rotary = Rotary(shape.sequence, shape.width // shape.heads)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """(B, T) int64 -> logits (B, T, V); T at most the shape's `sequence`."""
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor | None = None) -> Tensor:
+        """(B, T) int64 -> logits (B, T, V); T at most the shape's `sequence`.
+
+        With targets, the training objective instead: their mean loss plus `auxiliary_loss`. `last_loss` is without it.
+        """
+        logits_BTV = self._logits(tokens_BT)
+        if targets_BT is None:
+            return logits_BTV
+        loss = mean_loss(logits_BTV, targets_BT)
+        self._last_loss = loss.detach()
+        return loss + self.auxiliary_loss() if self.balance_weight else loss
+
+    @property
+    def last_loss(self) -> float:
+        """Mean cross-entropy of the last forward pass that was given targets, nats per token."""
+        return float(self._last_loss)
+
+    def _logits(self, tokens_BT: Tensor) -> Tensor:
         x_BTD = self.embedding(tokens_BT)
         if self.embedding_norm is not None:
             x_BTD = self.embedding_norm(x_BTD)
@@ -78,7 +95,7 @@ class Transformer(nn.Module):
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy, nats per token, without the auxiliary loss."""
-        return mean_loss(self(tokens_BT), targets_BT)
+        return mean_loss(self._logits(tokens_BT), targets_BT)
 
     def auxiliary_loss(self) -> Tensor:
         """`balance_weight` x the sum over layers of sum_e p_e ln p_e, for the mean softmax p of the last forward pass.
