@@ -1,0 +1,145 @@
+"""One TCP connection of a pair: frames out, frames in, never blocking.
+
+Bodies are sent from and received into their final memory, many at a time: `sendmsg` gathers header and body,
+`recvmsg_into` scatters the rest of a body and the next header, so a frame costs about one system call per socket
+buffer that it fills.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.wan.buffers import Body
+from harness.wan.frames import HEADER_SIZE, Header, unpack_header, word_sum
+from netsim.errors import PeerError
+
+BUDGET = 1 << 22  # bytes per turn, so that one fast stream does not keep the others waiting
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A packed header, its body, and whom to tell when the kernel has taken both."""
+
+    header: bytes
+    body: memoryview | None = None
+    sent: Callable[[], None] | None = None
+
+
+class Receiver(Protocol):
+    """Where a stream's frames go. Both methods may raise PeerError: the stream is then of no more use."""
+
+    def room(self, header: Header) -> Body:
+        """Memory for the body of a frame that has begun to arrive."""
+
+    def arrived(self, header: Header, body: Body | None) -> None:
+        """A whole frame, its checksum verified."""
+
+
+class Stream:
+    """Frames over one non-blocking socket. `fetch` gives the next frame to send, if there is one."""
+
+    def __init__(self, sock: socket.socket, receiver: Receiver, fetch: Callable[[], Frame | None]) -> None:
+        self.sock, self._receiver, self._fetch = sock, receiver, fetch
+        self.writing = False  # the kernel is full: wait until it is writable
+        self.ended = False  # the peer has closed its side
+        self.heard = self.moved = time.monotonic()  # when anything last arrived; when payload last moved, either way
+        self.last: Frame | None = None  # to be sent when nothing else is left
+        self._frame: Frame | None = None
+        self._out: list[memoryview] = []
+        self._head = memoryview(bytearray(HEADER_SIZE))
+        self._head_size = 0
+        self._header: Header | None = None
+        self._body: Body | None = None
+        self._rest = memoryview(b"")
+
+    def send(self) -> None:
+        """Hand frames to the kernel until it is full or nothing is left. Raises OSError if the connection is gone."""
+        budget = BUDGET
+        while budget > 0:
+            if not self._out:
+                frame = self._fetch()
+                if frame is None:
+                    frame, self.last = self.last, None
+                if frame is None:
+                    self.writing = False
+                    return
+                self._frame = frame
+                self._out = [memoryview(frame.header)]
+                if frame.body is not None:
+                    self._out.append(frame.body)
+            try:
+                count = self.sock.sendmsg(self._out)
+            except BlockingIOError:
+                break
+            budget -= count
+            if self._frame is not None and self._frame.body is not None:
+                self.moved = time.monotonic()
+            while self._out and count >= len(self._out[0]):
+                count -= len(self._out.pop(0))
+            if self._out:
+                self._out[0] = self._out[0][count:]
+                break  # taken in part: the kernel is full
+            assert self._frame is not None
+            if self._frame.sent is not None:
+                self._frame.sent()
+            self._frame = None
+        self.writing = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame is half sent."""
+        return not self._out
+
+    def receive(self) -> None:
+        """Take in what has arrived. Raises OSError if the connection is gone, PeerError if it is out of step."""
+        budget = BUDGET
+        while budget > 0 and not self.ended:
+            buffers = [self._head[self._head_size :]]
+            asked = len(buffers[0]) + len(self._rest)
+            if self._rest:
+                buffers.insert(0, self._rest)
+            try:
+                count = self.sock.recvmsg_into(buffers)[0]
+            except BlockingIOError:
+                return
+            if count == 0:
+                self.ended = True
+                if self._rest or self._head_size:
+                    raise PeerError("closed its connection in the middle of a frame")
+                return
+            budget -= count
+            self.heard = time.monotonic()
+            if self._rest:
+                self.moved = self.heard
+            self._advance(count)
+            if count < asked:
+                return
+
+    def _advance(self, count: int) -> None:
+        if self._rest:
+            body = min(count, len(self._rest))
+            self._rest = self._rest[body:]
+            count -= body
+            if not self._rest:
+                self._deliver()
+        self._head_size += count
+        if self._head_size == HEADER_SIZE:
+            self._head_size = 0
+            self._header = unpack_header(self._head.tobytes())
+            if self._header.length:
+                self._body = self._receiver.room(self._header)
+                self._rest = self._body.memory
+            else:
+                self._deliver()
+
+    def _deliver(self) -> None:
+        header, body = self._header, self._body
+        assert header is not None
+        self._header = self._body = None
+        if body is not None and word_sum(body.memory) != header.checksum:
+            raise PeerError("sent a body that does not have its checksum")
+        self._receiver.arrived(header, body)

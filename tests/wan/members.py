@@ -1,0 +1,56 @@
+"""Members of an exchange over loopback: threads of this process, each with an address of its own in 127/8."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from harness.wan.exchange import WanExchange
+
+T = TypeVar("T")
+
+_ports = itertools.count(20000 + os.getpid() * 7 % 20000)
+
+
+def addresses(world: int) -> list[str]:
+    return [f"127.0.1.{rank + 1}" for rank in range(world)]
+
+
+def free_port() -> int:
+    return next(_ports)
+
+
+def together(ranks: Sequence[int], work: Callable[[int], T]) -> list[T]:
+    """`work(rank)` in one thread per rank; their results in order. The first error of any is raised."""
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+
+    def body(rank: int) -> None:
+        try:
+            results[rank] = work(rank)
+        except BaseException as error:  # brought to the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=body, args=(rank,)) for rank in ranks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[rank] for rank in ranks]
+
+
+def connect_all(world: int, ranks: Sequence[int] | None = None, **options: Any) -> list[WanExchange]:
+    """Connected exchanges of `ranks` (all `world` unless given)."""
+    port = options.pop("port", None) or free_port()
+    members = tuple(range(world)) if ranks is None else tuple(ranks)
+    options = {"token": "run/0", "timeout": 5.0, "streams": 2, "members": members, **options}
+    return together(members, lambda rank: WanExchange.connect(rank, world, addresses(world), port, **options))
+
+
+def close_all(exchanges: Sequence[WanExchange]) -> None:
+    together(range(len(exchanges)), lambda index: exchanges[index].close())
