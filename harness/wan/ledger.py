@@ -58,8 +58,8 @@ class Ledger:
                 self._stream.flush()
 
     @property
-    def payload_bytes(self) -> int:
-        """All payload bytes so far."""
+    def total(self) -> int:
+        """Payload bytes so far, all transfers together."""
         return self._total
 
     def by_transfer(self) -> Mapping[tuple[int, str], int]:

@@ -64,14 +64,14 @@ def test_every_collective_leaves_the_bits_of_the_local_exchange(
     expected, found = tensors_for(transfer, dtype, seed), tensors_for(transfer, dtype, seed)
     local, now = local_group(WORLD), next(step)
     together(transfer.members, lambda rank: local[rank].run(now, [(transfer, expected[rank])]))
-    before = sum(exchange.ledger.payload_bytes for exchange in exchanges)
+    before = sum(exchange.ledger.total for exchange in exchanges)
     together(transfer.members, lambda rank: exchanges[rank].run(now, [(transfer, found[rank])]))
     for rank in transfer.members:
         assert found[rank].view(torch.uint8).tolist() == expected[rank].view(torch.uint8).tolist()
     for rank in transfer.members:
         sent = exchanges[rank].ledger.by_transfer().get((now, "t"), 0)
         assert sent == transfer.sent_by(rank, Algorithm.PS if transfer.root is None else None)
-    assert sum(exchange.ledger.payload_bytes for exchange in exchanges) - before == transfer.payload_bytes
+    assert sum(exchange.ledger.total for exchange in exchanges) - before == transfer.payload_bytes
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,145 @@
+"""What a collective costs on a topology by the alpha-beta model, which algorithm is cheapest, and the bound.
+
+alpha is the one-way delays that follow one another on the longest chain of messages, beta the time that the busiest
+resource (an uplink, a downlink or a capped pair) needs for its bytes at goodput (Hockney 1994; Thakur, Rabenseifner
+and Gropp 2005 for the algorithms). Between N sites of equal access links, direct reduce-scatter + all-gather costs two
+delays and 2 (N-1)/N of the payload, a ring 2 (N-1) delays and the same payload, a parameter server two delays and
+N-1 payloads.
+
+Everyone starts at once, connections are warm, nothing is lost, and hosts take no time. The simulator lifts these
+assumptions; this module is instant, and the yardstick of `longhaul bench collectives`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+
+from netsim.framing import bandwidth_delay_product, goodput
+from netsim.topology import Site, Topology
+from netsim.traffic import Algorithm, Collective, Transfer
+
+WINDOW = 4 * 10**6  # bytes that one TCP connection keeps in flight without trouble on the way up
+STREAMS = 8  # beyond, they cost more than they bring
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds. latency: delays one after the other; transmission: the busiest resource's time at goodput."""
+
+    latency: float
+    transmission: float
+
+    @property
+    def seconds(self) -> float:
+        """The two halves of the collective one after the other: the alpha-beta cost."""
+        return self.latency + self.transmission
+
+
+def placement(topology: Topology) -> tuple[Site, ...]:
+    """The site of each rank: sites in the order of the topology, each with its workers."""
+    return tuple(site for site in topology.sites for _ in range(site.workers))
+
+
+def cost(topology: Topology, transfer: Transfer, algorithm: Algorithm | None = None) -> Cost:
+    """The cost of `transfer`; `algorithm` stands in for AUTO in an all-reduce."""
+    algorithm = algorithm or transfer.algorithm
+    sites = placement(topology)
+    where = [sites[rank] for rank in transfer.members]
+    load: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for a, b, size in _flows(transfer, algorithm):
+        if where[a] is not where[b]:
+            load["up", where[a].name] += size
+            load["down", where[b].name] += size
+            load["pair", where[a].name, where[b].name] += size
+    mtu = topology.transport.mtu
+    busiest = max((8 * size / goodput(_rate(topology, *key), mtu) for key, size in load.items()), default=0.0)
+    return Cost(_latency(topology, transfer, algorithm, where), busiest)
+
+
+def choose(topology: Topology, transfer: Transfer) -> Algorithm:
+    """The cheapest algorithm for an all-reduce; the parameter server only where the transfer names a root."""
+    return min(_candidates(transfer), key=lambda algorithm: cost(topology, transfer, algorithm).seconds)
+
+
+def bound(topology: Topology, transfer: Transfer) -> float:
+    """Seconds of the cheapest algorithm: the alpha-beta bound that efficiency is measured against."""
+    return min(cost(topology, transfer, algorithm).seconds for algorithm in _candidates(transfer))
+
+
+def floor(topology: Topology, transfer: Transfer) -> float:
+    """Seconds of the cheapest algorithm if its halves overlap as far as causality allows.
+
+    The last byte that leaves has one delay before it, and half of all bytes cannot leave before the other half has
+    arrived somewhere: max(transmission + latency / 2, transmission / 2 + latency).
+    """
+    costs = [cost(topology, transfer, algorithm) for algorithm in _candidates(transfer)]
+    if transfer.collective is not Collective.ALL_REDUCE:
+        return min(found.seconds for found in costs)
+    halves = [(found.latency, found.transmission) for found in costs]
+    return min(max(beta + alpha / 2, beta / 2 + alpha) for alpha, beta in halves)
+
+
+def streams_per_pair(topology: Topology, a: str, b: str) -> int:
+    """Parallel TCP connections between two sites: enough that none must hold more than `WINDOW` in flight."""
+    rate = max(topology.rate(a, b), topology.rate(b, a))
+    return min(max(1, ceil(bandwidth_delay_product(rate, topology.rtt(a, b)) / WINDOW)), STREAMS)
+
+
+def _candidates(transfer: Transfer) -> list[Algorithm]:
+    if transfer.collective is not Collective.ALL_REDUCE:
+        return [Algorithm.PS]  # through the root, in one direction
+    return [Algorithm.DIRECT, Algorithm.RING, *([Algorithm.PS] if transfer.root is not None else [])]
+
+
+def _flows(transfer: Transfer, algorithm: Algorithm) -> Iterator[tuple[int, int, int]]:
+    """(source, target, bytes) between places among the members."""
+    count = len(transfer.members)
+    places = range(count)
+    if transfer.collective is Collective.ALL_REDUCE and algorithm is not Algorithm.PS:
+        sizes = [transfer.wire.bytes_for(end - start) for start, end in transfer.chunks()]
+        if algorithm is Algorithm.RING:
+            resolved = replace(transfer, algorithm=algorithm)
+            yield from ((i, (i + 1) % count, resolved.sent_by(transfer.members[i])) for i in places if count > 1)
+        else:
+            assert algorithm is Algorithm.DIRECT, "the algorithm must be resolved before its cost is known"
+            yield from ((a, b, sizes[a] + sizes[b]) for a in places for b in places if a != b)
+        return
+    assert transfer.root is not None
+    root = transfer.members.index(transfer.root)
+    others = [place for place in places if place != root]
+    if transfer.collective is not Collective.BROADCAST:
+        yield from ((place, root, transfer.size) for place in others)
+    if transfer.collective in (Collective.ALL_REDUCE, Collective.BROADCAST):
+        yield from ((root, place, transfer.size) for place in others)
+
+
+def _rate(topology: Topology, kind: str, source: str, target: str = "") -> float:
+    if kind == "pair":
+        return topology.rate(source, target)
+    return topology.site(source).up if kind == "up" else topology.site(source).down
+
+
+def _latency(topology: Topology, transfer: Transfer, algorithm: Algorithm, where: list[Site]) -> float:
+    def delay(a: Site, b: Site) -> float:
+        return 0.0 if a is b else topology.link(a.name, b.name).delay
+
+    if transfer.elements == 0 or len(where) == 1:
+        return 0.0
+    if transfer.collective is Collective.ALL_REDUCE and algorithm is Algorithm.RING:
+        count = len(where)
+        hops = [delay(where[i], where[(i + 1) % count]) for i in range(count)]
+        # Chunk c makes 2 (count - 1) hops from place c on: twice around, but for the last two.
+        return max(2 * sum(hops) - hops[start - 1] - hops[start - 2] for start in range(count))
+    if transfer.collective is Collective.ALL_REDUCE and algorithm is Algorithm.DIRECT:
+        owners = where
+    else:
+        assert transfer.root is not None
+        owners = [where[transfer.members.index(transfer.root)]]
+    there = [max(delay(a, owner) for a in where) for owner in owners]
+    back = [max(delay(owner, a) for a in where) for owner in owners]
+    if transfer.collective is Collective.ALL_REDUCE:
+        return max(a + b for a, b in zip(there, back, strict=True))
+    return max(back if transfer.collective is Collective.BROADCAST else there)

@@ -1,0 +1,109 @@
+"""The alpha-beta model: literal costs where they can be written down, and relations elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from netsim.framing import goodput
+from netsim.simulated.alpha_beta import bound, choose, cost, floor, streams_per_pair
+from netsim.topology import Topology, topology_from
+from netsim.traffic import Algorithm, Collective, Transfer
+
+MB25 = 6_250_000  # numbers of four bytes
+
+
+def star(sites: int, rate: str, rtt: str, **site_rates: str) -> Topology:
+    document = {
+        "name": "star",
+        "defaults": {"up": rate, "down": rate, "rtt": rtt},
+        "sites": {
+            f"s{i}": ({"up": site_rates[f"s{i}"], "down": site_rates[f"s{i}"]} if f"s{i}" in site_rates else {})
+            for i in range(sites)
+        },
+    }
+    return topology_from(document, "star")
+
+
+def reduce_among(sites: int, elements: int = MB25, **fields: object) -> Transfer:
+    return Transfer("t", elements, tuple(range(sites)), **fields)  # type: ignore[arg-type]  # fields are a test's own
+
+
+def test_direct_costs_two_delays_and_its_share_of_the_payload_at_goodput() -> None:
+    found = cost(star(4, "1 Gbit", "200 ms"), reduce_among(4), Algorithm.DIRECT)
+    assert found.latency == pytest.approx(0.2)
+    assert found.transmission == pytest.approx(1.5 * 25e6 * 8 / goodput(1e9, 1500), rel=1e-6)
+
+
+def test_a_ring_of_four_costs_six_delays_and_the_same_bytes() -> None:
+    topology = star(4, "1 Gbit", "200 ms")
+    ring, direct = (cost(topology, reduce_among(4), a) for a in (Algorithm.RING, Algorithm.DIRECT))
+    assert ring.latency == pytest.approx(0.6)
+    assert ring.transmission == pytest.approx(direct.transmission, rel=1e-6)
+
+
+def test_a_parameter_server_costs_two_delays_and_a_payload_per_other_member() -> None:
+    found = cost(star(4, "1 Gbit", "200 ms"), reduce_among(4, root=0), Algorithm.PS)
+    assert found.latency == pytest.approx(0.2)
+    assert found.transmission == pytest.approx(3 * 25e6 * 8 / goodput(1e9, 1500), rel=1e-6)
+
+
+def test_equal_sites_choose_direct() -> None:
+    assert choose(star(8, "100 Mbit", "50 ms"), reduce_among(8, root=0)) is Algorithm.DIRECT
+
+
+def test_a_root_in_a_data_centre_is_worth_a_parameter_server() -> None:
+    topology = star(4, "100 Mbit", "50 ms", s2="1 Gbit")
+    assert choose(topology, reduce_among(4, root=2)) is Algorithm.PS
+    assert choose(topology, reduce_among(4)) is Algorithm.DIRECT
+
+
+def test_slow_pairs_off_the_ring_are_worth_a_ring() -> None:
+    document = {
+        "name": "slow-diagonals",
+        "defaults": {"up": "1 Gbit", "down": "1 Gbit", "rtt": "10 ms"},
+        "sites": {name: {} for name in "abcd"},
+        "links": [{"between": ["a", "c"], "rate": "10 Mbit"}, {"between": ["b", "d"], "rate": "10 Mbit"}],
+    }
+    assert choose(topology_from(document, "here"), reduce_among(4)) is Algorithm.RING
+
+
+def test_overlapping_the_halves_saves_a_delay_or_half_the_transmission() -> None:
+    for rtt in ("10 ms", "200 ms", "2 s"):
+        topology, transfer = star(4, "1 Gbit", rtt), reduce_among(4)
+        found = cost(topology, transfer, Algorithm.DIRECT)
+        saved = bound(topology, transfer) - floor(topology, transfer)
+        assert saved == pytest.approx(min(found.latency, found.transmission) / 2)
+
+
+def test_workers_of_one_site_share_its_link_and_reach_each_other_for_nothing() -> None:
+    document = {
+        "name": "pairs",
+        "defaults": {"up": "100 Mbit", "down": "100 Mbit", "rtt": "20 ms"},
+        "sites": {"a": {"workers": 2}, "b": {"workers": 2}},
+    }
+    found = cost(topology_from(document, "here"), reduce_among(4, 4000), Algorithm.DIRECT)
+    assert found.transmission == pytest.approx(8 * 2 * 2 * 8000 / goodput(100e6, 1500))
+
+
+def test_one_member_or_nothing_to_send_costs_nothing() -> None:
+    topology = star(3, "10 Mbit", "100 ms")
+    alone = Transfer("t", 100, (1,))
+    assert cost(topology, alone, Algorithm.DIRECT).seconds == 0
+    assert cost(topology, reduce_among(3, 0), Algorithm.RING).seconds == 0
+
+
+def test_rooted_collectives_cost_one_delay() -> None:
+    topology = star(3, "10 Mbit", "100 ms")
+    for collective in (Collective.REDUCE, Collective.GATHER, Collective.BROADCAST):
+        found = cost(topology, reduce_among(3, 10_000, collective=collective, root=1))
+        assert found.latency == pytest.approx(0.05)
+        assert found.transmission == pytest.approx(2 * 40_000 * 8 / goodput(10e6, 1500))
+
+
+def test_fatter_and_longer_pipes_get_more_streams() -> None:
+    counts = [
+        streams_per_pair(star(2, rate, rtt), "s0", "s1")
+        for rate, rtt in [("10 Mbit", "10 ms"), ("1 Gbit", "50 ms"), ("1 Gbit", "200 ms"), ("10 Gbit", "300 ms")]
+    ]
+    assert counts == sorted(counts)
+    assert counts[0] == 1
