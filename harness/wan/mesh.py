@@ -9,6 +9,7 @@ token learns nothing and disturbs nobody.
 from __future__ import annotations
 
 import errno
+import os
 import selectors
 import socket
 import time
@@ -129,7 +130,7 @@ class _Connecting:
         sock.bind((self.addresses[self.rank], 0))
         code = sock.connect_ex((self.addresses[hello.target], self.port))
         if code not in (0, errno.EINPROGRESS):
-            self._hang_up(line, errno.errorcode.get(code, str(code)))
+            self._hang_up(line, os.strerror(code))
         else:
             self.selector.register(sock, selectors.EVENT_WRITE, line)
 
@@ -175,7 +176,7 @@ class _Connecting:
             if not line.connected:
                 assert line.hello is not None
                 if code := line.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, errno.errorcode.get(code, str(code)))
+                    raise OSError(code, os.strerror(code))
                 line.connected = True
                 line.sock.send(pack_hello(line.hello))
                 self.selector.modify(line.sock, selectors.EVENT_READ, line)
@@ -187,7 +188,7 @@ class _Connecting:
             if len(line.heard) == HELLO_SIZE:
                 self._acquaint(line, unpack_hello(bytes(line.heard)))
         except (OSError, PeerError) as error:
-            self._hang_up(line, str(error))
+            self._hang_up(line, (isinstance(error, OSError) and error.strerror) or str(error))
 
     def _acquaint(self, line: _Line, theirs: Hello) -> None:
         """Their hello, whole: accept the stream or raise PeerError."""
