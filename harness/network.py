@@ -1,0 +1,271 @@
+"""A network that stands: nodes in which trainers run, links that are checked and watched, nothing left at the end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.control import AgentLink, Reception, wait
+from harness.link_probe import Prober, effort_of
+from netsim.emulated.capabilities import capabilities, container_engine
+from netsim.emulated.compile import Address, compile_topology
+from netsim.emulated.congestion import allowed
+from netsim.emulated.gate import LinkReport
+from netsim.emulated.janitor import sweep
+from netsim.emulated.launch import Launch, Order
+from netsim.emulated.namespaces import Namespaces
+from netsim.emulated.owner import VARIABLE, Owner, make_runtime
+from netsim.emulated.plan import NodePlan
+from netsim.errors import HostError, InputError, LinkError, LonghaulError
+from netsim.topology import Topology
+
+__all__ = ["Choice", "Counters", "LinkReport", "Network", "Node", "NodeProcess", "open_network", "resolve"]
+
+_START_SECONDS = 60.0
+
+
+class Substrate(Protocol):
+    """What brings nodes up, and takes them down."""
+
+    name: str
+    pins_sysctls: bool  # whether the agent sets the kernel settings; else they are set when the node is made
+
+    def start(self, order: Order) -> None: ...
+    def address(self, index: int) -> Address: ...
+    def alive(self) -> bool: ...
+    def facts(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Substrate and engine for this host, and why."""
+
+    substrate: str
+    engine: str
+    reason: str
+
+
+@cache
+def resolve(substrate: str = "auto", engine: str = "auto") -> Choice:
+    """Docker if an engine answers, else netns; netem if the kernel has it, else nfqueue.
+
+    Raises InputError for an unknown name and HostError for what this host cannot do.
+    """
+    if substrate not in ("auto", "netns", "docker"):
+        raise InputError("--substrate", "", substrate, "auto, netns or docker")
+    if engine not in ("auto", "netem", "nfqueue"):
+        raise InputError("--engine", "", engine, "auto, netem or nfqueue")
+    reasons = []
+    if substrate != "netns":
+        version = container_engine()
+        if not version and substrate == "docker":
+            raise HostError("no Docker engine answers; start one (dockerd), or use the netns substrate")
+        if substrate == "auto":
+            reasons.append(f"docker: engine {version} answers" if version else "netns: no Docker engine answers")
+        substrate = "docker" if version else "netns"
+    able = capabilities()
+    needed = ["htb", "u32", "ifb", "mirred"] + (["namespaces"] if substrate == "netns" else [])
+    if engine == "auto":
+        engine = "netem" if able["netem"].present else "nfqueue"
+        reasons.append("netem: this kernel has it" if engine == "netem" else "nfqueue: this kernel has no netem")
+    needed += ["netem"] if engine == "netem" else ["nfqueue", "iptables"]
+    if missing := [able[name] for name in needed if not able[name].present]:
+        named = "; ".join(f"{one.name}, for {one.enables} ({one.detail})" for one in missing)
+        raise HostError(f"this host lacks {named}")
+    return Choice(substrate, engine, "; ".join(reasons) or "asked for")
+
+
+@dataclass(frozen=True)
+class Counters:
+    """wan0 as the kernel counts it: bytes with Ethernet headers, and packets."""
+
+    tx_bytes: int
+    rx_bytes: int
+    tx_packets: int
+    rx_packets: int
+
+
+class NodeProcess:
+    """A program that runs in a node. Its status is an exit code, or minus the signal that ended it."""
+
+    def __init__(self, link: AgentLink, program: int) -> None:
+        self._link, self._program = link, program
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """The status, or None while it runs. A program whose node is gone was killed with it."""
+        if self._status is None:
+            self._settle(lambda: self._link.call("poll", program=self._program)["status"])
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises TimeoutError."""
+        if self._status is None:
+            future = self._link.ask("wait", program=self._program)
+            self._settle(lambda: future.result(timeout)["status"])
+        assert self._status is not None
+        return self._status
+
+    def signal(self, number: int) -> None:
+        """To the program and all that it started."""
+        if not self._link.ended:
+            self._link.call("signal", program=self._program, signal=int(number))
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def _settle(self, status: Any) -> None:
+        try:
+            self._status = status()
+        except LonghaulError:
+            if not self._link.ended:
+                raise
+            self._status = -signal.SIGKILL
+
+
+class Node:
+    """One site's place in the network."""
+
+    def __init__(self, link: AgentLink, plan: NodePlan, owner: Owner, directory: Path) -> None:
+        self.site, self.wan_address, self.mgmt_address = plan.site, plan.address, plan.mgmt_address
+        self._link, self._owner, self._directory = link, owner, directory
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> NodeProcess:
+        """Starts a program without powers over the network; its output is appended to `log`."""
+        answer = self._link.call(
+            "start",
+            argv=list(argv),
+            env={**env, VARIABLE: str(self._owner)},
+            log=str(log.absolute()),
+            directory=str(self._directory),
+        )
+        return NodeProcess(self._link, answer["program"])
+
+    def counters(self) -> Counters:
+        return Counters(**self._link.call("counters")["wan0"])
+
+
+class Network:
+    """All nodes of a topology. Made by `open_network`."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        choice: Choice,
+        substrate: Substrate,
+        links: list[AgentLink],
+        plans: list[NodePlan],
+        order: Order,
+        directory: Path,
+    ) -> None:
+        self.topology, self.substrate, self.engine, self.reason = (
+            topology,
+            choice.substrate,
+            choice.engine,
+            choice.reason,
+        )
+        self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
+        self._base, self._links = substrate, links
+        self._prober = Prober(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
+
+    def check(self, short: bool) -> LinkReport:
+        """Probes every directed pair; a pair outside tolerance is probed once more before it counts as failed."""
+        return self._prober.check(effort_of(short), self.substrate, self.engine)
+
+    def verify(self) -> None:
+        """Raises LinkError if an agent or a delay daemon has ended, or if any shaping is not as it was set up."""
+        if not self._base.alive():
+            raise LinkError("the nodes of this network have ended")
+        answers = wait([link.ask("health") for link in self._links], 30)
+        if found := [fault for answer in answers for fault in answer["faults"]]:
+            raise LinkError("; ".join(found))
+
+    def environment(self) -> dict[str, Any]:
+        """What the links are made of, for the record."""
+        facts = wait([link.ask("facts") for link in self._links], 30)
+        return {
+            "substrate": self.substrate,
+            "engine": self.engine,
+            "reason": self.reason,
+            **self._base.facts(),
+            "nodes": {node.site: fact for node, fact in zip(self.nodes, facts, strict=True)},
+        }
+
+
+@contextmanager
+def open_network(
+    topology: Topology,
+    *,
+    run_id: str,
+    directory: Path,
+    substrate: str = "auto",
+    engine: str = "auto",
+    read_only: Sequence[Path] = (),
+    writable: Sequence[Path] = (),
+    cpus: float | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+) -> Iterator[Network]:
+    """Brings the topology up; leaving the context removes all of it.
+
+    directory: for the agents' complaints; programs start in it. read_only, writable: what programs may see besides it,
+    under the same paths, where the substrate does not share the file system. cpus, memory (bytes): limits per node,
+    where the substrate has them. seed: of loss and jitter.
+    Raises HostError for what the host lacks, LinkError if a link cannot be set up as asked.
+    """
+    choice = resolve(substrate, engine)
+    sweep()
+    directory = directory.absolute()
+    owner = Owner.this()
+    names = [site.name for site in topology.sites]
+    with ExitStack() as stack:
+        runtime = make_runtime(run_id, owner)
+        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        reception = Reception(runtime / "control", names)
+        stack.callback(reception.close)
+        nodes = [
+            Launch(index, name, runtime / "control", reception.token, directory / f"agent-{name}.log")
+            for index, name in enumerate(names)
+        ]
+        order = Order(
+            run_id, owner, runtime, nodes, topology.transport.mtu, {}, tuple(read_only), tuple(writable), cpus, memory
+        )
+        base = _substrate(choice.substrate)
+        stack.callback(base.close)
+        with allowed(topology.transport.congestion_control):
+            base.start(order)
+            links = reception.admit(_START_SECONDS, base.alive)
+            for link in links:
+                stack.callback(link.close)
+            plans = _shape(topology, choice, base, links, seed)
+        yield Network(topology, choice, base, links, plans, order, directory)
+
+
+def _substrate(name: str) -> Substrate:
+    if name == "netns":
+        return Namespaces()
+    from netsim.emulated.containers import Containers
+
+    return Containers()
+
+
+def _shape(topology: Topology, choice: Choice, base: Substrate, links: list[AgentLink], seed: int) -> list[NodePlan]:
+    addresses = {link.site: base.address(index) for index, link in enumerate(links)}
+    if not base.pins_sysctls:
+        named = [link.ask("name", wan=addresses[link.site].wan, mgmt=addresses[link.site].mgmt) for link in links]
+        wait(named, _START_SECONDS)
+    plans = compile_topology(topology, addresses, choice.engine, seed)
+    asked = [
+        link.ask("shape", plan=plan.to_json(), pin=base.pins_sysctls) for link, plan in zip(links, plans, strict=True)
+    ]
+    answers = wait(asked, _START_SECONDS)
+    if found := [fault for answer in answers for fault in answer["faults"]]:
+        raise LinkError("; ".join(found))
+    return plans

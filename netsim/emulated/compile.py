@@ -1,0 +1,119 @@
+"""From a topology to the plan of each node: a pure function, so that what a node does can be read before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from netsim.emulated.plan import Impairment, NodePlan, Peer
+from netsim.framing import queue_limit
+from netsim.topology import GilbertElliott, Link, Topology, Transport
+
+BURST_HZ = 250  # the slowest tick in common use, so that the bucket is large enough on every kernel
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a node can be reached: on the shaped network, with its hardware address, and on the management network."""
+
+    wan: str
+    mac: str
+    mgmt: str
+    prefix: int = 16
+    mgmt_prefix: int = 16
+
+
+def compile_topology(topology: Topology, addresses: Mapping[str, Address], engine: str, seed: int) -> list[NodePlan]:
+    """One plan per site, in the topology's order."""
+    return [_node(topology, site.name, addresses, engine, seed) for site in topology.sites]
+
+
+def _node(topology: Topology, name: str, addresses: Mapping[str, Address], engine: str, seed: int) -> NodePlan:
+    site, own, mtu = topology.site(name), addresses[name], topology.transport.mtu
+    others = [other.name for other in topology.sites if other.name != name]
+    peers = tuple(_peer(topology, name, other, addresses[other], len(others), seed) for other in others)
+    queue = max(
+        (queue_limit(min(site.down, topology.site(other).up), topology.rtt(name, other), mtu) for other in others),
+        default=queue_limit(site.down, 0.0, mtu),
+    )
+    return NodePlan(
+        site=name,
+        address=own.wan,
+        prefix=own.prefix,
+        mgmt_address=own.mgmt,
+        mgmt_prefix=own.mgmt_prefix,
+        engine=engine,
+        mtu=mtu,
+        up=site.up,
+        down=site.down,
+        queue_down=queue,
+        burst_hz=BURST_HZ,
+        segmented=any(peer.departure.per_packet for peer in peers),
+        sysctls=sysctls(topology.transport),
+        peers=peers,
+    )
+
+
+def _peer(topology: Topology, name: str, other: str, address: Address, peers: int, seed: int) -> Peer:
+    there, back = topology.link(name, other), topology.link(other, name)
+    up, rate = topology.site(name).up, topology.rate(name, other)
+    mtu = topology.transport.mtu
+    queue = there.queue if there.queue is not None else queue_limit(rate, topology.rtt(name, other), mtu)
+    return Peer(
+        site=other,
+        address=address.wan,
+        mac=address.mac,
+        share=min(up / peers, rate),
+        rate=min(up, there.rate) if there.rate is not None else up,
+        queue=queue,
+        departure=impairment(there, seed),
+        arrival=impairment(back, seed),
+    )
+
+
+def impairment(link: Link, seed: int) -> Impairment:
+    """Delay, jitter, loss and duplication of a link, with a seed of its own."""
+    loss = link.loss
+    if not isinstance(loss, GilbertElliott):
+        loss = GilbertElliott(to_bad=0.0, to_good=1.0, loss_in_good=loss)
+    jitter = link.jitter
+    return Impairment(
+        delay=link.delay,
+        spread=jitter.spread if jitter else 0.0,
+        distribution=jitter.distribution if jitter else "normal",
+        reorder=jitter.reorder if jitter else False,
+        to_bad=loss.to_bad,
+        to_good=loss.to_good,
+        loss_in_bad=loss.loss_in_bad if loss.to_bad else 0.0,
+        loss_in_good=loss.loss_in_good,
+        duplicate=link.duplicate,
+        seed=f"{seed}:{link.source}:{link.target}",
+    )
+
+
+def sysctls(transport: Transport) -> dict[str, str]:
+    """TCP as pinned in a node. All are per network namespace.
+
+    No slow start after idle, since local training pauses every connection for minutes; no metrics kept from one
+    connection to the next, since probes would set the start of the training's.
+    """
+    return {
+        "net.ipv4.tcp_congestion_control": transport.congestion_control,
+        "net.ipv4.tcp_rmem": f"4096 131072 {transport.buffer}",
+        "net.ipv4.tcp_wmem": f"4096 65536 {transport.buffer}",
+        "net.ipv4.tcp_slow_start_after_idle": "0",
+        "net.ipv4.tcp_no_metrics_save": "1",
+        "net.ipv6.conf.all.disable_ipv6": "1",
+    }
+
+
+def matchings(names: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Every unordered pair once, in as few rounds of disjoint pairs as possible (round-robin tournament)."""
+    seats: list[str | None] = [*names] if len(names) % 2 == 0 else [*names, None]
+    rounds = []
+    for _ in range(len(seats) - 1):
+        half = len(seats) // 2
+        pairs = zip(seats[:half], reversed(seats[half:]), strict=True)
+        rounds.append([(a, b) for a, b in pairs if a is not None and b is not None])
+        seats = [seats[0], seats[-1], *seats[1:-1]]
+    return rounds

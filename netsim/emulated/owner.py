@@ -1,0 +1,81 @@
+"""Who a run's objects belong to: every process, socket directory, container and network carries it.
+
+A process number alone may be taken by another program later; with its start time it cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "LONGHAUL_OWNER"
+LABEL = "longhaul.owner"
+RUN_LABEL = "longhaul.run"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The runner's process: boot of the host, number and start time in clock ticks since that boot."""
+
+    boot: str
+    pid: int
+    started: int
+
+    def __str__(self) -> str:
+        return f"{self.boot}.{self.pid}.{self.started}"
+
+    @staticmethod
+    def parse(text: str) -> Owner | None:
+        parts = text.split(".")
+        if len(parts) != 3 or not (parts[1].isdigit() and parts[2].isdigit()):
+            return None
+        return Owner(parts[0], int(parts[1]), int(parts[2]))
+
+    @staticmethod
+    def this() -> Owner:
+        pid = os.getpid()
+        started = start_time(pid)
+        assert started is not None
+        return Owner(boot(), pid, started)
+
+    @property
+    def alive(self) -> bool:
+        """False also for owners on other hosts' boots: what they left here is nobody's."""
+        return self.boot == boot() and start_time(self.pid) == self.started
+
+
+def boot() -> str:
+    """Names this boot of this host."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks from boot to the start of process `pid`; None if there is none, or if it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def runtime_root() -> Path:
+    """Where the control sockets of this user's runs are. Short, since a socket's path may have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"longhaul-{os.getuid()}"
+
+
+def make_runtime(run_id: str, owner: Owner) -> Path:
+    """A directory for one network's control socket."""
+    root = runtime_root()
+    root.mkdir(mode=0o711, exist_ok=True)
+    if root.stat().st_uid != os.getuid():
+        raise PermissionError(f"{root} belongs to another user")
+    made = Path(tempfile.mkdtemp(prefix=f"{owner}.", dir=root))
+    made.chmod(0o711)
+    (made / "run").write_text(run_id)
+    return made
+
+
+def owner_of(runtime: Path) -> Owner | None:
+    return Owner.parse(".".join(runtime.name.split(".")[:3]))
