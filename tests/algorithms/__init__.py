@@ -1,0 +1,1 @@
+"""The methods: exactness, bytes, memory, trajectories."""
