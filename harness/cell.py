@@ -94,7 +94,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float) ->
     plan = method.plan(spec.model, len(topology.sites), spec.train.steps, spec.seed)
     write_json(directory / "spec.json", spec)
     watch("data", directory)
-    dataset = prepare(spec.data, len(topology.sites), spec.model.sequence, spec.seed, cache)
+    dataset = prepare(spec.data, len(topology.sites), spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     watch("nodes", directory)
     with open_network(
         topology,

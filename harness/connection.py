@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TextIO
 
 from netsim.simulated.alpha_beta import choose, streams_per_pair
 
 from harness.job import CONTROL_PORT, WAN_PORT, Job
-from harness.wan import WanExchange
+from harness.wan.exchange import WanExchange
 from netsim.traffic import Algorithm, Transfer
 
 
-def connect_wan(job: Job, ready_at: Callable[[Transfer], float]) -> WanExchange:
+def connect_wan(job: Job, ready_at: Callable[[Transfer], float], ledger: TextIO) -> WanExchange:
     """Over wan0, with the algorithm and the number of streams that suit the topology unless the suite names them."""
     topology, network = job.spec.resolve_topology(), job.spec.network
     if network.all_reduce == "auto":
@@ -39,6 +40,7 @@ def connect_wan(job: Job, ready_at: Callable[[Transfer], float]) -> WanExchange:
         streams,
         algorithm,
         network.timeout_seconds,
+        ledger=ledger,
     )
     exchange.ready_at = ready_at
     return exchange
@@ -52,7 +54,5 @@ def connect_control(job: Job) -> WanExchange:
         job.control_addresses,
         CONTROL_PORT,
         f"{job.run_id}/control",
-        dict.fromkeys((peer for peer in range(job.world) if peer != job.rank), 1),
-        lambda transfer: Algorithm.DIRECT,
-        job.spec.network.timeout_seconds,
+        timeout=job.spec.network.timeout_seconds,
     )

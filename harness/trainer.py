@@ -57,13 +57,12 @@ class Trainer:
 
     def run(self) -> Summary:
         _wait_for(self.job.directory / GO)
-        self.wan = connect_wan(self.job, self.slots.ready_at)
-        self.control = connect_control(self.job)
-        try:
+        with (
+            (self.job.rank_directory / "ledger.jsonl").open("w", encoding="utf-8") as ledger,
+            connect_wan(self.job, self.slots.ready_at, ledger) as self.wan,
+            connect_control(self.job) as self.control,
+        ):
             return self._train()
-        finally:
-            self.wan.close()
-            self.control.close()
 
     def _train(self) -> Summary:
         worker = self.method.worker(

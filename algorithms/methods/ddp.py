@@ -8,8 +8,6 @@ all-reduced as soon as it is complete (Li et al. 2020, "PyTorch Distributed"). A
 the exchange, so that they travel like every other method's transfers.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 
@@ -133,7 +131,10 @@ class DdpWorker(Worker):
 
 
 def _hand_over(worker: DdpWorker, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-    """DDP's communication hook. Its future is complete at once: `synchronise` waits, where waiting is counted."""
+    """DDP's communication hook. Its future is complete at once: `synchronise` waits, where waiting is counted.
+
+    DDP compares the annotations of a hook with the classes themselves, so this module does not postpone annotations.
+    """
     done: torch.futures.Future[Tensor] = torch.futures.Future()
     done.set_result(worker.hand_over(bucket))
     return done

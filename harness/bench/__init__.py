@@ -1,0 +1,1 @@
+"""Our own benchmarks: accuracy of the emulated network, efficiency of the collectives, speed of the code."""

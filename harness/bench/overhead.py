@@ -1,0 +1,141 @@
+"""`longhaul bench overhead`: what the harness adds to a training step, against the bare loop, in one process.
+
+One worker, no network, native compute. Both loops do the same work: same model, batches, precision, clipping, AdamW.
+They alternate, so that a noisy host disturbs both; the ratio of their median step times is the overhead.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from torch import nn
+
+from algorithms.inner import Schedule
+from harness.data import Dataset, Shard, prepare
+from harness.job import GO, Job
+from harness.model import build_model, mean_loss
+from harness.presets import find_model
+from harness.records import Step, read_lines
+from harness.suite import RunSpec, Train
+from harness.trainer import Trainer
+
+TARGET_PERCENT = 2.0
+STEPS, SETTLE = 60, 10  # steps per turn, and how many of them are not counted
+ALONE = {
+    "name": "alone",
+    "defaults": {"up": "1 Gbit", "down": "1 Gbit"},
+    "sites": {"only": {}},
+}
+
+
+def bench_overhead(
+    model: Annotated[str, typer.Option(help="A model preset.")] = "tiny",
+    turns: Annotated[int, typer.Option(min=3, help="Turns of each loop.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """The harness's cost per training step over the bare loop."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _compare(_spec(model), Path(folder), turns)
+    bare, harness = (median(row[side] for row in rows) for side in (0, 1))
+    ratios = [100 * (row[1] / row[0] - 1) for row in rows]
+    document = {
+        "model": model,
+        "turns": turns,
+        "steps_per_turn": STEPS,
+        "bare_step_ms": 1e3 * bare,
+        "harness_step_ms": 1e3 * harness,
+        "overhead_percent": median(ratios),
+        "overhead_percent_range": [min(ratios), max(ratios)],
+        "target_percent": TARGET_PERCENT,
+        "passed": median(ratios) <= TARGET_PERCENT,
+    }
+    if as_json:
+        print(json.dumps(document))
+    else:
+        Console(highlight=False).print(
+            f"bare loop {1e3 * bare:.2f} ms, harness {1e3 * harness:.2f} ms per step: "
+            f"{median(ratios):+.2f} % (turns from {min(ratios):+.2f} % to {max(ratios):+.2f} %; "
+            f"target {TARGET_PERCENT} %)"
+        )
+    if not document["passed"]:
+        raise typer.Exit(1)
+
+
+def _spec(model: str) -> RunSpec:
+    return RunSpec(
+        suite="bench",
+        label="diloco",
+        method="diloco",
+        options={"sync_every": 10 * STEPS},  # the one exchange is at the end, and not counted
+        topology=ALONE,
+        seed=1,
+        model=find_model(model, "command line"),
+        train=Train(steps=STEPS, evaluate_every=STEPS),
+    )
+
+
+def _compare(spec: RunSpec, folder: Path, turns: int) -> list[tuple[float, float]]:
+    """Seconds per step of the bare loop and of the harness, turn by turn."""
+    dataset = prepare(spec.data, 1, spec.model.sequence, spec.seed, folder / "cache", spec.model.vocabulary)
+    found = []
+    for turn in range(turns):
+        pair: list[Callable[[], float]] = [
+            lambda: _bare(spec, dataset),
+            lambda turn=turn: _harness(spec, dataset, folder / f"turn-{turn}"),  # type: ignore[misc]
+        ]
+        order = (0, 1) if turn % 2 == 0 else (1, 0)
+        times = {index: pair[index]() for index in order}
+        found.append((times[0], times[1]))
+    return found
+
+
+def _bare(spec: RunSpec, dataset: Dataset) -> float:
+    """The loop that anyone would write."""
+    train, settings = spec.train, spec.train.optimizer
+    model = build_model(spec.model, spec.seed)
+    model.balance_weight = train.balance_weight
+    optimizer = settings.build(model.parameters())
+    schedule = Schedule(settings.lr, train.warmup, train.steps, train.floor)
+    shard, marks = Shard(dataset.shards[0]), []
+    for step in range(1, STEPS + 1):
+        inputs, targets = shard.batch(step, train.batch, spec.model.sequence, spec.seed, 0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(inputs)
+        loss = mean_loss(logits, targets)
+        loss.item()
+        (loss + model.auxiliary_loss()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.lr(step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        marks.append(time.monotonic())
+    return (marks[-2] - marks[SETTLE - 1]) / (STEPS - 1 - SETTLE)
+
+
+def _harness(spec: RunSpec, dataset: Dataset, directory: Path) -> float:
+    job = Job(
+        spec=spec,
+        run_id="bench",
+        rank=0,
+        wan_addresses=("127.0.0.1",),
+        control_addresses=("127.0.0.1",),
+        directory=directory,
+        shard=dataset.shards[0],
+        held_out=dataset.held_out,
+    )
+    job.rank_directory.mkdir(parents=True)
+    (directory / GO).touch()
+    Trainer(job).run()
+    steps = list(read_lines(job.rank_directory / "steps.jsonl", Step))
+    return (steps[-2].clock - steps[SETTLE - 1].clock) / (STEPS - 1 - SETTLE)
