@@ -20,7 +20,7 @@ from netsim.topology import Topology
 
 _numbers = count(1)
 _Pair = tuple[str, str]
-AT_ONCE = 4e9  # bit/s of streams at a time, beyond which the host would be measured
+AT_ONCE = 2e9  # bit/s of streams at a time, beyond which the host would be measured
 
 
 @dataclass(frozen=True)

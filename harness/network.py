@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from harness.control import AgentLink, Reception, wait
 from harness.link_probe import Prober, effort_of
 from netsim.emulated.capabilities import capabilities, container_engine
-from netsim.emulated.compile import Address, compile_topology
+from netsim.emulated.compile import Address, compile_topology, sysctls
 from netsim.emulated.congestion import allowed
 from netsim.emulated.gate import LinkReport
 from netsim.emulated.janitor import sweep
@@ -221,7 +221,7 @@ def open_network(
     Raises HostError for what the host lacks, LinkError if a link cannot be set up as asked.
     """
     choice = resolve(substrate, engine)
-    sweep()
+    sweep(containers=choice.substrate == "docker")
     directory = directory.absolute()
     owner = Owner.this()
     names = [site.name for site in topology.sites]
@@ -235,7 +235,16 @@ def open_network(
             for index, name in enumerate(names)
         ]
         order = Order(
-            run_id, owner, runtime, nodes, topology.transport.mtu, {}, tuple(read_only), tuple(writable), cpus, memory
+            run_id,
+            owner,
+            runtime,
+            nodes,
+            topology.transport.mtu,
+            sysctls(topology.transport),
+            tuple(read_only),
+            tuple(writable),
+            cpus,
+            memory,
         )
         base = _substrate(choice.substrate)
         stack.callback(base.close)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy.stats import binom
-
 from netsim.framing import goodput
 from netsim.topology import GilbertElliott, Link, Topology
 
@@ -139,6 +137,10 @@ def loss_interval(link: Link, sent: int, confidence: float) -> tuple[int, int]:
     packets would; the factor is that of a two-state chain, (1 + c) / (1 - c) with c = 1 - to_bad - to_good.
     """
     mean, effective = link.mean_loss, float(sent)
+    if mean in (0.0, 1.0):
+        return round(mean * sent), round(mean * sent)
+    from scipy.stats import binom  # takes a second to import, and most links lose nothing
+
     if isinstance(link.loss, GilbertElliott) and 0 < link.loss.to_bad + link.loss.to_good < 2:
         correlation = 1 - link.loss.to_bad - link.loss.to_good
         effective = max(1.0, sent * min(1.0, (1 - correlation) / (1 + correlation)))

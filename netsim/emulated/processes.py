@@ -66,13 +66,13 @@ def launch(
     parent = os.getpid()
 
     def give_up() -> None:
+        for capability in range(_CAPABILITIES):
+            if capability not in _KEPT or user is not None:
+                _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
         if user is not None:
             os.setgroups([])
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
-        for capability in range(_CAPABILITIES):
-            if capability not in _KEPT:
-                _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         die_with_parent(parent)  # last: a change of user forgets it
 
