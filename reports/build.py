@@ -1,0 +1,147 @@
+"""Builds a report in a temporary directory and puts it in place whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from netsim.errors import InputError
+from reports import summary
+from reports.answers import Answer, answers
+from reports.drawing import Drawing, our_style, write
+from reports.figures import curves, memory, network, prediction, times
+from reports.page import render_page
+from reports.records import collect
+from reports.study import Study
+from reports.tables import Table, write_table
+
+Draw = Callable[[Study], Drawing | None]
+
+SECTIONS: dict[str, tuple[Draw, ...]] = {
+    "Convergence": (curves.loss_against_time, curves.loss_against_tokens, curves.loss_against_bytes),
+    "Time": (times.time_to_loss, times.where_time_went),
+    "Network": (
+        network.utilisation_against_rate,
+        network.speedup_against_rate,
+        network.speedup_against_rtt,
+        network.fastest_map,
+    ),
+    "Memory": (memory.memory_by_component,),
+    "Prediction": (prediction.predicted_against_measured,),
+}
+_MARK = "report.json"  # a directory that holds this is a report, and may be replaced by one
+
+
+def build_report(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    baseline: str | None = None,
+    tensorboard: bool = False,
+    parquet: bool = False,
+) -> dict[str, Any]:
+    """Write the report of all runs under `folders` to `out`; returns what report.json holds.
+
+    Raises InputError for records that cannot be read and for an `out` that holds something else.
+    """
+    if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(str(out), "", "something that is not a report", "an empty directory, a report, or a new name")
+    study = Study(collect(folders, baseline))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        document = _write(study, temporary, out)
+        temporary.chmod(0o755)
+        _put_in_place(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return document
+
+
+def _write(study: Study, folder: Path, out: Path) -> dict[str, Any]:
+    for name in ("figures", "tables"):
+        (folder / name).mkdir()
+    tables = [summary.methods_table(study), summary.memory_table(study), summary.convergence_table(study)]
+    tables = [table for table in tables if table.rows]
+    runs = summary.runs_table(study)
+    for table in [*tables, runs]:
+        write_table(table, folder / "tables")
+    sections = draw_all(study)
+    for drawing in (drawing for drawings in sections.values() for drawing in drawings):
+        write(drawing, folder / "figures")
+    found = answers(study)
+    page = render_page(study, out, found, tables, runs, sections)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    document = _document(study, out, found, tables, sections)
+    (folder / _MARK).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
+
+
+def draw_all(study: Study) -> dict[str, list[Drawing]]:
+    """Every figure that the records have data for, by section."""
+    with our_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a label may be in any script
+        drawn = {title: [draw(study) for draw in draws] for title, draws in SECTIONS.items()}
+    return {title: [drawing for drawing in drawings if drawing is not None] for title, drawings in drawn.items()}
+
+
+def _document(
+    study: Study, out: Path, found: Sequence[Answer], tables: Sequence[Table], sections: dict[str, list[Drawing]]
+) -> dict[str, Any]:
+    """What other programs read; NaN becomes null."""
+    excluded = [
+        {"directory": str(run.directory), "state": "invalid", "why": run.result.why_invalid}
+        for run in study.stored
+        if not run.result.valid
+    ]
+    excluded += [
+        {"directory": str(run.directory), "state": "unfinished", "why": [run.reason]}
+        for run in study.collection.unfinished
+    ]
+    document = {
+        "page": str(out / "index.html"),
+        "runs": [str(run.directory) for run in study.stored],
+        "valid_runs": len(study.runs),
+        "excluded": excluded,
+        "baselines": study.collection.baselines,
+        "answers": [{**answer.json(), "headline": answer.headline, "evidence": answer.evidence} for answer in found],
+        "tables": {
+            table.name: [
+                {key: value.raw for key, value in row.items()} | (dict(table.extra[i]) if table.extra else {})
+                for i, row in enumerate(table.rows)
+            ]
+            for table in tables
+        },
+        "figures": [drawing.name for drawings in sections.values() for drawing in drawings],
+    }
+    cleaned: dict[str, Any] = _finite(document)
+    return cleaned
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _put_in_place(made: Path, out: Path) -> None:
+    """`out` is the old report or the new one, never half of either."""
+    if not out.exists():
+        made.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.rename(old / "old")
+        made.rename(out)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,163 @@
+"""Cards: what the runs were made of, as found in their records. What differs between runs is shown as differing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.frames import links_frame
+from reports.quantities import digits
+from reports.study import Study
+from reports.tables import EMPTY, Column, Table, Value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a card. `differs`: the runs do not agree."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        return len(self.values) > 1
+
+
+def environment_card(study: Study) -> list[Entry]:
+    return _card(run.environment for run in study.stored)
+
+
+def workload_cards(study: Study) -> dict[str, list[Entry]]:
+    """By group: model, data, training and compute as the suites asked for them."""
+    return {
+        group: _card(
+            {
+                "model": run.cell.model,
+                "data": run.cell.data,
+                "train": run.cell.train,
+                "compute": run.cell.compute,
+                "network": run.cell.network,
+            }
+            for run in study.stored
+            if run.group == group
+        )
+        for group in study.groups
+    }
+
+
+def options_table(study: Study) -> Table:
+    """What stands behind each label."""
+    columns = (
+        Column("label", "label", numeric=False),
+        Column("method", "method", numeric=False),
+        Column("options", "options set by the suite; the rest are defaults", numeric=False),
+    )
+    rows = []
+    for group in study.groups:
+        for label in study.labels:
+            cells = [run.cell for run in study.stored if run.group == group and run.cell.label == label]
+            if cells:
+                name = label if len(study.groups) == 1 else f"{group}: {label}"
+                entries = _card(cell.options for cell in cells)
+                shown = ", ".join(f"{entry.name}: {' | '.join(entry.values)}" for entry in entries) or "defaults"
+                rows.append({"label": Value(label, name), "method": Value(cells[0].method, cells[0].method)})
+                rows[-1]["options"] = Value(shown, shown)
+    return Table("options", "Methods as configured", "", columns, tuple(rows))
+
+
+def _card(documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    found: dict[str, dict[str, None]] = {}
+    for document in documents:
+        for name, value in _flat(document):
+            found.setdefault(name, {})[value] = None
+    return [Entry(name, tuple(values)) for name, values in found.items()]
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in document.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name} › ")
+        elif value is not None and value != []:
+            shown = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+            yield name, shown[:300]
+
+
+@dataclass(frozen=True)
+class LinkCard:
+    """The probes of one network, over all runs on it, valid or not."""
+
+    place: str
+    verdict: str
+    passed: bool
+    table: Table
+
+
+_LINK_COLUMNS = (
+    Column("link", "link", numeric=False),
+    Column("rtt_asked", "RTT asked", "ms"),
+    Column("rtt", "RTT found, median", "ms"),
+    Column("rtt_worst", "furthest off", "ms"),
+    Column("rate", "rate asked", "Mbit/s"),
+    Column("expected", "goodput expected", "Mbit/s"),
+    Column("goodput", "goodput found, median", "Mbit/s"),
+    Column("goodput_worst", "furthest off", "%"),
+    Column("loss_asked", "loss asked", "%"),
+    Column("loss", "loss found", "%"),
+    Column("passed", "probes passed"),
+)
+
+
+def link_cards(study: Study) -> list[LinkCard]:
+    """One for each network; goodput is compared with what framing leaves of the rate."""
+    links = links_frame(study.stored).merge(study.everything[["run", "group", "topology"]], on="run")
+    cards = []
+    for place in study.places:
+        mine = links[(links["group"] == place[0]) & (links["topology"] == place[1])]
+        if not len(mine):
+            continue
+        rows = tuple(_link_row(name, probes) for name, probes in mine.groupby(["source", "target"], sort=False))
+        failed = int((~mine["passed"].astype(bool)).sum())
+        runs = mine["run"].nunique()
+        verdict = f"{len(rows)} directed links, {len(mine)} probes in {runs} run{'s' if runs > 1 else ''}: "
+        verdict += "all within tolerance" if not failed else f"{failed} outside tolerance"
+        table = Table(f"links-{'-'.join(place)}", study.place_name(*place), "", _LINK_COLUMNS, rows)
+        cards.append(LinkCard(study.place_name(*place), verdict, not failed, table))
+    return cards
+
+
+def _link_row(name: Any, probes: pd.DataFrame) -> dict[str, Value]:
+    source, target = name
+    rtt_off = (probes["rtt_ms"] - probes["rtt_ms_asked"]).astype(float)
+    goodput_off = ((probes["goodput_mbit"] / probes["goodput_mbit_expected"] - 1) * 100).astype(float)
+    passed, total = int(probes["passed"].sum()), len(probes)
+    return {
+        "link": Value(f"{source} -> {target}", f"{source} → {target}"),
+        "rtt_asked": _middle(probes["rtt_ms_asked"]),
+        "rtt": _middle(probes["rtt_ms"]),
+        "rtt_worst": _furthest(rtt_off),
+        "rate": _middle(probes["rate_mbit_asked"]),
+        "expected": _middle(probes["goodput_mbit_expected"]),
+        "goodput": _middle(probes["goodput_mbit"]),
+        "goodput_worst": _furthest(goodput_off),
+        "loss_asked": _middle(probes["loss_asked"].astype(float) * 100),
+        "loss": _middle(probes["loss"].astype(float) * 100),
+        "passed": Value(passed / total, f"{passed} of {total}"),
+    }
+
+
+def _middle(values: pd.Series) -> Value:
+    known = values.dropna().astype(float)
+    return Value(float(known.median()), digits(float(known.median()))) if len(known) else EMPTY
+
+
+def _furthest(values: pd.Series) -> Value:
+    """The largest in magnitude, with its sign."""
+    known = values.dropna()
+    if not len(known):
+        return EMPTY
+    worst = float(known.iloc[int(known.abs().argmax())])
+    return Value(worst, f"{worst:+.2f}")

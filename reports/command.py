@@ -1,0 +1,36 @@
+"""`longhaul report`: statistics, tables, figures and one offline page, from run records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs; several are compared.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where the report goes; an earlier report there is replaced.")] = Path(
+        "report"
+    ),
+    baseline: Annotated[str | None, typer.Option(help="Label to compare with; default: the suite's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard event files.")] = False,
+    parquet: Annotated[bool, typer.Option(help="Also write every step as one tidy Parquet file.")] = False,
+) -> None:
+    """Make tables, figures and one offline HTML page from finished runs."""
+    from reports.build import build_report  # here, so that other commands do not wait for pandas and matplotlib
+
+    summary = build_report(runs, out, baseline=baseline, tensorboard=tensorboard, parquet=parquet)
+    if as_json:
+        import json
+
+        print(json.dumps(summary, indent=1))
+        return
+    for answer in summary["answers"]:
+        typer.echo(
+            f"{answer['place']}: {answer['headline']}" + (f"; {answer['evidence']}" if answer["evidence"] else "")
+        )
+    if summary["excluded"]:
+        typer.echo(f"{len(summary['excluded'])} runs are left out: see the page")
+    typer.echo(f"{summary['page']}")

@@ -1,0 +1,49 @@
+"""What captions say about where the numbers come from, taken from the records themselves."""
+
+from __future__ import annotations
+
+from netsim.units import show_duration, show_rate
+from reports.drawing import Look, looks
+from reports.study import Study
+
+MOST_PANELS = 12  # more small panels than this are not readable on one page
+
+
+def looks_of(study: Study) -> dict[str, Look]:
+    algorithm_of = dict(zip(study.everything["label"], study.everything["algorithm"], strict=True))
+    return looks(study.labels, algorithm_of)
+
+
+def repeats(study: Study) -> str:
+    """'n = 3 seeds for each method and network, 24 valid runs.'"""
+    counts = study.runs.groupby(["group", "topology", "label"])["seed"].nunique()
+    low, high = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    return f"n = {number} seed{'s' if high != 1 else ''} for each method and network, {len(study.runs)} valid runs."
+
+
+def conditions(study: Study) -> str:
+    """Sites, model, compute, substrate and engine of the valid runs; what differs is listed."""
+    runs = study.runs
+    sites = _listed(sorted({int(n) for n in runs["sites"]}))
+    models = _listed(sorted(set(runs["model"])))
+    compute = sorted({_compute(run.cell.compute) for run in study.stored if run.result.valid})
+    where = sorted({f"{row['substrate']}/{row['engine']}" for row in runs.to_dict("records")})
+    return f"{sites} sites, model {models}, {_listed(compute)} compute, emulated on {_listed(where)}."
+
+
+def networks(study: Study) -> str:
+    """'transatlantic: 100 Mbit/s, RTT up to 100 ms' for the first few networks, as they were asked for."""
+    rows = study.runs.drop_duplicates("topology").dropna(subset=["rate", "rtt"]).to_dict("records")
+    words = [f"{r['topology']}: {show_rate(r['rate'])}, RTT up to {show_duration(r['rtt'])}" for r in rows[:3]]
+    return "; ".join([*words, f"and {len(rows) - 3} further networks"] if len(rows) > 3 else words)
+
+
+def _compute(compute: dict[str, object]) -> str:
+    if compute.get("mode") == "paced" and isinstance(seconds := compute.get("step_seconds"), int | float):
+        return f"paced ({show_duration(seconds)} per step)"
+    return str(compute.get("mode", "native"))
+
+
+def _listed(items: list[object] | list[int] | list[str]) -> str:
+    return ", ".join(str(item) for item in items)

@@ -1,0 +1,128 @@
+"""Held-out loss against what it cost: time, tokens, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from reports.drawing import Drawing, Look, legend, linear_axis, log_axis, panels, plain
+from reports.figures.conditions import MOST_PANELS, conditions, looks_of, repeats
+from reports.quantities import scale_for
+from reports.study import Study
+
+_KEYS = ["group", "topology", "label", "step"]
+
+
+def loss_against_time(study: Study) -> Drawing | None:
+    """One panel for each network, since only time depends on it."""
+    return _draw(
+        study,
+        study.places,
+        "seconds",
+        "s",
+        "training time",
+        "loss-time",
+        "Loss against wall time",
+        "Held-out loss against training time (wall time without evaluation and checkpoints)",
+    )
+
+
+def loss_against_tokens(study: Study) -> Drawing | None:
+    return _draw(
+        study,
+        _one_network_each(study),
+        "tokens",
+        "tokens",
+        "tokens, all workers",
+        "loss-tokens",
+        "Loss against tokens",
+        "Held-out loss against the tokens that all workers together trained on; the network does not change it",
+    )
+
+
+def loss_against_bytes(study: Study) -> Drawing | None:
+    return _draw(
+        study,
+        _one_network_each(study),
+        "bytes",
+        "B",
+        "payload sent per worker",
+        "loss-bytes",
+        "Loss against bytes",
+        "Held-out loss against the payload that a worker handed to the network (mean over workers)",
+        log=True,
+    )
+
+
+def _one_network_each(study: Study) -> list[tuple[str, str]]:
+    return [(group, study.topologies(group)[0]) for group in study.groups]
+
+
+def _draw(
+    study: Study,
+    places: Sequence[tuple[str, str]],
+    x: str,
+    quantity: str,
+    axis: str,
+    name: str,
+    title: str,
+    what: str,
+    log: bool = False,
+) -> Drawing | None:
+    frames = {place: frame for place in places if len(frame := _middle(study.curves, place, x))}
+    shown = list(frames)[:MOST_PANELS]
+    if not shown:
+        return None
+    data = pd.concat([frames[place] for place in shown], ignore_index=True)
+    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
+    scale = scale_for(quantity, data[x])
+    figure, axes = panels(len(shown))
+    for place, panel in zip(shown, axes, strict=True):
+        frame = frames[place]
+        if log:
+            panel.set_xscale("log")
+        for label in labels:
+            _curve(panel, frame[frame["label"] == label], x, styles[label])
+        level = study.levels.get(place[0])
+        if level is not None:
+            panel.axhline(level.loss, color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
+        if len(shown) > 1:
+            panel.set_title(plain(study.place_name(*place)))
+        panel.set_xlabel(f"{axis} ({scale.unit})")
+        (log_axis if log else linear_axis)(panel, "x", scale)
+    for left in axes[:: min(3, len(shown))]:
+        left.set_ylabel("held-out loss (nats/token)")
+    legend(figure, styles, labels)
+    left_out = len(frames) - len(shown)
+    caption = f"{what}. Median of runs, shaded from the best to the worst run. Dotted: {_levels(study)}."
+    caption += f" {left_out} further panels are left out." if left_out > 0 else ""
+    return Drawing(name, title, f"{caption} {repeats(study)} {conditions(study)}", figure, data)
+
+
+def _levels(study: Study) -> str:
+    words = list(dict.fromkeys(level.words for level in study.levels.values()))
+    return "; ".join(words) if words else "none"
+
+
+def _middle(curves: pd.DataFrame, place: tuple[str, str], x: str) -> pd.DataFrame:
+    """Median over seeds at each evaluation, with the range of the loss. Steps that some run never reached are cut."""
+    mine = curves[(curves["group"] == place[0]) & (curves["topology"] == place[1]) & np.isfinite(curves["loss"])]
+    middle: pd.DataFrame = mine.groupby(_KEYS, as_index=False).agg(
+        **{x: (x, "median")}, loss=("loss", "median"), low=("loss", "min"), high=("loss", "max"), runs=("loss", "size")
+    )
+    most = middle.groupby("label")["runs"].transform("max")
+    kept: pd.DataFrame = middle.loc[middle["runs"] == most]
+    return kept
+
+
+def _curve(panel: Axes, frame: pd.DataFrame, x: str, look: Look) -> None:
+    if not len(frame):
+        return
+    frame = frame[frame[x] > 0] if panel.get_xscale() == "log" else frame
+    every = max(1, len(frame) // 8)
+    panel.plot(frame[x], frame["loss"], markevery=every, **look.keywords)
+    if frame["runs"].max() > 1:
+        panel.fill_between(frame[x], frame["low"], frame["high"], color=look.colour, alpha=0.2, linewidth=0)

@@ -1,0 +1,74 @@
+"""What a site must hold."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from reports.drawing import FILLS, SINGLE, Drawing, linear_axis, plain
+from reports.figures.conditions import conditions
+from reports.quantities import scale_for
+from reports.study import Study
+
+
+def memory_by_component(study: Study) -> Drawing | None:
+    """Counted persistent bytes of the worker that holds most, stacked; a tick marks what was predicted."""
+    data = study.memory.groupby(["group", "label", "component"], as_index=False, sort=False)[
+        ["bytes", "predicted"]
+    ].max()
+    if not len(data):
+        return None
+    rows = [
+        (group, label)
+        for group in study.groups
+        for label in study.labels
+        if len(data[(data["group"] == group) & (data["label"] == label)])
+    ]
+    components = [str(name) for name in data.groupby("component", sort=False)["bytes"].sum().index]
+    totals = data.groupby(["group", "label"])[["bytes", "predicted"]].sum()
+    scale = scale_for("B", totals["bytes"])
+    legend_rows = -(-len(components) // 3)
+    figure = Figure(figsize=(SINGLE, 0.75 + 0.22 * len(rows) + 0.14 * legend_rows))
+    axes = figure.subplots()
+    left = np.zeros(len(rows))
+    for index, component in enumerate(components):
+        colour, hatch = FILLS[index % len(FILLS)]
+        chosen = data[data["component"] == component].set_index(["group", "label"])["bytes"]
+        widths = np.array([float(chosen.get(row, 0)) for row in rows])
+        axes.barh(
+            range(len(rows)),
+            widths,
+            left=left,
+            height=0.72,
+            color=colour,
+            hatch=hatch,
+            edgecolor="#1a1a1a",
+            linewidth=0.3,
+        )
+        left += widths
+    predicted = [float(totals["predicted"].to_dict()[row]) for row in rows]
+    for y in range(len(rows)):
+        axes.plot([predicted[y]] * 2, [y - 0.46, y + 0.46], color="#1a1a1a", linewidth=1.4)
+    names = [plain(label if len(study.groups) == 1 else f"{group}: {label}") for group, label in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    linear_axis(axes, "x", scale)
+    axes.set_xlabel(f"persistent memory of a worker ({scale.unit})")
+    handles: list[Patch | Line2D] = [
+        Patch(
+            facecolor=FILLS[i % len(FILLS)][0], hatch=FILLS[i % len(FILLS)][1], edgecolor="#1a1a1a", label=_words(name)
+        )
+        for i, name in enumerate(components)
+    ]
+    handles.append(Line2D([], [], color="#1a1a1a", linewidth=1.4, label="predicted"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=6.5, columnspacing=1.0, handlelength=1.6)
+    caption = "Counted bytes of persistent tensors by component, at the worker that holds most; the line marks the "
+    caption += f"prediction from sizes alone. Activations and the interpreter are not in it. {conditions(study)}"
+    return Drawing("memory", "Memory by component", caption, figure, data)
+
+
+def _words(name: str) -> str:
+    return plain(name.replace("_", " "))

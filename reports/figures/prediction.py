@@ -1,0 +1,76 @@
+"""How well the model foretells what was then measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from reports.drawing import Drawing, legend, log_axis, panels
+from reports.figures.conditions import conditions, looks_of
+from reports.quantities import axis_scale
+from reports.study import Study
+
+_QUANTITIES = (
+    ("seconds", "s", "training time"),
+    ("payload", "B", "payload per worker"),
+    ("memory", "B", "persistent memory"),
+)
+
+
+def predicted_against_measured(study: Study, seconds: Mapping[str, float] | None = None) -> Drawing | None:
+    """`seconds`: predicted training time by run directory, from `longhaul validate`; bytes are in the records."""
+    runs = study.runs
+    parts = [
+        _points(runs, "payload", "payload_bytes_per_worker", runs["planned_payload_bytes_per_worker"]),
+        _points(runs, "memory", "memory_bytes", runs["predicted_memory_bytes"]),
+    ]
+    if seconds:
+        parts.append(_points(runs, "seconds", "training_seconds", runs["directory"].map(dict(seconds))))
+    data = pd.concat(parts, ignore_index=True)
+    data = data[(data["measured"] > 0) & (data["predicted"] > 0)]
+    shown = [quantity for quantity in _QUANTITIES if quantity[0] in set(data["quantity"])]
+    if not shown:
+        return None
+    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
+    figure, axes = panels(len(shown), height=2.3, share=False)
+    words = []
+    for (name, unit, title), panel in zip(shown, axes, strict=True):
+        mine = data[data["quantity"] == name]
+        low, high = (float(f(mine[["measured", "predicted"]].to_numpy())) for f in (np.min, np.max))
+        ends = [low / 1.5, high * 1.5]
+        panel.plot(ends, ends, color="#7f7f7f", linewidth=0.8)
+        for label in labels:
+            points = mine[mine["label"] == label]
+            look = styles[label]
+            panel.plot(
+                points["measured"],
+                points["predicted"],
+                color=look.colour,
+                marker=look.marker,
+                linestyle="none",
+                alpha=0.8,
+            )
+        scale = axis_scale(unit, ends)
+        for which in ("x", "y"):
+            log_axis(panel, which, scale)
+        panel.set_title(title)
+        panel.set_xlabel(f"measured ({scale.unit})")
+        panel.set_ylabel(f"predicted ({scale.unit})")
+        words.append(f"{title}: {_error(mine)}")
+    legend(figure, styles, labels, line=False)
+    caption = f"Predicted against measured, one mark for each run; on the line they agree. {'; '.join(words)}. "
+    return Drawing("prediction", "Predicted against measured", caption + conditions(study), figure, data)
+
+
+def _points(runs: pd.DataFrame, quantity: str, measured: str, predicted: pd.Series) -> pd.DataFrame:
+    names = runs[["group", "topology", "label", "seed"]]
+    return names.assign(quantity=quantity, measured=runs[measured], predicted=predicted)
+
+
+def _error(points: pd.DataFrame) -> str:
+    errors = (points["predicted"] / points["measured"] - 1).abs()
+    if errors.max() == 0:
+        return f"equal to the byte in {len(points)} runs"
+    return f"mean error {errors.mean():.1%}, largest {errors.max():.1%}"

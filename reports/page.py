@@ -1,0 +1,119 @@
+"""The page: one HTML file with everything in it, readable offline, on paper and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from reports.answers import Answer
+from reports.cards import environment_card, link_cards, options_table, workload_cards
+from reports.drawing import Drawing, inline_svg
+from reports.study import Study
+from reports.summary import levels
+from reports.tables import Table
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True)
+class _Picture:
+    name: str
+    title: str
+    caption: str
+    svg: Markup
+    csv: str
+
+
+@dataclass(frozen=True)
+class _Section:
+    id: str
+    title: str
+    figures: list[_Picture]
+
+
+@dataclass(frozen=True)
+class _Excluded:
+    name: str
+    reason: str
+    href: str
+
+
+def render_page(
+    study: Study,
+    out: Path,
+    answers: Sequence[Answer],
+    tables: Sequence[Table],
+    runs: Table,
+    sections: Mapping[str, Sequence[Drawing]],
+) -> str:
+    """The HTML of a report that will stand at `out`; links to runs are relative to it."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
+    excluded = _excluded(study, out)
+    invalid = len(study.everything) - len(study.runs)
+    return template.render(
+        title=" and ".join(study.groups),
+        scope=_scope(study),
+        warning=f"{len(excluded)} runs are left out: {invalid} invalid, {len(excluded) - invalid} unfinished"
+        if excluded
+        else "",
+        answers=answers,
+        answer_note=levels(study) + " Training time leaves out evaluation and checkpoints." if levels(study) else "",
+        tables=tables,
+        runs=runs,
+        run_hrefs={index: _href(run.directory, out) for index, run in enumerate(study.stored)},
+        sections=[
+            _Section(title.lower().replace(" ", "-"), title, [_picture(drawing) for drawing in drawings])
+            for title, drawings in sections.items()
+            if drawings
+        ],
+        links=link_cards(study),
+        options=options_table(study),
+        workloads=workload_cards(study),
+        environment=environment_card(study),
+        excluded=excluded,
+        css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        js=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _scope(study: Study) -> str:
+    runs = study.everything
+    parts = [(len(study.labels), "method"), (runs["topology"].nunique(), "network"), (runs["seed"].nunique(), "seed")]
+    words = ", ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in parts)
+    return f"{words}; {len(study.runs)} valid runs of {len(runs) + len(study.collection.unfinished)}."
+
+
+def _excluded(study: Study, out: Path) -> list[_Excluded]:
+    """Invalid and unfinished runs with their reasons."""
+    found = [
+        _Excluded(
+            run.directory.name,
+            "invalid: " + ("; ".join(run.result.why_invalid) or "no reason was recorded"),
+            _href(run.directory, out),
+        )
+        for run in study.stored
+        if not run.result.valid
+    ]
+    return found + [
+        _Excluded(run.directory.name, f"unfinished: {run.reason}", _href(run.directory, out))
+        for run in study.collection.unfinished
+    ]
+
+
+def _href(directory: Path, out: Path) -> str:
+    return quote(Path(os.path.relpath(directory, out.resolve())).as_posix()) + "/"
+
+
+def _picture(drawing: Drawing) -> _Picture:
+    encoded = base64.b64encode(drawing.data.to_csv(index=False).encode()).decode()
+    return _Picture(
+        drawing.name, drawing.title, drawing.caption, Markup(inline_svg(drawing)), f"data:text/csv;base64,{encoded}"
+    )

@@ -1,0 +1,203 @@
+"""The records that a report reads, gathered from any number of directories.
+
+Reports read stored files only. A record may come from elsewhere, so nothing in it is trusted: fields are validated,
+files are found by their fixed names, and no path leads out of the run's own directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.records import Record, Result, Step, read_json, read_lines
+from netsim.documents import validate
+from netsim.errors import InputError
+from netsim.topology import Topology, topology_from
+
+
+class Cell(Record):
+    """What a report needs of spec.json. Later programs may have added fields."""
+
+    suite: str
+    label: str
+    method: str
+    options: dict[str, Any] = {}
+    topology: dict[str, Any]
+    seed: int
+    model: dict[str, Any]
+    data: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    compute: dict[str, Any] = {}
+    network: dict[str, Any] = {}
+
+
+class ProbedLink(Record):
+    """One directed pair as the link gate found it: milliseconds, Mbit/s, shares."""
+
+    source: str
+    target: str
+    rtt_ms_asked: float | None = None
+    rtt_ms: float | None = None
+    rate_mbit_asked: float | None = None
+    goodput_mbit_expected: float | None = None
+    goodput_mbit: float | None = None
+    loss_asked: float | None = None
+    loss: float | None = None
+    passed: bool
+
+
+class LinkReport(Record):
+    """`longhaul wan check --json`, as stored before and after a run."""
+
+    passed: bool
+    links: tuple[ProbedLink, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished run. `group` tells suites apart, and the same suite run twice."""
+
+    directory: Path
+    group: str
+    cell: Cell
+    result: Result
+    topology: Topology
+    environment: dict[str, Any]
+    links: dict[str, LinkReport]  # "before", "after"; those that were probed
+
+    def steps(self) -> Iterator[tuple[int, Step]]:
+        """Every step of every worker, by rank."""
+        for rank in range(self.result.sites):
+            path = _inside(self.directory, f"rank-{rank}/steps.jsonl")
+            if path.exists():
+                for step in read_lines(path, Step):
+                    yield rank, step
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that began and left no result."""
+
+    directory: Path
+    group: str
+    label: str
+    topology: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything found under the directories that the user named."""
+
+    runs: tuple[Stored, ...]
+    unfinished: tuple[Unfinished, ...]
+    baselines: dict[str, str]  # by group
+
+
+def collect(folders: Sequence[Path], baseline: str | None = None) -> Collection:
+    """All runs under `folders`. None at all, or a record that cannot be read, is an InputError."""
+    found: dict[Path, tuple[Path, Cell]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(str(folder), "", "no such directory", "a directory of runs")
+        for directory in sorted(path.parent for path in folder.rglob("spec.json")):
+            path = _inside(directory, "spec.json")
+            if directory.resolve() not in found:
+                found[directory.resolve()] = folder, validate(Cell, read_json(path), str(path))
+    homes: dict[str, set[Path]] = {}
+    for directory, (_, cell) in found.items():
+        homes.setdefault(cell.suite, set()).add(directory.parent)
+    runs: list[Stored] = []
+    unfinished: list[Unfinished] = []
+    for directory, (_, cell) in found.items():
+        group = (
+            cell.suite
+            if len(homes[cell.suite]) == 1
+            else f"{cell.suite} ({_short(directory.parent, homes[cell.suite])})"
+        )
+        if _inside(directory, "result.json").exists():
+            runs.append(_stored(directory, group, cell))
+        else:
+            unfinished.append(_unfinished(directory, group, cell))
+    if not runs:
+        where = ", ".join(str(folder) for folder in folders)
+        raise InputError(
+            where, "", f"{len(unfinished)} unfinished runs and no result.json", "at least one finished run"
+        )
+    return Collection(tuple(runs), tuple(unfinished), _baselines(runs, baseline))
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """`directory`/`name`, unless a link there leads somewhere else."""
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise InputError(str(path), "", "a link that leaves the run's directory", "a file of the record itself")
+    return path
+
+
+def _short(home: Path, homes: set[Path]) -> str:
+    """The shortest end of `home` that no other home of the suite has."""
+    for count in range(1, len(home.parts)):
+        end = home.parts[-count:]
+        if sum(other.parts[-count:] == end for other in homes) == 1:
+            return "/".join(end)
+    return str(home)
+
+
+def _stored(directory: Path, group: str, cell: Cell) -> Stored:
+    path = _inside(directory, "result.json")
+    result = validate(Result, read_json(path), str(path))
+    if not 1 <= result.sites <= 4096:
+        raise InputError(str(path), "sites", result.sites, "1 to 4096 sites")
+    spec_path = directory / "spec.json"
+    topology = topology_from(cell.topology, f"{spec_path}: topology")
+    if (label := result.label) != cell.label:
+        raise InputError(str(path), "label", label, f"the label of spec.json, {cell.label!r}")
+    return Stored(directory, group, cell, result, topology, _mapping(directory, "environment.json"), _links(directory))
+
+
+def _mapping(directory: Path, name: str) -> dict[str, Any]:
+    path = _inside(directory, name)
+    if not path.exists():
+        return {}
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(str(path), "", type(document).__name__, "a mapping of fields")
+    return document
+
+
+def _links(directory: Path) -> dict[str, LinkReport]:
+    path, document = directory / "links.json", _mapping(directory, "links.json")
+    return {
+        when: validate(LinkReport, document[when], str(path), when)
+        for when in ("before", "after")
+        if document.get(when) is not None
+    }
+
+
+def _unfinished(directory: Path, group: str, cell: Cell) -> Unfinished:
+    reason = "no result was written"
+    failure = _mapping(directory, "failure.json")
+    if failure:
+        reason = str(failure.get("error") or failure.get("reason") or reason)[:500]
+    return Unfinished(directory, group, cell.label, str(cell.topology.get("name", "")), cell.seed, reason)
+
+
+def _baselines(runs: Sequence[Stored], asked: str | None) -> dict[str, str]:
+    """What each group is compared with: the label asked for, or the suite's own, or its DDP, or its first label."""
+    chosen: dict[str, str] = {}
+    for group in sorted({run.group for run in runs}):
+        members = [run for run in runs if run.group == group]
+        labels = sorted({run.cell.label for run in members})
+        own = (members[0].cell.model_extra or {}).get("baseline")
+        own = own or _mapping(members[0].directory.parent, "suite.json").get("baseline")
+        ddp = [run.cell.label for run in members if run.cell.method == "ddp"]
+        candidates = [asked, own, *sorted(ddp), labels[0]]
+        chosen[group] = next(label for label in candidates if label in labels)
+    if asked is not None and asked not in chosen.values():
+        labels = sorted({run.cell.label for run in runs})
+        raise InputError("--baseline", "", asked, f"one of the labels {', '.join(labels)}")
+    return chosen

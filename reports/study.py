@@ -1,0 +1,170 @@
+"""Everything that tables, figures and the page are made from: valid runs, in frames, with what they are compared to."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.frames import buckets_frame, curves_frame, memory_frame, runs_frame, steps_frame
+from reports.records import Collection, Stored
+from reports.statistics import Comparison, Convergence, check_convergence, compare
+
+ORDER = ("ddp", "diloco", "photon", "lordo", "fomoe", "lowrank_ddp", "local_adam", "desloc")
+
+
+@dataclass(frozen=True)
+class Level:
+    """The loss that times are measured to: the suite's target, or the lowest that every run of the group reached."""
+
+    loss: float
+    asked: bool
+
+    @property
+    def words(self) -> str:
+        kind = "the suite's target" if self.asked else "the lowest loss that every run reached"
+        return f"held-out loss {self.loss:.3f} ({kind})"
+
+
+@dataclass(frozen=True)
+class Study:
+    collection: Collection
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        return self.collection.runs
+
+    @cached_property
+    def everything(self) -> pd.DataFrame:
+        """All finished runs, those that are not valid included: for the list of runs only."""
+        return runs_frame(self.stored)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        steps = steps_frame(self.stored)
+        return steps[steps["run"].isin(self._valid)]
+
+    @cached_property
+    def _valid(self) -> list[int]:
+        return [int(run) for run in self.everything.loc[self.everything["valid"], "run"]]
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Held-out loss of valid runs, with group, label, topology and seed."""
+        names = self.everything[["run", "group", "label", "topology", "seed"]]
+        return names.merge(curves_frame(self.steps), on="run")
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """Valid runs with `seconds_to_level`: training clock to the group's level, NaN where it is not reached."""
+        valid = self.everything[self.everything["valid"]].copy()
+        valid["seconds_to_level"] = [self._seconds_to_level(row) for row in valid.to_dict("records")]
+        return valid.reset_index(drop=True)
+
+    @cached_property
+    def buckets(self) -> pd.DataFrame:
+        return self._named(buckets_frame(self.stored))
+
+    @cached_property
+    def memory(self) -> pd.DataFrame:
+        return self._named(memory_frame(self.stored))
+
+    def _named(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return self.runs[["run", "group", "label", "topology", "seed"]].merge(frame, on="run")
+
+    # --- names, in the order in which everything lists them -----------------------------------------------------------
+
+    @cached_property
+    def groups(self) -> list[str]:
+        return sorted(self.everything["group"].unique())
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Baselines first, then by method, then by name."""
+        pairs = self.everything[["label", "algorithm"]].drop_duplicates().to_dict("records")
+        first = set(self.collection.baselines.values())
+
+        def place(pair: Mapping[Hashable, str]) -> tuple[bool, int, str]:
+            known = ORDER.index(pair["algorithm"]) if pair["algorithm"] in ORDER else len(ORDER)
+            return pair["label"] not in first, known, pair["label"]
+
+        return list(dict.fromkeys(str(pair["label"]) for pair in sorted(pairs, key=place)))
+
+    def topologies(self, group: str) -> list[str]:
+        """Slowest network last."""
+        mine = self.everything[self.everything["group"] == group].drop_duplicates("topology")
+        ordered = mine.sort_values(["rate", "rtt", "topology"], ascending=[False, True, True])
+        return [str(name) for name in ordered["topology"]]
+
+    @cached_property
+    def places(self) -> list[tuple[str, str]]:
+        """Every (group, topology)."""
+        return [(group, topology) for group in self.groups for topology in self.topologies(group)]
+
+    def place_name(self, group: str, topology: str) -> str:
+        return topology if len(self.groups) == 1 else f"{group}: {topology}"
+
+    def at(self, group: str, topology: str | None = None, label: str | None = None) -> pd.DataFrame:
+        """Valid runs of one group, and of one topology and label where given."""
+        mine = self.runs[self.runs["group"] == group]
+        if topology is not None:
+            mine = mine[mine["topology"] == topology]
+        return mine if label is None else mine[mine["label"] == label]
+
+    # --- comparisons --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def levels(self) -> dict[str, Level]:
+        """By group; a group without evaluations has none."""
+        found: dict[str, Level] = {}
+        for group in self.groups:
+            mine = self.everything[self.everything["valid"] & (self.everything["group"] == group)]
+            targets = mine["target_loss"].dropna()
+            if len(targets):
+                found[group] = Level(float(targets.min()), asked=True)
+                continue
+            curves = self.curves[self.curves["group"] == group]
+            best = curves.groupby("run")["loss"].min()
+            best = best[np.isfinite(best)]
+            if len(best):
+                found[group] = Level(float(best.max()), asked=False)
+        return found
+
+    def _seconds_to_level(self, row: Mapping[Hashable, Any]) -> float:
+        level = self.levels.get(str(row["group"]))
+        if level is None:
+            return float("nan")
+        if level.asked:
+            return float(row["time_to_target_seconds"] or "nan")
+        curve = self.curves[(self.curves["run"] == row["run"]) & (self.curves["loss"] <= level.loss)]
+        return float(curve["seconds"].min()) if len(curve) else float("nan")
+
+    def against_baseline(self, group: str, topology: str, label: str, column: str) -> Comparison | None:
+        """`column` of the baseline over that of `label`, paired by seed: above 1 where the baseline has more."""
+        baseline = self.collection.baselines[group]
+        pairs = self._pairs(self.at(group, topology, baseline), self.at(group, topology, label), column)
+        return compare(pairs["reference"].tolist(), pairs["candidate"].tolist()) if len(pairs) else None
+
+    def convergence(self, group: str, label: str) -> Convergence:
+        """Final losses against the baseline's. One pair for each seed: another network is no new evidence."""
+        baseline = self.collection.baselines[group]
+        reference, candidate = (self._by_seed(self.at(group, label=name)) for name in (baseline, label))
+        pairs = self._pairs(reference, candidate, "final_loss", ["seed", "tokens"])
+        return check_convergence(pairs["reference"].tolist(), pairs["candidate"].tolist())
+
+    @staticmethod
+    def _by_seed(runs: pd.DataFrame) -> pd.DataFrame:
+        return runs.groupby(["seed", "tokens"], as_index=False)[["final_loss"]].median()
+
+    @staticmethod
+    def _pairs(
+        reference: pd.DataFrame, candidate: pd.DataFrame, column: str, keys: list[str] | None = None
+    ) -> pd.DataFrame:
+        keys = keys or ["seed"]
+        left = reference.groupby(keys, as_index=False)[[column]].median().rename(columns={column: "reference"})
+        right = candidate.groupby(keys, as_index=False)[[column]].median().rename(columns={column: "candidate"})
+        return left.merge(right, on=keys).dropna()
