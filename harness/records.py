@@ -17,13 +17,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.suite import RunSpec
 from netsim.documents import validate
 from netsim.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.suite import RunSpec
 
 BUCKETS = ("data", "compute", "pacing", "communication", "evaluation", "checkpoint")
 
@@ -134,6 +136,8 @@ def read_lines(path: Path, kind: type[R]) -> Iterator[R]:
 
 def read_run(directory: Path) -> Run:
     """The finished run in `directory`."""
+    from harness.suite import RunSpec  # here, for it brings torch along, and whoever only reports needs none
+
     result = validate(Result, read_json(directory / "result.json"), str(directory / "result.json"))
     spec = validate(RunSpec, read_json(directory / "spec.json"), str(directory / "spec.json"))
     environment, links = (read_json(directory / name) for name in ("environment.json", "links.json"))
