@@ -1,0 +1,202 @@
+"""A topology as resources on which collectives are carried out, message by message.
+
+Ranks are counted site by site. Workers of one site share its access link and reach each other without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import simpy
+
+from netsim.simulated.flows import FREE, Floats, FlowNetwork, Ints
+from netsim.simulated.messages import Messages, messages_for
+from netsim.simulated.physics import Physics
+from netsim.topology import Topology
+from netsim.traffic import Algorithm, Collective, Transfer
+
+
+def site_of_rank(topology: Topology) -> tuple[str, ...]:
+    """The site of each worker."""
+    return tuple(site.name for site in topology.sites for _ in range(site.workers))
+
+
+class Links:
+    """Resources of a topology: indices, capacities in bytes/s, delays and windows by pair of sites."""
+
+    def __init__(self, topology: Topology, physics: Physics) -> None:
+        self.topology, self.physics = topology, physics
+        names = [site.name for site in topology.sites]
+        self.place = {name: index for index, name in enumerate(names)}
+        self.site_of = np.array([self.place[name] for name in site_of_rank(topology)], dtype=np.int64)
+        n = len(names)
+        self.up, self.down = 1 + np.arange(n), 1 + n + np.arange(n)
+        self.pair = np.full((n, n), FREE, dtype=np.int64)
+        self.delay, self.rtt = np.zeros((n, n)), np.zeros((n, n))
+        self.cap: Floats = np.full((n, n), np.inf)
+        self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
+        capacity = [np.inf]
+        capacity += [physics.goodput(site.up, topology.transport) for site in topology.sites]
+        capacity += [physics.goodput(site.down, topology.transport) for site in topology.sites]
+        for a in names:
+            for b in names:
+                if a == b:
+                    continue
+                i, j, link = self.place[a], self.place[b], topology.link(a, b)
+                self.delay[i, j], self.rtt[i, j] = link.delay, topology.rtt(a, b)
+                self.cap[i, j] = physics.window_cap(topology, a, b)
+                if physics.cold_start:
+                    self.window[i, j] = physics.initial_window(topology, a, b)
+                if link.rate is not None:
+                    self.pair[i, j] = len(capacity)
+                    capacity.append(physics.goodput(link.rate, topology.transport))
+        self.capacity = np.array(capacity)
+
+    def state(self) -> tuple[bytes, bytes, bytes]:
+        """What a round can change for the next one; equal states behave equally."""
+        return self.capacity.tobytes(), self.delay.tobytes(), self.window.tobytes()
+
+    def limits(self, sources: Ints, targets: Ints) -> Floats:
+        """Bytes per second that each pair of sites may have at most: buffers, loss, and the window while it grows."""
+        cap: Floats = self.cap[sources, targets]
+        if not self.physics.cold_start:
+            return cap
+        with np.errstate(divide="ignore", invalid="ignore"):
+            grown = self.window[sources, targets] / self.rtt[sources, targets]
+        return np.minimum(cap, np.where(self.rtt[sources, targets] > 0, grown, np.inf))
+
+
+class Fabric:
+    """Carries out transfers in a simulation; counts the bytes that each rank sends."""
+
+    def __init__(self, env: simpy.Environment, links: Links, payload: Floats) -> None:
+        self.env, self.links, self.payload = env, links, payload
+        self.flows = FlowNetwork(env, links.capacity)
+        self._growing: set[int] = set()  # pairs of sites whose window is about to double
+        self._due: dict[float, list[int]] = {}
+
+    def carry(self, transfer: Transfer, algorithm: Algorithm) -> Carriage:
+        """The transfer, waiting for its members to be ready."""
+        return Carriage(self, transfer, algorithm)
+
+    def send(self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None]) -> None:
+        """Begin flows between sites; `drained` hears of each when its last byte has left."""
+        links = self.links
+        paths = np.stack([links.up[sources], links.pair[sources, targets], links.down[targets]], axis=1)
+        self.flows.start(paths, sizes, links.limits(sources, targets), drained)
+        if links.physics.cold_start:
+            self._watch(np.unique(sources * len(links.place) + targets))
+
+    def _watch(self, pairs: Ints) -> None:
+        """Slow start: the window of every pair in use doubles each round trip until its links are the limit."""
+        links, n = self.links, len(self.links.place)
+        i, j = pairs // n, pairs % n
+        full = np.minimum(links.capacity[links.up[i]], links.capacity[links.down[j]]) * links.rtt[i, j]
+        small = links.window[i, j] < full
+        for pair, rtt in zip(pairs[small].tolist(), links.rtt[i, j][small].tolist(), strict=True):
+            if pair not in self._growing:
+                self._growing.add(pair)
+                due = self._due.setdefault(self.env.now + rtt, [])
+                if not due:
+                    self.env.process(self._grow(rtt, self.env.now + rtt))
+                due.append(pair)
+
+    def _grow(self, rtt: float, due: float) -> Generator[simpy.Event, Any, None]:
+        yield self.env.timeout(rtt)
+        links, n = self.links, len(self.links.place)
+        pairs = np.array(self._due.pop(due), dtype=np.int64)
+        self._growing.difference_update(pairs.tolist())
+        links.window[pairs // n, pairs % n] *= 2
+        if self.flows.active:
+            self.flows.set_caps(lambda paths, _: links.limits(paths[:, 0] - 1, paths[:, 2] - 1 - n))
+            used = np.unique((self.flows.paths[:, 0] - 1) * n + self.flows.paths[:, 2] - 1 - n)
+            self._watch(np.intersect1d(pairs, used))
+
+
+class Carriage:
+    """One transfer under way. `ready(rank)` when a member joins; `done[rank]` happens when it has its result."""
+
+    def __init__(self, fabric: Fabric, transfer: Transfer, algorithm: Algorithm) -> None:
+        self.fabric, self.transfer = fabric, transfer
+        links = fabric.links
+        shares = len(transfer.members) if _spread(transfer, algorithm) else 1
+        pieces = 1
+        if transfer.collective is Collective.ALL_REDUCE:
+            pieces = links.physics.pieces.of(transfer.size / shares, len(transfer.members))
+        self.messages: Messages = messages_for(transfer, algorithm, pieces)
+        self.done = {rank: fabric.env.event() for rank in transfer.members}
+        self._place = {rank: place for place, rank in enumerate(transfer.members)}
+        sites = links.site_of[list(transfer.members)]
+        self._sources, self._targets = sites[self.messages.source], sites[self.messages.target]
+        own = self.messages.source == self.messages.target
+        self._delay = links.delay[self._sources, self._targets] + links.physics.message_seconds
+        self._delay[own] = 0.0
+        self._free = own | (self._sources == self._targets) | (self.messages.size == 0)
+        self._needs = self.messages.needs.copy()
+        self._waits = np.ones(len(self.messages), dtype=np.int64)
+        np.add.at(self._waits, self.messages.following[self.messages.following >= 0], 1)
+
+    def ready(self, rank: int) -> None:
+        """The member has its numbers."""
+        self._happened(np.array([self._place[rank]]))
+
+    def _happened(self, nodes: Ints) -> None:
+        """Nodes that have all they need: members that are done, and messages that may leave."""
+        members = self.messages.members
+        for node in nodes[(nodes >= members) & (nodes < 2 * members)].tolist():
+            self.done[self.transfer.members[node - members]].succeed()
+        by_node, begins = self.messages.starts
+        found = [by_node[begins[node] : begins[node + 1]] for node in nodes.tolist()]
+        if found:
+            self._release(np.concatenate(found))
+
+    def _release(self, messages: Ints) -> None:
+        """One thing less that these messages wait for; those that wait for nothing leave."""
+        self._waits[messages] -= 1
+        leaving = messages[self._waits[messages] == 0]
+        if not leaving.size:
+            return
+        free = self._free[leaving]
+        if not free.all():
+            sent = leaving[~free]
+            self.fabric.send(
+                self._sources[sent],
+                self._targets[sent],
+                self.messages.size[sent],
+                lambda places, sent=sent: self._left(sent[places]),  # type: ignore[misc]  # mypy: defaults in lambdas
+            )
+            ranks = np.array(self.transfer.members)[self.messages.source[sent]]
+            np.add.at(self.fabric.payload, ranks, self.messages.size[sent])
+        if free.any():
+            self._left(leaving[free])
+
+    def _left(self, messages: Ints) -> None:
+        """The last byte has left: the next of the pair may go, and after the delay it has arrived."""
+        following = self.messages.following[messages]
+        delays = self._delay[messages]
+        for delay in np.unique(delays).tolist():
+            arriving = messages[delays == delay]
+            if delay == 0:
+                self._arrived(arriving)
+            else:
+                self.fabric.env.process(self._arrive(arriving, delay))
+        if (following >= 0).any():
+            self._release(following[following >= 0])
+
+    def _arrive(self, messages: Ints, delay: float) -> Generator[simpy.Event, Any, None]:
+        yield self.fabric.env.timeout(delay)
+        self._arrived(messages)
+
+    def _arrived(self, messages: Ints) -> None:
+        nodes = self.messages.into[messages]
+        np.subtract.at(self._needs, nodes, 1)
+        complete = np.unique(nodes)
+        complete = complete[self._needs[complete] == 0]
+        if complete.size:
+            self._happened(complete)
+
+
+def _spread(transfer: Transfer, algorithm: Algorithm) -> bool:
+    return transfer.collective is Collective.ALL_REDUCE and algorithm is not Algorithm.PS

@@ -1,0 +1,154 @@
+"""Fluid flows that share links max-min fairly (Bertsekas and Gallager 1992, section 6.5.2), in SimPy.
+
+A flow crosses up to three resources: an uplink, a pair cap, a downlink. Rates are recomputed when the set of flows or
+a capacity changes; between two changes every flow is a straight line, so the simulation only visits completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Drained: TypeAlias = Callable[[Ints], None]
+
+FREE = 0  # the resource of infinite capacity that stands for "no such constraint"
+_TINY = 1e-9  # relative tolerance in comparisons of rates and of remaining bytes
+
+
+def max_min(paths: Ints, caps: Floats, capacity: Floats) -> Floats:
+    """Max-min fair rates, bytes/s.
+
+    paths: (flows, 3) resource indices.  caps: (flows,) own limit.  capacity: (resources,), entry FREE infinite.
+    """
+    rates = np.zeros(len(paths))
+    open_ = np.arange(len(paths))
+    left = capacity.copy()
+    while open_.size:
+        used = paths[open_]
+        count = np.bincount(used.ravel(), minlength=len(capacity))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(count > 0, np.maximum(left, 0) / count, np.inf)
+        share[FREE] = np.inf
+        level = min(share.min(), caps[open_].min())
+        assert np.isfinite(level), "a flow that nothing bounds"
+        bound = (share <= level * (1 + _TINY))[used].any(axis=1) | (caps[open_] <= level * (1 + _TINY))
+        fixed = open_[bound]
+        rates[fixed] = level
+        left -= level * np.bincount(used[bound].ravel(), minlength=len(capacity))
+        left[FREE] = np.inf
+        open_ = open_[~bound]
+    return rates
+
+
+class FlowNetwork:
+    """All flows under way over resources with capacities in bytes/s."""
+
+    def __init__(self, env: simpy.Environment, capacity: Floats) -> None:
+        self.env = env
+        self.capacity = capacity.astype(float)
+        self._paths: Ints = np.empty((0, 3), dtype=np.int64)
+        self._caps: Floats = np.empty(0)
+        self._left: Floats = np.empty(0)
+        self._slack: Floats = np.empty(0)  # how few bytes left count as none
+        self._rates: Floats = np.empty(0)
+        self._batch: Ints = np.empty(0, dtype=np.int64)
+        self._place: Ints = np.empty(0, dtype=np.int64)
+        self._owners: dict[int, Drained] = {}
+        self._pending: dict[int, int] = {}
+        self._next_batch = 0
+        self._updated = env.now
+        self._version = 0
+        self._dirty = False
+
+    @property
+    def active(self) -> int:
+        """Flows under way."""
+        return len(self._left)
+
+    @property
+    def paths(self) -> Ints:
+        """(flows, 3) resources of the flows under way."""
+        return self._paths
+
+    def start(self, paths: Ints, sizes: Floats, caps: Floats, drained: Drained) -> None:
+        """Begin flows; `drained` is called with the places of those whose last byte has just left."""
+        self._advance()
+        batch, self._next_batch = self._next_batch, self._next_batch + 1
+        self._owners[batch], self._pending[batch] = drained, len(sizes)
+        self._paths = np.concatenate([self._paths, paths])
+        self._caps = np.concatenate([self._caps, caps])
+        self._left = np.concatenate([self._left, sizes])
+        self._slack = np.concatenate([self._slack, 1e-6 + _TINY * sizes])
+        self._rates = np.concatenate([self._rates, np.zeros(len(sizes))])
+        self._batch = np.concatenate([self._batch, np.full(len(sizes), batch)])
+        self._place = np.concatenate([self._place, np.arange(len(sizes))])
+        self._touch()
+
+    def set_capacity(self, resource: int, capacity: float) -> None:
+        """Change a resource now; flows across it speed up or slow down from here on."""
+        self._advance()
+        self.capacity[resource] = capacity
+        self._touch()
+
+    def set_caps(self, change: Callable[[Ints, Floats], Floats]) -> None:
+        """Replace the flows' own limits by change(paths, caps): windows that grow."""
+        self._advance()
+        self._caps = change(self._paths, self._caps)
+        self._touch()
+
+    def _advance(self) -> None:
+        elapsed = self.env.now - self._updated
+        if elapsed > 0:
+            self._left = self._left - self._rates * elapsed
+        self._updated = self.env.now
+
+    def _touch(self) -> None:
+        """Recompute rates once for everything that changes at this instant."""
+        if not self._dirty:
+            self._dirty = True
+            self.env.process(self._settle())
+
+    def _settle(self) -> Generator[simpy.Event, Any, None]:
+        yield self.env.timeout(0)
+        self._dirty = False
+        self._finish()
+        if self._dirty:  # a completion started new flows: settle once, with them
+            return
+        self._rates = max_min(self._paths, self._caps, self.capacity) if self.active else np.empty(0)
+        self._version += 1
+        if not self.active:
+            return
+        with np.errstate(divide="ignore"):
+            wait = float(np.min((self._left - 0.5 * self._slack) / self._rates))
+        if np.isfinite(wait):  # else every flow is cut off until a capacity changes
+            self.env.process(self._wake(max(wait, 0.0), self._version))
+
+    def _wake(self, wait: float, version: int) -> Generator[simpy.Event, Any, None]:
+        yield self.env.timeout(wait)
+        if version == self._version and not self._dirty:
+            self._advance()
+            self._touch()
+
+    def _finish(self) -> None:
+        self._advance()
+        over = self._left <= self._slack
+        if not over.any():
+            return
+        batches, places = self._batch[over], self._place[over]
+        keep = ~over
+        self._paths, self._caps, self._left = self._paths[keep], self._caps[keep], self._left[keep]
+        self._slack, self._rates = self._slack[keep], self._rates[keep]
+        self._batch, self._place = self._batch[keep], self._place[keep]
+        for batch in np.unique(batches):
+            mine = places[batches == batch]
+            owner = self._owners[int(batch)]
+            self._pending[int(batch)] -= len(mine)
+            if not self._pending[int(batch)]:
+                del self._owners[int(batch)], self._pending[int(batch)]
+            owner(mine)

@@ -1,0 +1,92 @@
+"""What a byte costs on a link besides its line rate: framing, windows, loss, and what a message costs by itself.
+
+The defaults are first principles and hold without any measurement; other numbers come from a calibration file
+(`harness.calibration`), never from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, inf, sqrt
+
+from netsim.framing import goodput, segment
+from netsim.simulated.alpha_beta import streams_per_pair
+from netsim.topology import Link, Topology, Transport
+
+INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How a collective is cut so that its halves overlap: `count` per member's share, each within these sizes, bytes.
+
+    `limit` bounds the messages that one simulated collective may have; beyond it pieces are simulated larger.
+    """
+
+    count: int = 16
+    smallest: int = 1 << 16
+    largest: int = 1 << 19
+    limit: int = 40_000
+
+    def of(self, share: float, members: int) -> int:
+        """Pieces of a share of `share` bytes in a direct collective among `members`."""
+        size = min(max(share / self.count, self.smallest), self.largest)
+        affordable = max(1, self.limit // (2 * members * max(1, members - 1)))
+        return max(1, min(ceil(share / size), max(self.count, affordable), affordable))
+
+
+@dataclass(frozen=True)
+class Physics:
+    """Constants of the network model.
+
+    efficiency: goodput as a share of what framing alone leaves (acknowledgements, shaping, copies); 1 is ideal.
+    message_seconds: cost of one message on top of propagation.
+    transfer_seconds: cost of one transfer at a member on top of its messages (encoding, scheduling, waking up).
+    byte_seconds: host time per byte of a member's tensor that transmission does not hide (encode, copy, reduce).
+    cold_start: whether connections begin in slow start.
+    streams: connections per pair of sites; None: as many as the executor opens on this topology.
+    """
+
+    efficiency: float = 1.0
+    message_seconds: float = 0.0
+    transfer_seconds: float = 0.0
+    byte_seconds: float = 0.0
+    cold_start: bool = False
+    streams: int | None = None
+    pieces: Pieces = Pieces()
+
+    def goodput(self, rate: float, transport: Transport) -> float:
+        """TCP payload bytes per second of a saturated link of line rate `rate` bit/s."""
+        return goodput(rate, transport.mtu) / 8 * self.efficiency
+
+    def connections(self, topology: Topology, source: str, target: str) -> int:
+        """TCP connections between two sites."""
+        return self.streams or streams_per_pair(topology, source, target)
+
+    def window_cap(self, topology: Topology, source: str, target: str) -> float:
+        """Bytes per second that windows and loss allow on the pair, however wide the links; inf when nothing bounds."""
+        link, rtt = topology.link(source, target), topology.rtt(source, target)
+        if rtt == 0:
+            return inf
+        single = min(topology.transport.buffer / rtt, loss_cap(link, rtt, topology.transport))
+        return self.connections(topology, source, target) * single
+
+    def initial_window(self, topology: Topology, source: str, target: str) -> float:
+        """Bytes that a pair may have in flight in its first round trip."""
+        return float(INITIAL_WINDOW_SEGMENTS * segment(topology.transport.mtu)) * self.connections(
+            topology, source, target
+        )
+
+
+def loss_cap(link: Link, rtt: float, transport: Transport) -> float:
+    """Mean bytes per second of one TCP connection under random loss; inf without loss.
+
+    Reno: Mathis et al. 1997, 1.22 / sqrt(p) segments per RTT. Cubic: RFC 8312, equation 6 with C = 0.4 and beta = 0.7,
+    and never less than Reno. BBR does not slow down for loss (Cardwell et al. 2016).
+    """
+    p, size = link.mean_loss, segment(transport.mtu)
+    if p == 0 or transport.congestion_control == "bbr":
+        return inf
+    reno = 1.22 / sqrt(p)
+    window = reno if transport.congestion_control == "reno" else max(reno, 1.054 * (rtt / p) ** 0.75)
+    return size * window / rtt

@@ -1,0 +1,219 @@
+"""A whole run, simulated: stretch after stretch, and many at once where nothing changes.
+
+Between two moments at which nothing is under way, a stretch of the run follows from the workers' clocks, the state of
+the links and the plan. Equal stretches from equal states have equal outcomes, so each kind is simulated once and
+repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number. With jitter every round
+differs and every round is simulated; local steps are still drawn a round at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from netsim.simulated import alpha_beta
+from netsim.simulated.compute import Compute, Schedule, Slowdown
+from netsim.simulated.fabric import Links, site_of_rank
+from netsim.simulated.flows import Floats
+from netsim.simulated.physics import Physics
+from netsim.simulated.rounds import Change, Progress, Setting, Stretch, idle, simulate_stretch
+from netsim.topology import Topology
+from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
+
+_DIGITS = 9  # clocks that agree to the nanosecond are equal
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """After every `every` steps and after the last, all workers evaluate for `seconds` and wait for each other."""
+
+    every: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """Steps of the run that passed alike `times` in a row; seconds since the run began."""
+
+    first_step: int
+    steps: int
+    times: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds and bytes by rank. `wall_seconds`: until the slowest worker is done."""
+
+    wall_seconds: float
+    compute_seconds: tuple[float, ...]
+    communication_seconds: tuple[float, ...]  # exposed: what steps waited for
+    evaluation_seconds: tuple[float, ...]
+    payload_bytes: tuple[float, ...]
+    rounds: tuple[Round, ...]
+    simulated_rounds: int
+
+    @property
+    def compute_utilisation(self) -> float:
+        """Mean compute time over wall time."""
+        return float(np.mean(self.compute_seconds)) / self.wall_seconds
+
+
+def simulate(
+    plan: Plan,
+    topology: Topology,
+    compute: Compute,
+    *,
+    physics: Physics = Physics(),  # noqa: B008 - frozen
+    choose: Callable[[Transfer], Algorithm] | None = None,
+    evaluation: Evaluation | None = None,
+    slowdowns: Sequence[Slowdown] = (),
+    changes: Sequence[Change] = (),
+    seed: int = 0,
+) -> Outcome:
+    """The run that `plan` describes, on `topology`.
+
+    choose: the algorithm for an all-reduce that leaves it open; by default the one of the least alpha-beta time.
+    changes: (seconds since the run began, what changes in the links), ascending.
+    """
+    assert plan.sites == len(site_of_rank(topology)), "a plan for as many workers as the topology has"
+    assert len(compute.step_seconds) == plan.sites
+    links = Links(topology, physics)
+    if choose is None:
+        choose = partial(alpha_beta.choose, topology)
+    setting = Setting(links, compute, partial(_resolved, choose), evaluation.seconds if evaluation else 0.0)
+    return _Run(plan, setting, evaluation, Schedule(slowdowns), list(changes), seed).outcome()
+
+
+def _resolved(choose: Callable[[Transfer], Algorithm], transfer: Transfer) -> Algorithm:
+    return choose(transfer) if transfer.algorithm is Algorithm.AUTO else transfer.algorithm
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: Plan,
+        setting: Setting,
+        evaluation: Evaluation | None,
+        schedule: Schedule,
+        changes: list[Change],
+        seed: int,
+    ) -> None:
+        self.plan, self.setting, self.schedule, self.changes = plan, setting, schedule, changes
+        self.random = np.random.default_rng(seed)
+        self.evaluations = _evaluations(plan, evaluation)
+        ranks = plan.sites
+        self.now = 0.0  # the origin of the current stretch: the earliest worker's clock
+        self.total = idle(ranks)
+        self.rounds: list[Round] = []
+        self.known: dict[object, tuple[Progress, object, Floats]] = {}
+        self.simulated = 0
+
+    def outcome(self) -> Outcome:
+        step, clocks = 1, np.zeros(self.plan.sites)
+        while step <= self.plan.steps:
+            stretch = self._stretch(step)
+            repeats = self._repeats(step, stretch)
+            step, clocks = self._advance(step, stretch, repeats, clocks)
+        total = self.total
+        return Outcome(
+            wall_seconds=self.now + float(clocks.max()),
+            compute_seconds=tuple(total.computing.tolist()),
+            communication_seconds=tuple(total.waiting.tolist()),
+            evaluation_seconds=tuple(total.evaluating.tolist()),
+            payload_bytes=tuple(total.payload.tolist()),
+            rounds=tuple(self.rounds),
+            simulated_rounds=self.simulated,
+        )
+
+    def _advance(self, step: int, stretch: Stretch, repeats: int, clocks: Floats) -> tuple[int, Floats]:
+        """Pass `stretch` once, or as often as it repeats from an unchanged state before anything else changes."""
+        links = self.setting.links
+        due = min(self.changes[0][0] if self.changes else np.inf, self.schedule.next_after(self.now))
+        state = links.state()
+        key = (stretch, tuple(np.round(clocks, _DIGITS).tolist()), state)
+        deterministic = not self.setting.compute.jitter
+        if deterministic and (found := self.known.get(key)) is not None:
+            progress, after, window = found
+            moved, span = float(progress.clocks.min()), float(progress.clocks.max())
+            if self.now + span <= due:
+                stable = after == state and np.array_equal(
+                    np.round(progress.clocks - moved, _DIGITS), np.round(clocks, _DIGITS)
+                )
+                times = repeats if stable else 1
+                if times > 1 and np.isfinite(due):
+                    times = min(times, int((due - self.now - span) // moved) + 1)
+                links.window = window.copy()
+                return self._book(step, stretch, progress, times)
+        self.simulated += 1
+        progress = simulate_stretch(
+            self.setting,
+            stretch,
+            clocks,
+            self.random,
+            self.schedule,
+            self.now,
+            [(max(0.0, when - self.now), change) for when, change in self.changes],
+        )
+        end = self.now + float(progress.clocks.max())
+        self.changes = [change for change in self.changes if change[0] > end]
+        if deterministic and end <= due:
+            self.known[key] = progress, links.state(), links.window.copy()
+        return self._book(step, stretch, progress, 1)
+
+    def _book(self, step: int, stretch: Stretch, progress: Progress, times: int) -> tuple[int, Floats]:
+        moved = float(progress.clocks.min())
+        clocks = progress.clocks - moved
+        self.rounds.append(
+            Round(step, stretch.steps, times, self.now, self.now + (times - 1) * moved + float(progress.clocks.max()))
+        )
+        self.now += times * moved
+        for name in ("computing", "waiting", "evaluating", "payload"):
+            setattr(self.total, name, getattr(self.total, name) + times * getattr(progress, name))
+        return step + times * stretch.steps, clocks
+
+    def _stretch(self, first: int) -> Stretch:
+        """From `first` to the next step after which nothing is under way."""
+        last = self.plan.steps
+        found: list[tuple[int, tuple[Transfer, ...]]] = []
+        evaluations: list[int] = []
+        end, step = first - 1, self._next(first)
+        while step is not None and (end < first or step <= end):
+            transfers = self.plan.at(step)
+            if transfers:
+                found.append((step - first, transfers))
+            if any(mark.happens_at(step) for mark in self.evaluations):
+                evaluations.append(step - first)
+            end = max(end, min(last, step + max((t.overlap for t in transfers), default=0)))
+            step = self._next(step + 1)
+        if end < first:  # nothing happens any more
+            end = last
+        return Stretch(end - first + 1, tuple(found), tuple(evaluations))
+
+    def _repeats(self, first: int, stretch: Stretch) -> int:
+        """How often in a row, from `first` on, a stretch like this one follows another."""
+        end, length = first + stretch.steps - 1, stretch.steps
+        times = (self.plan.steps - end) // length + 1
+        for mark in (*self.plan.recurrences, *self.evaluations):
+            if mark.happens_at(end):
+                times = min(times, (mark.last - end) // length + 1) if mark.every == length else 1
+            elif (upcoming := mark.next_from(first)) is not None:
+                times = min(times, max(1, (upcoming - 1 - end) // length + 1))
+        return max(1, times)
+
+    def _next(self, step: int) -> int | None:
+        marks = (*self.plan.recurrences, *self.evaluations)
+        return min((found for mark in marks if (found := mark.next_from(step)) is not None), default=None)
+
+
+def _evaluations(plan: Plan, evaluation: Evaluation | None) -> tuple[Recurrence, ...]:
+    """When evaluations come: every so often, and after the last step."""
+    if evaluation is None:
+        return ()
+    steps = plan.steps
+    final = () if steps % evaluation.every == 0 else (Recurrence((), 1, first=steps, last=steps),)
+    return (Recurrence((), evaluation.every, first=evaluation.every, last=steps), *final)

@@ -1,0 +1,79 @@
+"""Max-min fair sharing, and flows over time."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from random import Random
+from typing import Any
+
+import numpy as np
+import simpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netsim.simulated.flows import FREE, FlowNetwork, max_min
+
+INF = np.inf
+
+
+def rates(paths: list[list[int]], capacity: list[float], caps: list[float] | None = None) -> list[float]:
+    limits = np.array(caps if caps is not None else [INF] * len(paths))
+    return [round(r, 9) for r in max_min(np.array(paths), limits, np.array([INF, *capacity])).tolist()]
+
+
+def test_flows_of_one_uplink_share_it_equally() -> None:
+    assert rates([[1, FREE, 2], [1, FREE, 3]], [10, 100, 100]) == [5, 5]
+
+
+def test_what_a_slow_receiver_leaves_goes_to_the_others() -> None:
+    assert rates([[1, FREE, 2], [1, FREE, 3]], [10, 2, 100]) == [2, 8]
+
+
+def test_a_pair_cap_binds_below_both_access_links() -> None:
+    assert rates([[1, 4, 2], [1, FREE, 3]], [10, 100, 100, 1]) == [1, 9]
+
+
+def test_a_flow_is_held_by_its_own_window() -> None:
+    assert rates([[1, FREE, 2], [1, FREE, 3]], [10, 100, 100], [3, INF]) == [3, 7]
+
+
+@given(st.integers(2, 6), st.integers(1, 20), st.randoms(use_true_random=False))
+def test_no_rate_can_grow_without_taking_from_one_that_is_not_larger(sites: int, flows: int, random: Random) -> None:
+    capacity = np.array([INF, *(random.uniform(1, 10) for _ in range(2 * sites))])
+    pairs = [random.sample(range(sites), 2) for _ in range(flows)]
+    paths = np.array([[1 + a, FREE, 1 + sites + b] for a, b in pairs])
+    found = max_min(paths, np.full(flows, INF), capacity)
+    used = np.zeros(len(capacity))
+    for path, rate in zip(paths, found, strict=True):
+        np.add.at(used, path, rate)
+    assert (used[1:] <= capacity[1:] * (1 + 1e-6)).all()
+    for path, rate in zip(paths, found, strict=True):
+        bottlenecks = [r for r in path if r != FREE and used[r] >= capacity[r] * (1 - 1e-6)]
+        assert any(rate >= found[(paths == r).any(axis=1)].max() * (1 - 1e-6) for r in bottlenecks)
+
+
+def test_a_flow_speeds_up_when_another_ends() -> None:
+    env = simpy.Environment()
+    network = FlowNetwork(env, np.array([INF, 10.0, 100.0]))
+    log: list[tuple[float, int]] = []
+    paths = np.array([[1, FREE, 2], [1, FREE, 2]])
+    network.start(paths, np.array([10.0, 30.0]), np.full(2, INF), lambda done: log.extend((env.now, d) for d in done))
+    env.run()
+    assert [(round(when, 6), which) for when, which in log] == [(2.0, 0), (4.0, 1)]
+
+
+def test_a_flow_waits_out_a_cut_and_goes_on() -> None:
+    env = simpy.Environment()
+    network = FlowNetwork(env, np.array([INF, 10.0, 100.0]))
+    log: list[float] = []
+    network.start(np.array([[1, FREE, 2]]), np.array([20.0]), np.array([INF]), lambda _: log.append(env.now))
+
+    def cut() -> Generator[simpy.Event, Any, None]:
+        yield env.timeout(1)
+        network.set_capacity(1, 0.0)
+        yield env.timeout(5)
+        network.set_capacity(1, 5.0)
+
+    env.process(cut())
+    env.run()
+    assert [round(when, 6) for when in log] == [8.0]

@@ -1,0 +1,195 @@
+"""Whole runs: literal logs, closed forms, misfortune."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from netsim.errors import LinkError
+from netsim.simulated.compute import Compute, Slowdown
+from netsim.simulated.fabric import Links
+from netsim.simulated.flows import FlowNetwork
+from netsim.simulated.physics import Physics
+from netsim.simulated.rounds import Setting, Stretch, simulate_stretch
+from netsim.simulated.simulation import Evaluation, simulate
+from netsim.simulated.uniform import load_of, times, uniform_topology
+from netsim.topology import Link, Site, Topology
+from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
+
+RATE = 8e6 * 1514 / 1448  # carries exactly 1 MB of payload a second
+MB = 10**6
+
+
+def all_reduce(sites: int, megabytes: float, **more: object) -> Transfer:
+    return Transfer("x", int(megabytes * MB / 4), tuple(range(sites)), **more)  # type: ignore[arg-type]
+
+
+def periodic(transfer: Transfer, sites: int, every: int, steps: int) -> Plan:
+    return Plan(sites, steps, (Recurrence((transfer,), every, every, steps),))
+
+
+def test_a_broadcast_step_by_step() -> None:
+    transfer = all_reduce(3, 1, collective=Collective.BROADCAST, root=0)
+    setting = Setting(Links(uniform_topology(3, RATE, 0.2), Physics()), Compute((1.0, 1.0, 2.0)), lambda t: t.algorithm)
+    progress = simulate_stretch(
+        setting, Stretch(2, ((1, (transfer,)),)), np.zeros(3), np.random.default_rng(0), logging=True
+    )
+    assert [(round(when, 4), what) for when, what in progress.log] == [
+        (2.0, "0 ready for x"),
+        (2.0, "1 ready for x"),
+        (2.0, "0 has x"),
+        (4.0, "2 ready for x"),
+        (4.1, "1 has x"),
+        (4.1, "2 has x"),
+    ]
+    assert np.round(progress.clocks, 4).tolist() == [2.0, 4.1, 4.1]
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.DIRECT, Algorithm.RING, Algorithm.PS])
+@pytest.mark.parametrize("sites", [2, 3, 8])
+@pytest.mark.parametrize("rtt", [0.0, 0.02, 4.0])
+@pytest.mark.parametrize("megabytes", [0.01, 8])
+def test_the_simulator_equals_the_closed_form_of_a_uniform_network(
+    algorithm: Algorithm, sites: int, rtt: float, megabytes: float
+) -> None:
+    plan = periodic(all_reduce(sites, megabytes, algorithm=algorithm, root=0), sites, 5, 20)
+    outcome = simulate(plan, uniform_topology(sites, RATE, rtt), Compute((1.0,) * sites))
+    closed = float(times(load_of(plan), 1.0, RATE, rtt).total)
+    assert outcome.wall_seconds == pytest.approx(closed, rel=2e-4)  # shares differ by a number when sites do not divide
+
+
+def test_direct_hides_one_of_its_two_delays_behind_a_long_transmission() -> None:
+    plan = periodic(all_reduce(4, 8), 4, 1, 1)
+    outcome = simulate(plan, uniform_topology(4, RATE, 0.2), Compute((1.0,) * 4))
+    assert outcome.communication_seconds == pytest.approx([2 * 3 / 4 * 8 + 0.1] * 4, rel=1e-6)
+
+
+def test_buckets_travel_while_the_backward_pass_goes_on() -> None:
+    buckets = tuple(Transfer(f"g/{i}", MB // 4, (0, 1), ready=(i + 1) / 4) for i in range(4))
+    plan = Plan(2, 1, (Recurrence(buckets, 1, 1, 1),))
+    outcome = simulate(plan, uniform_topology(2, RATE, 0.0), Compute((6.0, 6.0)))
+    # Forward 2 s; buckets of 1 s each are released at 3, 4, 5 and 6 s: only the last is exposed.
+    assert outcome.wall_seconds == pytest.approx(7.0, rel=1e-6)
+    assert outcome.communication_seconds == pytest.approx((1.0, 1.0), rel=1e-6)
+
+
+def test_an_overlapped_transfer_is_waited_for_after_the_steps_it_may_take() -> None:
+    plan = periodic(all_reduce(2, 3, overlap=2), 2, 10, 30)
+    outcome = simulate(plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)))
+    # 3 s of transmission, 2 steps to hide it in; after the last step there is nothing left to hide behind.
+    assert outcome.wall_seconds == pytest.approx(30 + 1 + 1 + 3, rel=1e-6)
+
+
+def test_a_phase_begins_when_the_phase_before_is_done() -> None:
+    reduce = all_reduce(3, 1, collective=Collective.REDUCE, root=0)
+    broadcast = all_reduce(3, 1, collective=Collective.BROADCAST, root=0, phase=1)
+    plan = Plan(3, 4, (Recurrence((reduce, broadcast), 4, 4, 4),))
+    outcome = simulate(plan, uniform_topology(3, RATE, 0.2), Compute((1.0,) * 3))
+    assert outcome.wall_seconds == pytest.approx(4 + 2 * (2 + 0.1), rel=1e-6)
+
+
+def test_equal_rounds_are_simulated_once_and_booked_exactly() -> None:
+    plan = periodic(all_reduce(4, 1), 4, 10, 10_000)
+    outcome = simulate(plan, uniform_topology(4, RATE, 0.05), Compute((0.1,) * 4))
+    assert outcome.simulated_rounds <= 2
+    assert sum(r.times for r in outcome.rounds) == 1000
+    assert sum(outcome.payload_bytes) == plan.payload_bytes
+    once = simulate(periodic(all_reduce(4, 1), 4, 10, 10), uniform_topology(4, RATE, 0.05), Compute((0.1,) * 4))
+    assert outcome.wall_seconds == pytest.approx(1000 * once.wall_seconds, rel=1e-9)
+
+
+def test_jitter_costs_the_expected_maximum_over_the_workers() -> None:
+    plan = periodic(all_reduce(8, 0.001), 8, 10, 2000)
+    outcome = simulate(plan, uniform_topology(8, RATE, 0.0), Compute((1.0,) * 8, jitter=0.1), seed=1)
+    # E[max of 8 standard normals] = 1.4236; the standard deviation of ten steps is 0.1 sqrt(10).
+    lost = (outcome.wall_seconds - 2000) / 200
+    assert lost == pytest.approx(1.4236 * 0.1 * 10**0.5, rel=0.1)
+    assert np.mean(outcome.compute_seconds) == pytest.approx(2000, rel=0.01)
+
+
+def test_everyone_waits_for_a_straggler() -> None:
+    plan = periodic(all_reduce(3, 0.001), 3, 10, 100)
+    outcome = simulate(plan, uniform_topology(3, RATE, 0.0), Compute((1.0, 1.0, 1.5)))
+    assert outcome.wall_seconds == pytest.approx(150, rel=1e-3)
+    assert outcome.communication_seconds[0] == pytest.approx(50, rel=1e-2)
+
+
+def test_a_crash_repeats_the_work_since_the_last_synchronisation() -> None:
+    plan = periodic(all_reduce(2, 0.000004), 2, 10, 100)
+    crash = Slowdown(rank=1, start=25.0, end=28.0, factor=float("inf"), loses_work=True)
+    outcome = simulate(plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)), slowdowns=[crash])
+    assert outcome.wall_seconds == pytest.approx(100 + 3 + 5, abs=1e-3)
+
+
+def test_a_slowdown_stretches_the_steps_it_covers() -> None:
+    plan = periodic(all_reduce(2, 0.000004), 2, 10, 100)
+    slow = Slowdown(rank=0, start=10.0, end=30.0, factor=2.0)
+    outcome = simulate(plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)), slowdowns=[slow])
+    assert outcome.wall_seconds == pytest.approx(110, abs=1e-3)
+
+
+def halve(links: Links, flows: FlowNetwork) -> None:
+    for resource in (*links.up.tolist(), *links.down.tolist()):
+        links.capacity[resource] /= 2
+        flows.set_capacity(resource, links.capacity[resource])
+
+
+def test_a_link_that_halves_in_the_middle_of_a_run() -> None:
+    plan = periodic(all_reduce(2, 1), 2, 1, 10)
+    outcome = simulate(plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)), changes=[(10.5, halve)])
+    # Rounds of 2 s until 10 s, then one that computes until 11, then transmissions of 2 s.
+    assert outcome.wall_seconds == pytest.approx(10 + 5 * 3, abs=1e-3)
+
+
+def cut(links: Links, flows: FlowNetwork) -> None:
+    flows.set_capacity(int(links.up[0]), 0.0)
+
+
+def test_a_link_that_is_cut_for_good_is_named_as_the_reason() -> None:
+    plan = periodic(all_reduce(2, 1), 2, 1, 10)
+    with pytest.raises(LinkError, match="cut"):
+        simulate(plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)), changes=[(3.5, cut)])
+
+
+def test_incast_at_a_parameter_server_is_limited_by_its_downlink() -> None:
+    sites = tuple(Site(f"s{i}", RATE * 10, RATE if i == 0 else RATE * 10) for i in range(4))
+    links = tuple(Link(a.name, b.name, 0.0) for a in sites for b in sites if a is not b)
+    plan = periodic(all_reduce(4, 1, collective=Collective.REDUCE, root=0), 4, 1, 1)
+    outcome = simulate(plan, Topology("t", sites, links), Compute((1.0,) * 4))
+    assert outcome.wall_seconds == pytest.approx(1 + 3, rel=1e-6)
+
+
+def test_a_cold_connection_doubles_its_window_each_round_trip() -> None:
+    plan = periodic(all_reduce(2, 10), 2, 1, 2)
+    topology = uniform_topology(2, 100e6, 0.1)
+    cold = simulate(plan, topology, Compute((1.0, 1.0)), physics=Physics(cold_start=True, streams=1))
+    warm = simulate(plan, topology, Compute((1.0, 1.0)))
+    first, second = cold.rounds[0], cold.rounds[1]
+    # 14 480 bytes in the first round trip; it takes 7 doublings to fill 1.25 MB, about 6 round trips lost.
+    lost = (first.end - first.start) - warm.wall_seconds / 2
+    assert 0.4 < lost < 0.8
+    assert second.end - second.start == pytest.approx(warm.wall_seconds / 2, rel=1e-3)
+
+
+def test_evaluations_come_at_their_steps_and_after_the_last() -> None:
+    plan = periodic(all_reduce(2, 0.000004), 2, 10, 105)
+    outcome = simulate(
+        plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)), evaluation=Evaluation(every=50, seconds=2.0)
+    )
+    assert outcome.evaluation_seconds == pytest.approx((6.0, 6.0), abs=1e-4)
+    assert outcome.wall_seconds == pytest.approx(105 + 6, abs=1e-3)
+
+
+def test_workers_of_one_site_share_its_uplink_and_reach_each_other_without_it() -> None:
+    sites = (Site("a", RATE, RATE, 2), Site("b", RATE, RATE, 2))
+    links = (Link("a", "b", 0.0), Link("b", "a", 0.0))
+    plan = periodic(all_reduce(4, 4, algorithm=Algorithm.DIRECT), 4, 1, 1)
+    outcome = simulate(plan, Topology("t", sites, links), Compute((1.0,) * 4))
+    # Every worker sends 2 x 1 MB to each of the two workers across: 8 MB over each uplink.
+    assert outcome.wall_seconds == pytest.approx(1 + 8, rel=1e-3)
+
+
+def test_the_seed_alone_decides_a_run() -> None:
+    plan, topology = periodic(all_reduce(3, 1), 3, 5, 50), uniform_topology(3, RATE, 0.01)
+    walls = [simulate(plan, topology, Compute((1.0,) * 3, jitter=0.1), seed=s).wall_seconds for s in (1, 1, 2)]
+    assert walls[0] == walls[1] != walls[2]
