@@ -34,11 +34,14 @@ class InnerOptimizer(Document):
         ]
         return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, foreach=True)
 
+    def clip_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Scale all gradients so that their global norm is at most `clip`."""
+        if self.clip:
+            nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
+
     def update(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
         """One clipped step at learning rate `lr`; gradients are consumed."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if self.clip:
-            nn.utils.clip_grad_norm_(parameters, self.clip)
+        self.clip_gradients([p for group in optimizer.param_groups for p in group["params"]])
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()

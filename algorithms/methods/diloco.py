@@ -26,21 +26,15 @@ from algorithms.inner import (
     unflatten_into,
 )
 from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
-from netsim.traffic import Plan, Recurrence, Transfer
+from netsim.traffic import Plan, Transfer
 
 
 class DilocoOptions(Options):
     sync_every: int = Field(default=500, ge=1)  # H; the paper's choice
     outer_lr: float = Field(default=0.7, gt=0)
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
-
-
-def periodic(transfers: tuple[Transfer, ...], every: int, steps: int) -> tuple[Recurrence, ...]:
-    """After every `every` steps, and after the last step when the run ends within a round."""
-    whole = Recurrence(transfers, every, first=every, last=steps)
-    rest = Recurrence(transfers, every, first=steps, last=steps)
-    return (whole,) if steps % every == 0 else (whole, rest)
 
 
 class Diloco(Method[DilocoOptions]):

@@ -1,0 +1,222 @@
+"""LoRDO: low-rank optimizer states with infrequent communication (arXiv 2602.04396).
+
+Local step, for a matrix W (p, q) with basis Q (p, r), d = sqrt(v^) + eps, bias-corrected u^, v^:
+    A = G + E;   g = Q^T A;   E = A - Q g                    G clipped gradient, E error feedback (optional)
+    u = b1 u + (1-b1) g;      v = b2 v + (1-b2) g g
+    W = W - eta [ (1-w) G / mean(d)  +  w Q (u^/d) ]         quasi-hyperbolic: a full-rank share of 1-w keeps Delta
+                                                             from staying in the span of Q for ever
+Every K_x steps D = mean_m (theta^m - theta_ref), theta = theta_ref + D;   every K_u, K_v steps u, v = mean_m;
+then Q = the r leading left singular vectors of D, u and v turned from the old basis to the new, theta_ref = theta.
+
+variant local: every worker takes Q from its own A at the first step after a synchronisation, and the quasi-hyperbolic
+term stays inside the subspace. All other parameters: quasi-hyperbolic Adam in full rank.
+The first `warmup_steps` are low-rank DDP (see lowrank_ddp), plain Adam; then the moments start anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from algorithms.averaging import control_mean, swapped_in
+from algorithms.inner import flatten, tensor_bytes, unflatten_into
+from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes
+from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.rounds import periodic
+from algorithms.shape import ModelShape
+from netsim.traffic import Collective, Plan, Recurrence, Transfer
+
+TUNED = {"global": (0.97, 0.5), "local": (0.94, 2.0)}  # omega and switch_scale in the public experiments, at rank d/8
+
+
+class LordoOptions(Options):
+    sync_every: int = Field(default=32, ge=1)  # K_x
+    k_u: int | None = Field(default=None, ge=1)  # default K_x
+    k_v: int | None = Field(default=None, ge=1)  # default K_x
+    variant: Literal["global", "local"] = "global"
+    rank: int | None = Field(default=None, ge=1)  # r; default width / 8
+    omega: float | None = Field(default=None, ge=0, le=1)  # default 0.97, local 0.94
+    error_feedback: bool = True
+    rotate_moments: bool = True
+    low_rank: str = LOW_RANK  # which parameters, a regular expression on their names
+    betas: tuple[float, float] = (0.999, 0.999)  # after the warm-up; during it those of the suite
+    warmup_steps: int = Field(default=1, ge=0)  # of low-rank DDP; with 1, Q_0 comes from an averaged gradient
+    switch_scale: float | None = Field(default=None, gt=0)  # learning rate after the warm-up; default 0.5, local 2
+    moments: Literal["average", "keep"] | None = None  # default average; local keep, for their bases differ
+    broadcast_basis: bool = False  # Q computed at rank 0 and sent, for sites whose SVDs may differ in the last bit
+
+
+class Lordo(Method[LordoOptions]):
+    name = "lordo"
+    summary = "low-rank moments, bases from pseudo-gradients"
+    Options = LordoOptions
+
+    def sizes(self, shape: ModelShape) -> LowRankSizes:
+        return LowRankSizes.of(shape, self.options.low_rank, self.options.rank)
+
+    @property
+    def averages_moments(self) -> bool:
+        return (self.options.moments or ("average" if self.options.variant == "global" else "keep")) == "average"
+
+    def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
+        options, sizes = self.options, self.sizes(shape)
+        wire, everyone, start = options.wire_dtype, tuple(range(sites)), min(options.warmup_steps, steps)
+        recurrences = [Recurrence((Transfer("gradient", shape.count(), everyone, wire),), 1, 1, start)] if start else []
+        found = [Transfer("pseudo_gradient", shape.count(), everyone, wire)]
+        if options.broadcast_basis and options.variant == "global":
+            found.append(Transfer("basis", sizes.bases, everyone, wire, Collective.BROADCAST, root=0, phase=1))
+        recurrences += periodic(tuple(found), options.sync_every, steps, start)
+        for name, every in (("u", options.k_u), ("v", options.k_v)):
+            if self.averages_moments:
+                moment = Transfer(name, sizes.moment + sizes.full, everyone, wire)
+                every = every or options.sync_every
+                recurrences.append(Recurrence((moment,), every, start + every, steps))
+        return Plan(sites, steps, tuple(recurrences))
+
+    def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
+        size, sizes = 4 * shape.count(), self.sizes(shape)
+        found = {
+            "weights": size,
+            "gradients": size,
+            "inner_moments": 4 * 2 * (sizes.moment + sizes.full),
+            "projections": 4 * sizes.bases,
+            "reference": size,
+        }
+        return {**found, "error_feedback": 4 * sizes.matrices} if self.options.error_feedback else found
+
+    def worker(self, setup: WorkerSetup) -> Worker:
+        return LordoWorker(self, setup)
+
+
+class LordoWorker(Worker):
+    """`reference`: the parameters after the last synchronisation, flat (elements,), the same at every worker."""
+
+    def __init__(self, method: Lordo, setup: WorkerSetup) -> None:
+        super().__init__(setup)
+        self.options = options = method.options
+        omega, scale = TUNED[options.variant]
+        self.omega = omega if options.omega is None else options.omega
+        self.scale = (options.switch_scale or scale) if options.warmup_steps else 1.0
+        self.parameters = list(setup.model.parameters())
+        self.adam = LowRankAdam(
+            setup.model,
+            setup.shape,
+            options.low_rank,
+            options.rank,
+            options.error_feedback,
+            setup.optimizer.eps,
+            setup.optimizer.weight_decay,
+        )
+        self.reference = flatten(self.parameters)
+        self.drifted = False
+
+    def betas(self, step: int) -> tuple[float, float]:
+        return self.options.betas if step > self.options.warmup_steps else self.setup.optimizer.betas
+
+    def local_update(self, step: int, lr: float) -> None:
+        if step > self.options.warmup_steps:
+            self._adam_step(step, lr * self.scale)
+            self.drifted = True
+
+    def _adam_step(self, step: int, lr: float) -> None:
+        warming, local = step <= self.options.warmup_steps, self.options.variant == "local"
+        self.setup.optimizer.clip_gradients(self.parameters)
+        gradients = self.adam.gradients()
+        full = flatten(p.grad for p in self.adam.full if p.grad is not None)
+        signals = self.adam.signals(gradients)
+        local_step = step if warming else step - self.options.warmup_steps
+        if (warming or local) and (local_step - 1) % self.options.sync_every == 0:
+            self.adam.rebase(signals, self.betas(step), self.options.rotate_moments)
+        projected = self.adam.project(signals)
+        outside = None if warming or local or self.omega == 1 else gradients
+        self.adam.advance(projected, outside, full, lr, self.betas(step), 1.0 if warming else self.omega)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def synchronise(self, step: int, lr: float) -> None:
+        transfers = {transfer.name: transfer for transfer in self.setup.plan.at(step)}
+        if "gradient" in transfers:
+            self._warm_up(step, lr, transfers["gradient"])
+        elif transfers:
+            self._average(step, transfers)
+
+    def _average(self, step: int, transfers: Mapping[str, Transfer]) -> None:
+        delta = flatten(self.parameters).sub_(self.reference)
+        moments = {name: self.adam.moment(name) for name in transfers if name in ("u", "v")}
+        sent: dict[str, Tensor] = {name: flatten(tensors) for name, tensors in moments.items()}
+        if "pseudo_gradient" in transfers:
+            sent["pseudo_gradient"] = delta
+        self.setup.exchange.run(step, [(transfers[name], tensor) for name, tensor in sent.items()])
+        for name, tensors in moments.items():
+            unflatten_into(tensors, sent[name].div_(self.setup.world))
+        if "pseudo_gradient" in transfers:
+            self._new_round(step, delta.div_(self.setup.world), transfers.get("basis"))
+
+    def _new_round(self, step: int, delta: Tensor, basis: Transfer | None) -> None:
+        """Averages of the moments are in place, still in the old basis."""
+        unflatten_into(self.parameters, self.reference.add_(delta))
+        self.drifted = False
+        if self.options.variant == "local":
+            return
+        betas, rotate = self.betas(step), self.options.rotate_moments
+        if basis is None:
+            self.adam.rebase(self._batches_of(delta), betas, rotate)
+            return
+        found = [batch.q.clone() for batch in self.adam.batches]
+        if self.setup.rank == basis.root:
+            found = self.adam.bases_of(self._batches_of(delta))
+        flat = flatten(found)
+        self.setup.exchange.run(step, [(basis, flat)])
+        unflatten_into(found, flat)
+        self.adam.set_bases(found, betas, rotate)
+
+    def _batches_of(self, flat: Tensor) -> list[Tensor]:
+        """A flat vector of the parameters' size -> (n, p, q) for every batch of low-rank matrices."""
+        parts = torch.split(flat, [p.numel() for p in self.parameters])
+        by_parameter = {p: part.view_as(p) for p, part in zip(self.parameters, parts, strict=True)}
+        return [batch.stack([by_parameter[p] for p in batch.parameters]) for batch in self.adam.batches]
+
+    def _warm_up(self, step: int, lr: float, transfer: Transfer) -> None:
+        """One step of low-rank DDP; after the last, moments and reference start anew."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        flat = flatten(gradients)
+        self.setup.exchange.run(step, [(transfer, flat)])
+        unflatten_into(gradients, flat.div_(self.setup.world))
+        self._adam_step(step, lr)
+        if step == self.options.warmup_steps:
+            self.adam.forget_moments()
+        self.reference = flatten(self.parameters)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[nn.Module]:
+        """The mean of the workers' models; right after a synchronisation that is everyone's."""
+        mean = flatten(self.parameters)
+        if self.drifted:
+            control_mean(self.setup.control, "lordo/evaluation", mean)
+        with swapped_in(self.parameters, mean):
+            yield self.setup.model
+
+    def metrics(self) -> dict[str, float]:
+        """How much of the last basis the new one kept: |Q_new^T Q_old|^2 / r, mean over the matrices."""
+        return {"subspace_overlap": self.adam.overlap}
+
+    def state(self) -> dict[str, Tensor]:
+        return {**self.adam.state(), "reference": self.reference}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.adam.load(dict(state))
+        self.reference.copy_(state["reference"])
+
+    def memory(self) -> dict[str, int]:
+        size = tensor_bytes(self.parameters)
+        own = {"weights": size, "gradients": size, "reference": tensor_bytes([self.reference])}
+        return {**own, **self.adam.memory()}
+
+
+METHOD = Lordo
