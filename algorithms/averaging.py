@@ -12,6 +12,8 @@ from algorithms.exchange import Exchange
 from algorithms.inner import flatten, unflatten_into
 from netsim.traffic import Collective, Transfer, WireType
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # torch.optim.AdamW's names
+
 
 def full_precision(tensor: Tensor) -> WireType:
     """The wire type that carries this tensor exactly."""
@@ -60,7 +62,7 @@ class Moments:
 
     def banks(self) -> list[list[Tensor]]:
         """Both moments, or nothing for an optimizer that has none."""
-        return [self.tensors(name) for name in ("exp_avg", "exp_avg_sq") if all(name in state for state in self.states)]
+        return [self.tensors(name) for name in MOMENTS if all(name in state for state in self.states)]
 
     def reset(self, step: float = 0.0) -> None:
         """All moments zero, as if no step had been made (`step`: or as after so many)."""

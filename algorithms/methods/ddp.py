@@ -85,7 +85,7 @@ class DdpWorker(Worker):
             setup.model,
             process_group=_own_group(),
             init_sync=False,  # every worker builds the same model from the same seed
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             bucket_cap_mb=method.options.bucket_mb,
             gradient_as_bucket_view=True,
         )

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from algorithms.averaging import Moments
+from algorithms.averaging import MOMENTS, Moments
 from algorithms.experts import ExpertModel, Ids, Layout, expert_elements, sparse_roles
 from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
 from algorithms.method import Method, ModelView, Options, Worker, WorkerSetup
@@ -34,7 +34,7 @@ from algorithms.shape import ModelShape
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer, WireType
 
-AVERAGED = {"diloco": ("pseudo_gradient",), "local_adamw": ("parameters", "exp_avg", "exp_avg_sq")}
+AVERAGED = {"diloco": ("pseudo_gradient",), "local_adamw": ("parameters", *MOMENTS)}
 
 
 class FomoeOptions(Options):
@@ -198,7 +198,7 @@ class FomoeWorker(Worker):
             values = list(torch._foreach_sub(self.outer, values))
         if self.diloco:
             return {"pseudo_gradient": values}
-        moments = {name: self.moments.tensors(name) for name in ("exp_avg", "exp_avg_sq")}
+        moments = {name: self.moments.tensors(name) for name in MOMENTS}
         return {"parameters": values, **moments}
 
     def _average(self, step: int, transfers: list[Transfer], averaged: dict[str, list[Tensor]]) -> None:

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from algorithms.averaging import Moments, control_broadcast, swapped_in
+from algorithms.averaging import MOMENTS, Moments, control_broadcast, swapped_in
 from algorithms.inner import (
     Schedule,
     flatten,
@@ -39,8 +39,6 @@ from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
 from netsim.errors import InputError
 from netsim.traffic import Algorithm, Cohort, Collective, Plan, Recurrence, Transfer, WireType
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class PhotonOptions(Options):
