@@ -11,8 +11,7 @@ from algorithms.shape import ModelShape
 from harness.model import initial
 from harness.model.attention import Attention, Rotary
 from harness.model.mixture import Mixture, Routing
-
-EPSILON = 1e-5
+from harness.model.norm import RmsNorm
 
 
 class Mlp(nn.Module):
@@ -36,11 +35,11 @@ class Layer(nn.Module):
     def __init__(self, shape: ModelShape, ffn: nn.Module) -> None:
         super().__init__()
         peri = shape.norm == "peri"
-        self.attention_norm = _norm(shape.width)
-        self.attention_norm_out = _norm(shape.width) if peri else None
+        self.attention_norm = RmsNorm(shape.width)
+        self.attention_norm_out = RmsNorm(shape.width) if peri else None
         self.attention = Attention(shape.width, shape.heads)
-        self.ffn_norm = _norm(shape.width)
-        self.ffn_norm_out = _norm(shape.width) if peri else None
+        self.ffn_norm = RmsNorm(shape.width)
+        self.ffn_norm_out = RmsNorm(shape.width) if peri else None
         self.ffn = ffn
 
     def forward(self, x_BTD: Tensor, rotary: Rotary) -> Tensor:
@@ -61,9 +60,9 @@ class Transformer(nn.Module):
         self.balance_weight = 0.0
         self._last_loss = torch.tensor(float("nan"))
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
-        self.embedding_norm = _norm(shape.width) if shape.norm == "peri" else None
+        self.embedding_norm = RmsNorm(shape.width) if shape.norm == "peri" else None
         self.layers = nn.ModuleList(Layer(shape, _ffn(shape, i, seed, view)) for i in range(shape.layers))
-        self.norm = _norm(shape.width)
+        self.norm = RmsNorm(shape.width)
         self.unembedding = None if shape.tied else nn.Linear(shape.width, shape.vocabulary, bias=False)
         self.rotary = Rotary(shape.sequence, shape.width // shape.heads)
 
@@ -145,10 +144,6 @@ def _std(shape: ModelShape, name: str) -> float:
 def _branch_std(shape: ModelShape, fan_in: int) -> float:
     """What ends a residual branch starts small, so that the stream's variance does not grow with depth (GPT-2)."""
     return float((2 * shape.layers * fan_in) ** -0.5)
-
-
-def _norm(width: int) -> nn.RMSNorm:
-    return nn.RMSNorm(width, eps=EPSILON)
 
 
 def _ffn(shape: ModelShape, layer: int, seed: int, view: ModelView) -> nn.Module:
