@@ -6,76 +6,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
-from netsim.units import Duration, Rate, Share, Size
+from netsim.events import Event
+from netsim.links import GilbertElliott, Impairments, Jitter, Link, Site, Transport
+from netsim.timeline import Timeline, timeline_of
+from netsim.units import Rate
+
+__all__ = [
+    "LIBRARY",
+    "GilbertElliott",
+    "Jitter",
+    "Link",
+    "Site",
+    "Topology",
+    "Transport",
+    "find_topology",
+    "load_topology",
+    "topology_from",
+]
 
 LIBRARY = Path(__file__).resolve().parent.parent / "topologies"
-
-
-class Jitter(Document):
-    """Random extra delay around the mean. `spread`: standard deviation (normal, pareto) or half-width (uniform)."""
-
-    spread: Duration
-    distribution: Literal["normal", "pareto", "uniform"] = "normal"
-    reorder: bool = False  # whether a packet may overtake an earlier one
-
-
-class GilbertElliott(Document):
-    """Bursty loss: a two-state chain stepped per packet (Gilbert 1960, Elliott 1963)."""
-
-    to_bad: Share
-    to_good: Share
-    loss_in_bad: Share = 1.0
-    loss_in_good: Share = 0.0
-
-    @property
-    def mean(self) -> float:
-        """Long-run share of packets lost."""
-        if self.to_bad + self.to_good == 0:
-            return self.loss_in_good
-        bad = self.to_bad / (self.to_bad + self.to_good)
-        return bad * self.loss_in_bad + (1 - bad) * self.loss_in_good
-
-
-class Transport(Document):
-    """TCP as pinned in every node. Buffers bound the window; they must hold the largest bandwidth-delay product."""
-
-    congestion_control: Literal["cubic", "reno", "bbr"] = "cubic"
-    buffer: Size = 64 * 10**6
-    mtu: int = Field(default=1500, ge=576, le=65000)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place with its own access link; rates in bit/s."""
-
-    name: str
-    up: float
-    down: float
-    workers: int = 1
-
-
-@dataclass(frozen=True)
-class Link:
-    """What a packet from `source` to `target` meets besides the access links. Seconds, bit/s, shares, bytes."""
-
-    source: str
-    target: str
-    delay: float
-    jitter: Jitter | None = None
-    loss: float | GilbertElliott = 0.0
-    rate: float | None = None  # a cap of this pair; None: only the access links bound it
-    duplicate: float = 0.0
-    queue: int | None = None  # bytes of queue ahead of the bottleneck; None: from the bandwidth-delay product
-
-    @property
-    def mean_loss(self) -> float:
-        return self.loss.mean if isinstance(self.loss, GilbertElliott) else self.loss
 
 
 @dataclass(frozen=True)
@@ -88,6 +43,7 @@ class Topology:
     transport: Transport = field(default_factory=Transport)
     description: str = ""
     source: str = ""
+    timeline: Timeline = field(default_factory=Timeline)  # what happens to it while it is used
 
     @cached_property
     def _link_of(self) -> Mapping[tuple[str, str], Link]:
@@ -122,31 +78,13 @@ class Topology:
         kept = self.sites[:count]
         names = {site.name for site in kept}
         links = tuple(link for link in self.links if {link.source, link.target} <= names)
-        return replace(self, sites=kept, links=links)
+        return replace(self, sites=kept, links=links, timeline=self.timeline.only([site.name for site in kept]))
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 
-class _Impairments(Document):
-    delay: Duration | None = None
-    rtt: Duration | None = None
-    jitter: Jitter | None = None
-    loss: Share | GilbertElliott = 0.0
-    rate: Rate | None = None
-    duplicate: Share = 0.0
-    queue: Size | None = None
-
-    @model_validator(mode="after")
-    def _one_delay(self) -> Self:
-        if self.delay is not None and self.rtt is not None:
-            raise ValueError("delay (one way) or rtt (twice as much), not both")
-        if self.rate == 0:
-            raise ValueError("a pair rate above zero")
-        return self
-
-
-class _LinkEntry(_Impairments):
+class _LinkEntry(Impairments):
     between: tuple[str, str] | None = None  # both directions
     source: str | None = Field(default=None, alias="from")
     target: str | None = Field(default=None, alias="to")
@@ -174,7 +112,7 @@ class _SiteEntry(Document):
     workers: int = Field(default=1, ge=1, le=64)
 
 
-class _Defaults(_Impairments):
+class _Defaults(Impairments):
     up: Rate | None = None
     down: Rate | None = None
 
@@ -187,6 +125,7 @@ class _File(Document):
     sites: dict[str, _SiteEntry] = Field(min_length=1, max_length=64)
     links: tuple[_LinkEntry, ...] = ()
     transport: Transport = Transport()
+    timeline: tuple[Event, ...] = ()
 
 
 def find_topology(name: str, beside: Path | None = None) -> Path:
@@ -225,7 +164,8 @@ def _resolve(file: _File, where: str) -> Topology:
         for b in sites
         if a is not b
     )
-    return Topology(file.name, sites, links, file.transport, file.description, file.source)
+    timeline = timeline_of(file.timeline, [site.name for site in sites], where)
+    return Topology(file.name, sites, links, file.transport, file.description, file.source, timeline)
 
 
 def _site(name: str, entry: _SiteEntry, defaults: _Defaults, where: str) -> Site:
@@ -255,5 +195,5 @@ def _link(source: str, target: str, entry: _LinkEntry | None, defaults: _Default
     return Link(source, target, **{key: value for key, value in fields.items() if key != "rtt"})
 
 
-def _given(entry: _Impairments) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in _Impairments.model_fields if name in entry.model_fields_set}
+def _given(entry: Impairments) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in Impairments.model_fields if name in entry.model_fields_set}

@@ -1,0 +1,92 @@
+"""What a WAN is made of: sites with access links, directed links between them, and TCP as pinned in every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from netsim.documents import Document
+from netsim.units import Duration, Rate, Share, Size
+
+
+class Jitter(Document):
+    """Random extra delay around the mean. `spread`: standard deviation (normal, pareto) or half-width (uniform)."""
+
+    spread: Duration
+    distribution: Literal["normal", "pareto", "uniform"] = "normal"
+    reorder: bool = False  # whether a packet may overtake an earlier one
+
+
+class GilbertElliott(Document):
+    """Bursty loss: a two-state chain stepped per packet (Gilbert 1960, Elliott 1963)."""
+
+    to_bad: Share
+    to_good: Share
+    loss_in_bad: Share = 1.0
+    loss_in_good: Share = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Long-run share of packets lost."""
+        if self.to_bad + self.to_good == 0:
+            return self.loss_in_good
+        bad = self.to_bad / (self.to_bad + self.to_good)
+        return bad * self.loss_in_bad + (1 - bad) * self.loss_in_good
+
+
+class Transport(Document):
+    """TCP as pinned in every node. Buffers bound the window; they must hold the largest bandwidth-delay product."""
+
+    congestion_control: Literal["cubic", "reno", "bbr"] = "cubic"
+    buffer: Size = 64 * 10**6
+    mtu: int = Field(default=1500, ge=576, le=65000)
+
+
+class Impairments(Document):
+    """What a document may say of a link. Unset fields are left to defaults, or as they were."""
+
+    delay: Duration | None = None
+    rtt: Duration | None = None
+    jitter: Jitter | None = None
+    loss: Share | GilbertElliott = 0.0
+    rate: Rate | None = None
+    duplicate: Share = 0.0
+    queue: Size | None = None
+
+    @model_validator(mode="after")
+    def _one_delay(self) -> Self:
+        if self.delay is not None and self.rtt is not None:
+            raise ValueError("delay (one way) or rtt (twice as much), not both")
+        if self.rate == 0:
+            raise ValueError("a pair rate above zero")
+        return self
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place with its own access link; rates in bit/s."""
+
+    name: str
+    up: float
+    down: float
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a packet from `source` to `target` meets besides the access links. Seconds, bit/s, shares, bytes."""
+
+    source: str
+    target: str
+    delay: float
+    jitter: Jitter | None = None
+    loss: float | GilbertElliott = 0.0
+    rate: float | None = None  # a cap of this pair; None: only the access links bound it
+    duplicate: float = 0.0
+    queue: int | None = None  # bytes of queue ahead of the bottleneck; None: from the bandwidth-delay product
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss.mean if isinstance(self.loss, GilbertElliott) else self.loss
