@@ -20,45 +20,53 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from netsim.emulated import delay, devices, probes
+from netsim.emulated import delay, devices
 from netsim.emulated.plan import NodePlan
 from netsim.emulated.priority import call_myself
+from netsim.emulated.prober import Prober
 from netsim.emulated.processes import end_group, fork, launch
 from netsim.emulated.shaping import MGMT, WAN, minor
 from netsim.errors import LonghaulError
 
 
 class Helper:
-    """A forked child that answers one JSON line per line."""
+    """A forked child that answers JSON lines with JSON lines."""
 
     def __init__(self, name: str, number: int, link: socket.socket) -> None:
         self.name, self.number, self.link = name, number, link
-        self.state: int | None = None
+        self.state: int | None = None  # the status it ended with
+        self.ended = False
         self._pending = b""
-        self.greeting = self.answer()
+        self.greeting = {"name": name, **self.answer()}
 
-    def ask(self, question: object) -> dict[str, Any]:
+    def tell(self, question: object) -> None:
         try:
             self.link.sendall(json.dumps(question).encode() + b"\n")
         except OSError:
-            raise LonghaulError(f"the {self.name} of this node has ended") from None
+            raise self._gone() from None
+
+    def ask(self, question: object) -> dict[str, Any]:
+        self.tell(question)
         return self.answer()
 
+    def lines(self) -> list[bytes]:
+        """What has come, at least something of a line."""
+        received = self.link.recv(1 << 20)
+        if not received:
+            raise self._gone()
+        *lines, self._pending = (self._pending + received).split(b"\n")
+        return lines
+
     def answer(self) -> dict[str, Any]:
-        while b"\n" not in self._pending:
-            received = self.link.recv(1 << 20)
-            if not received:
-                raise LonghaulError(f"the {self.name} of this node has ended")
-            self._pending += received
-        line, _, self._pending = self._pending.partition(b"\n")
-        found: dict[str, Any] = json.loads(line)
+        while not (lines := self.lines()):
+            pass
+        found: dict[str, Any] = json.loads(lines[0])
         if "error" in found:
             raise LonghaulError(f"the {self.name}: {found['error']}")
         return found
 
-    @property
-    def alive(self) -> bool:
-        return self.state is None
+    def _gone(self) -> LonghaulError:
+        return LonghaulError(f"the {self.name} of this node has ended")
 
 
 class Agent:
@@ -69,7 +77,6 @@ class Agent:
         self._plan: NodePlan | None = None
         self._helpers: dict[str, Helper] = {}
         self._programs: dict[int, subprocess.Popen[bytes]] = {}
-        self._senders: dict[int, tuple[socket.socket, int, bytes]] = {}  # by descriptor: link, request, bytes so far
         self._waiting: list[tuple[int, int]] = []  # request, program
 
     def serve(self) -> None:
@@ -82,12 +89,14 @@ class Agent:
         pending = b""
         while True:
             own = [self._link.fileno(), wake.fileno()]
-            ready, _, _ = select.select([*own, *self._senders], [], [])
+            prober = self._helpers.get("prober")
+            probing = [prober.link.fileno()] if prober is not None and not prober.ended else []
+            ready, _, _ = select.select([*own, *probing], [], [])
             if own[1] in ready:
                 wake.recv(4096)
                 self._reap()
-            for descriptor in [one for one in ready if one not in own]:
-                self._collect(descriptor)
+            if set(probing) & set(ready):
+                self._relay()
             if own[0] in ready:
                 received = self._link.recv(1 << 20)
                 if not received:
@@ -131,8 +140,8 @@ class Agent:
         if made.engine == "nfqueue" and made.peers:
             queues = [(minor(index), peer.arrival) for index, peer in enumerate(made.peers)]
             self._fork("delay daemon", lambda link: delay.serve(queues, False, link))
-        self._fork("probe server", lambda link: probes.Server(made.address).serve(link))
-        return {"faults": devices.faults(made), "priorities": {h.name: h.greeting["priority"] for h in self._all()}}
+        self._fork("prober", lambda link: Prober(made.address).serve(link))
+        return {"faults": devices.faults(made), "helpers": [helper.greeting for helper in self._all()]}
 
     def do_reshape(self, _: int, plan: dict[str, Any]) -> dict[str, Any]:
         self._plan = made = NodePlan.from_json(plan)
@@ -147,7 +156,9 @@ class Agent:
         self._reap()
         assert self._plan is not None
         found = devices.faults(self._plan)
-        found += [f"{self._plan.site}: the {h.name} has ended (status {h.state})" for h in self._all() if not h.alive]
+        for helper in self._all():
+            if helper.state is not None:
+                found.append(f"{self._plan.site}: the {helper.name} has ended (status {helper.state})")
         return {"faults": found}
 
     def do_facts(self, _: int) -> dict[str, Any]:
@@ -161,7 +172,7 @@ class Agent:
             "offloads": {name: devices.offload(WAN, name) for name in ("tso", "gso", "gro")},
             "mtu": self._plan.mtu,
             "sysctls": {key: path.read_text().strip() for key, path in settings.items() if path.exists()},
-            "priorities": {helper.name: helper.greeting["priority"] for helper in self._all()},
+            "priorities": {helper.name: _priority(helper.number) for helper in self._all()},
         }
 
     def do_counters(self, _: int) -> dict[str, Any]:
@@ -176,39 +187,25 @@ class Agent:
 
     # --- probes -------------------------------------------------------------------------------------------------------
 
-    def do_echo(self, number: int, targets: list[str], count: int, interval: float, patience: float) -> None:
-        own = self._address()
+    def do_echo(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "echo", **asked})
 
-        def work(link: socket.socket) -> None:
-            times = probes.echo_times(own, targets, count, interval, patience)
-            link.sendall(json.dumps({"times": times}).encode())
+    def do_stream(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "stream", **asked})
 
-        self._probe(number, work)
+    def do_received(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "received", **asked})
 
-    def do_stream(self, number: int, stream: dict[str, Any]) -> None:
-        own, asked = self._address(), probes.Stream(**stream)
-        self._probe(number, lambda link: link.sendall(json.dumps(probes.send_stream(own, asked)).encode()))
+    def _probe(self, request: dict[str, Any]) -> None:
+        """The prober answers in its own time; `_relay` passes the answer on."""
+        self._helpers["prober"].tell(request)
 
-    def do_received(self, _: int, stream: int, over: float, finish: bool) -> dict[str, Any]:
-        return self._helpers["probe server"].ask({"number": stream, "over": over, "finish": finish})
-
-    def _address(self) -> str:
-        assert self._plan is not None
-        return self._plan.address
-
-    def _probe(self, number: int, work: Any) -> None:
-        _, link = fork("probe", work, close=[self._link, *(helper.link for helper in self._all())])
-        self._senders[link.fileno()] = (link, number, b"")
-
-    def _collect(self, descriptor: int) -> None:
-        link, number, before = self._senders[descriptor]
-        received = link.recv(1 << 20)
-        if received:
-            self._senders[descriptor] = (link, number, before + received)
-            return
-        del self._senders[descriptor]
-        link.close()
-        self._reply(number, json.loads(before) if before else {"error": "the probe ended without an answer"})
+    def _relay(self) -> None:
+        try:
+            for line in self._helpers["prober"].lines():
+                self._link.sendall(line + b"\n")
+        except LonghaulError:
+            self._helpers["prober"].ended = True
 
     # --- programs -----------------------------------------------------------------------------------------------------
 
@@ -251,6 +248,16 @@ class Agent:
             for helper in self._all():
                 if helper.number == ended.si_pid:
                     helper.state = os.waitstatus_to_exitcode(status)
+
+
+def _priority(process: int) -> str:
+    """How urgently the kernel serves a process, as it is now."""
+    try:
+        if os.sched_getscheduler(process) == os.SCHED_FIFO:
+            return f"fifo {os.sched_getparam(process).sched_priority}"
+        return f"nice {os.getpriority(os.PRIO_PROCESS, process)}"
+    except ProcessLookupError:
+        return "ended"
 
 
 def main() -> None:

@@ -22,12 +22,14 @@ from netsim.emulated.launch import Launch, Order
 from netsim.emulated.namespaces import Namespaces
 from netsim.emulated.owner import VARIABLE, Owner, make_runtime
 from netsim.emulated.plan import NodePlan
+from netsim.emulated.priority import DELAY, PROBE
 from netsim.errors import HostError, InputError, LinkError, LonghaulError
 from netsim.topology import Topology
 
 __all__ = ["Choice", "Counters", "LinkReport", "Network", "Node", "NodeProcess", "open_network", "resolve"]
 
 _START_SECONDS = 60.0
+PRIORITY = {"delay daemon": DELAY, "prober": PROBE}
 
 
 class Substrate(Protocol):
@@ -39,6 +41,7 @@ class Substrate(Protocol):
     def start(self, order: Order) -> None: ...
     def address(self, index: int) -> Address: ...
     def alive(self) -> bool: ...
+    def hasten(self, index: int, process: int, priority: int) -> None: ...
     def facts(self) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
@@ -277,4 +280,8 @@ def _shape(topology: Topology, choice: Choice, base: Substrate, links: list[Agen
     answers = wait(asked, _START_SECONDS)
     if found := [fault for answer in answers for fault in answer["faults"]]:
         raise LinkError("; ".join(found))
+    for index, answer in enumerate(answers):
+        for helper in answer["helpers"]:
+            if not helper["priority"].startswith("fifo"):
+                base.hasten(index, helper["pid"], PRIORITY[helper["name"]])
     return plans

@@ -18,6 +18,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 
 from netsim.emulated.compile import Address
+from netsim.emulated.hasten import hasten
 from netsim.emulated.host_image import host_image, mounts
 from netsim.emulated.launch import Launch, Order
 from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
@@ -111,6 +112,9 @@ class Containers:
                     return False
             return True
         return False
+
+    def hasten(self, index: int, process: int, priority: int) -> None:
+        hasten(int(self._containers[index].attrs["State"]["Pid"]), process, priority)
 
     def facts(self) -> dict[str, Any]:
         return {"docker": self._client.version()["Version"], "image": self._image}

@@ -75,6 +75,9 @@ class Namespaces:
     def alive(self) -> bool:
         return self._switch is not None and self._switch.poll() is None
 
+    def hasten(self, index: int, process: int, priority: int) -> None:
+        """The helper could ask for itself, and did."""
+
     def facts(self) -> dict[str, Any]:
         return {"rootless": os.geteuid() != 0}
 
