@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import Dataset, prepare
-from harness.environment import ROOT, code_identity, fingerprint
+from harness.environment import fingerprint
+from harness.identity import ROOT, code_identity
 from harness.job import GO, Job, Summary
 from harness.network import LinkReport, Network, NodeProcess, open_network
 from harness.outcome import Observed, assemble, memory_record
@@ -44,7 +45,7 @@ class Cell:
 
     @classmethod
     def of(cls, spec: RunSpec, runs: Path) -> Cell:
-        run_id = spec.run_id(code_identity())
+        run_id = spec.run_id(code_identity(spec.method))
         return cls(spec, run_id, runs.absolute() / spec.suite / run_id)
 
     def finished(self) -> Result | None:
@@ -106,7 +107,12 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float) ->
         writable=[directory],
     ) as network:
         events.add("nodes", substrate=network.substrate, engine=network.engine)
-        environment = {**fingerprint(), "data": dataset.digest, "network": network.environment()}
+        environment = {
+            **fingerprint(),
+            "code": code_identity(spec.method),
+            "data": dataset.digest,
+            "network": network.environment(),
+        }
         write_json(directory / "environment.json", environment)
         with _trainers(cell, network, dataset, events) as processes:
             watch("gate", directory)

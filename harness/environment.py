@@ -1,33 +1,19 @@
-"""The environment fingerprint of a run, and the identity of the code that it depends on."""
+"""The environment fingerprint of a run."""
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 import sys
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
-_RUN_PACKAGES = ("netsim", "algorithms", "harness")
+from harness.identity import ROOT
+
 _DISTRIBUTIONS = ("torch", "numpy", "simpy", "docker", "pydantic")
-
-
-@cache
-def code_identity() -> str:
-    """A hash of everything outside the spec that a run's outcome follows from: our source, torch, Python."""
-    digest = hashlib.sha256()
-    for package in _RUN_PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.relative_to(ROOT).as_posix().encode())
-            digest.update(path.read_bytes())
-    digest.update(f"torch {metadata.version('torch')} python {platform.python_version()}".encode())
-    return digest.hexdigest()[:16]
 
 
 def fingerprint() -> dict[str, Any]:
@@ -41,7 +27,6 @@ def fingerprint() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": memory.total,
-        "code": code_identity(),
         "git": _git(),
         "interpreter": Path(sys.executable).name,
     }
