@@ -5,7 +5,7 @@ Ranks are counted site by site. Workers of one site share its access link and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,39 +24,60 @@ def site_of_rank(topology: Topology) -> tuple[str, ...]:
 
 
 class Links:
-    """Resources of a topology: indices, capacities in bytes/s, delays and windows by pair of sites."""
+    """Resources of a topology: indices, capacities in bytes/s, delays and windows by pair of sites.
 
-    def __init__(self, topology: Topology, physics: Physics) -> None:
-        self.topology, self.physics = topology, physics
+    capped: whether every pair gets a resource of its own, because a timeline may cap or sever it later.
+    """
+
+    def __init__(self, topology: Topology, physics: Physics, capped: bool = False) -> None:
+        self.physics = physics
         names = [site.name for site in topology.sites]
         self.place = {name: index for index, name in enumerate(names)}
         self.site_of = np.array([self.place[name] for name in site_of_rank(topology)], dtype=np.int64)
         n = len(names)
         self.up, self.down = 1 + np.arange(n), 1 + n + np.arange(n)
         self.pair = np.full((n, n), FREE, dtype=np.int64)
+        own = [(self.place[link.source], self.place[link.target]) for link in topology.links if capped or link.rate]
+        for index, (i, j) in enumerate(own):
+            self.pair[i, j] = 1 + 2 * n + index
+        self.capacity: Floats = np.full(1 + 2 * n + len(own), np.inf)
         self.delay, self.rtt = np.zeros((n, n)), np.zeros((n, n))
         self.cap: Floats = np.full((n, n), np.inf)
         self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
-        capacity = [np.inf]
-        capacity += [physics.goodput(site.up, topology.transport) for site in topology.sites]
-        capacity += [physics.goodput(site.down, topology.transport) for site in topology.sites]
-        for a in names:
-            for b in names:
-                if a == b:
-                    continue
-                i, j, link = self.place[a], self.place[b], topology.link(a, b)
-                self.delay[i, j], self.rtt[i, j] = link.delay, topology.rtt(a, b)
-                self.cap[i, j] = physics.window_cap(topology, a, b)
-                if physics.cold_start:
-                    self.window[i, j] = physics.initial_window(topology, a, b)
-                if link.rate is not None:
-                    self.pair[i, j] = len(capacity)
-                    capacity.append(physics.goodput(link.rate, topology.transport))
-        self.capacity = np.array(capacity)
+        self.become(topology)
+        if physics.cold_start:
+            for a, b in topology.pairs():
+                self.window[self.place[a.name], self.place[b.name]] = physics.initial_window(topology, a.name, b.name)
+
+    def become(self, topology: Topology, taken: Sequence[tuple[str, str, float]] = ()) -> None:
+        """Take the rates, delays and losses of `topology`; `taken`: from, to and line rate that others use up."""
+        physics, place = self.physics, self.place
+
+        def goodput(rate: float) -> float:
+            return physics.goodput(max(rate, 0.0), topology.transport)
+
+        for site in topology.sites:
+            i = place[site.name]
+            self.capacity[self.up[i]] = goodput(site.up - sum(rate for a, _, rate in taken if a == site.name))
+            self.capacity[self.down[i]] = goodput(site.down - sum(rate for _, b, rate in taken if b == site.name))
+        for link in topology.links:
+            i, j = place[link.source], place[link.target]
+            self.delay[i, j] = link.delay
+            self.rtt[i, j] = topology.rtt(link.source, link.target)
+            severed = link.mean_loss == 1
+            self.cap[i, j] = np.inf if severed else physics.window_cap(topology, link.source, link.target)
+            if self.pair[i, j] != FREE:
+                others = sum(rate for a, b, rate in taken if (a, b) == (link.source, link.target))
+                rate = np.inf if link.rate is None else goodput(link.rate - others)
+                self.capacity[self.pair[i, j]] = 0.0 if severed else rate
 
     def state(self) -> tuple[bytes, bytes, bytes]:
         """What a round can change for the next one; equal states behave equally."""
         return self.capacity.tobytes(), self.delay.tobytes(), self.window.tobytes()
+
+    def limits_of(self, paths: Ints) -> Floats:
+        """The same for flows, by the resources that they cross."""
+        return self.limits(paths[:, 0] - 1, paths[:, 2] - 1 - len(self.place))
 
     def limits(self, sources: Ints, targets: Ints) -> Floats:
         """Bytes per second that each pair of sites may have at most: buffers, loss, and the window while it grows."""
@@ -110,7 +131,7 @@ class Fabric:
         self._growing.difference_update(pairs.tolist())
         links.window[pairs // n, pairs % n] *= 2
         if self.flows.active:
-            self.flows.set_caps(lambda paths, _: links.limits(paths[:, 0] - 1, paths[:, 2] - 1 - n))
+            self.flows.change(links.capacity, lambda paths, _: links.limits_of(paths))
             used = np.unique((self.flows.paths[:, 0] - 1) * n + self.flows.paths[:, 2] - 1 - n)
             self._watch(np.intersect1d(pairs, used))
 
@@ -135,6 +156,9 @@ class Carriage:
         self._delay[own] = 0.0
         self._free = own | (self._sources == self._targets) | (self.messages.size == 0)
         self._needs = self.messages.needs.copy()
+        # A member is done when it has its result and has handed everything to the network.
+        self._unsent = np.bincount(self.messages.source[~own], minlength=self.messages.members)
+        self._has_result = np.zeros(self.messages.members, dtype=bool)
         self._waits = np.ones(len(self.messages), dtype=np.int64)
         np.add.at(self._waits, self.messages.following[self.messages.following >= 0], 1)
 
@@ -145,12 +169,17 @@ class Carriage:
     def _happened(self, nodes: Ints) -> None:
         """Nodes that have all they need: members that are done, and messages that may leave."""
         members = self.messages.members
-        for node in nodes[(nodes >= members) & (nodes < 2 * members)].tolist():
-            self.done[self.transfer.members[node - members]].succeed()
+        results = nodes[(nodes >= members) & (nodes < 2 * members)] - members
+        self._has_result[results] = True
+        self._settle(results)
         by_node, begins = self.messages.starts
         found = [by_node[begins[node] : begins[node + 1]] for node in nodes.tolist()]
         if found:
             self._release(np.concatenate(found))
+
+    def _settle(self, places: Ints) -> None:
+        for place in places[self._has_result[places] & (self._unsent[places] == 0)].tolist():
+            self.done[self.transfer.members[place]].succeed()
 
     def _release(self, messages: Ints) -> None:
         """One thing less that these messages wait for; those that wait for nothing leave."""
@@ -174,6 +203,11 @@ class Carriage:
 
     def _left(self, messages: Ints) -> None:
         """The last byte has left: the next of the pair may go, and after the delay it has arrived."""
+        away = messages[self.messages.source[messages] != self.messages.target[messages]]
+        if away.size:
+            sources = self.messages.source[away]
+            np.subtract.at(self._unsent, sources, 1)
+            self._settle(np.unique(sources))
         following = self.messages.following[messages]
         delays = self._delay[messages]
         for delay in np.unique(delays).tolist():

@@ -90,16 +90,12 @@ class FlowNetwork:
         self._place = np.concatenate([self._place, np.arange(len(sizes))])
         self._touch()
 
-    def set_capacity(self, resource: int, capacity: float) -> None:
-        """Change a resource now; flows across it speed up or slow down from here on."""
+    def change(self, capacity: Floats, caps: Callable[[Ints, Floats], Floats] | None = None) -> None:
+        """New capacities now, and new limits of the flows by caps(paths, limits so far): rates change from here on."""
         self._advance()
-        self.capacity[resource] = capacity
-        self._touch()
-
-    def set_caps(self, change: Callable[[Ints, Floats], Floats]) -> None:
-        """Replace the flows' own limits by change(paths, caps): windows that grow."""
-        self._advance()
-        self._caps = change(self._paths, self._caps)
+        self.capacity = capacity.astype(float)
+        if caps is not None:
+            self._caps = caps(self._paths, self._caps)
         self._touch()
 
     def _advance(self) -> None:

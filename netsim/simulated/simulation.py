@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from netsim.simulated import alpha_beta
+from netsim.simulated import alpha_beta, misfortune
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import Floats
@@ -72,21 +72,28 @@ def simulate(
     choose: Callable[[Transfer], Algorithm] | None = None,
     evaluation: Evaluation | None = None,
     slowdowns: Sequence[Slowdown] = (),
-    changes: Sequence[Change] = (),
     seed: int = 0,
 ) -> Outcome:
-    """The run that `plan` describes, on `topology`.
+    """The run that `plan` describes, on `topology` with its timeline.
 
     choose: the algorithm for an all-reduce that leaves it open; by default the one of the least alpha-beta time.
-    changes: (seconds since the run began, what changes in the links), ascending.
+    slowdowns: of workers, besides those of the timeline.  seed: of the jitter.
+    Raises LinkError if the timeline cuts something off for good that the plan needs.
     """
     assert plan.sites == len(site_of_rank(topology)), "a plan for as many workers as the topology has"
     assert len(compute.step_seconds) == plan.sites
-    links = Links(topology, physics)
+    eventful = bool(topology.timeline)
+    links = Links(topology, physics, capped=eventful)
+    changes: list[Change] = []
+    if eventful:
+        start, traffic = misfortune.start_of(topology)
+        links.become(start, [(one.source, one.target, one.rate) for one in traffic])
+        changes = misfortune.changes_of(topology)
+        slowdowns = [*slowdowns, *misfortune.slowdowns_of(topology)]
     if choose is None:
         choose = partial(alpha_beta.choose, topology)
     setting = Setting(links, compute, partial(_resolved, choose), evaluation.seconds if evaluation else 0.0)
-    return _Run(plan, setting, evaluation, Schedule(slowdowns), list(changes), seed).outcome()
+    return _Run(plan, setting, evaluation, Schedule(slowdowns), changes, seed).outcome()
 
 
 def _resolved(choose: Callable[[Transfer], Algorithm], transfer: Transfer) -> Algorithm:

@@ -70,9 +70,9 @@ def test_a_flow_waits_out_a_cut_and_goes_on() -> None:
 
     def cut() -> Generator[simpy.Event, Any, None]:
         yield env.timeout(1)
-        network.set_capacity(1, 0.0)
+        network.change(np.array([INF, 0.0, 100.0]))
         yield env.timeout(5)
-        network.set_capacity(1, 5.0)
+        network.change(np.array([INF, 5.0, 100.0]))
 
     env.process(cut())
     env.run()
