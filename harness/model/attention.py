@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.model import initial
+
 ROTARY_BASE = 10_000.0
 
 
@@ -32,7 +34,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.output = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.query, self.key, self.value, self.output = (initial.linear(width, width) for _ in range(4))
 
     def forward(self, x_BTD: Tensor, rotary: Rotary) -> Tensor:
         B, T, D = x_BTD.shape

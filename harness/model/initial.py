@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 EMBEDDING_STD = 0.02
 
 
-def normal(shape: tuple[int, ...], std: float, seed: int, name: str) -> Tensor:
-    """fp32 numbers of N(0, std^2) of this shape."""
-    return torch.randn(shape, generator=_generator(seed, name)) * std
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A product without bias, not filled in yet; torch's own filling would be overwritten."""
+    with torch.device("meta"):
+        return nn.Linear(inputs, outputs, bias=False).to_empty(device="cpu")
 
 
-def expert(shape: tuple[int, int], std: float, seed: int, name: str, index: int) -> Tensor:
-    """One expert's matrix: the same whoever holds it, and whichever other experts the holder has."""
-    return normal(shape, std, seed, f"{name}[{index}]")
+def embedding(tokens: int, width: int) -> nn.Embedding:
+    with torch.device("meta"):
+        return nn.Embedding(tokens, width).to_empty(device="cpu")
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def branch_std(layers: int, fan_in: int) -> float:
+    """For what ends a residual branch: small, so that the stream's variance does not grow with depth (GPT-2)."""
+    return float((2 * layers * fan_in) ** -0.5)
+
+
+def normal(shape: Sequence[int], std: float, seed: int, name: str) -> Tensor:
+    """fp32 numbers of N(0, std^2). An expert's name has its id, so it is the same whoever holds it, among whichever."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.randn(tuple(shape), generator=generator) * std

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from algorithms.shape import ModelShape
 from harness.model import initial
 
 ROWS = 32
@@ -39,32 +41,30 @@ class Routing:
 
 
 class Mixture(nn.Module):
-    """The feed-forward part of layer `layer`. router (rows, D), up (R, D, H), down (R, H, D) for R resident experts."""
+    """The feed-forward part of one layer. router (rows, D), up (R, D, H), down (R, H, D) for R resident experts."""
 
     def __init__(
         self,
-        width: int,
-        hidden: int,
-        experts: int,
-        top_k: int,
-        residents: Sequence[int],
-        routing: Literal["full", "masked", "skip"],
+        shape: ModelShape,
         layer: int,
         seed: int,
-        down_std: float,
+        residents: Sequence[int],
+        routing: Literal["full", "masked", "skip"] = "full",
     ) -> None:
         super().__init__()
-        self.experts, self.top_k, self.routing, self.layer, self.seed = experts, top_k, routing, layer, seed
-        self._stds = {"router": width**-0.5, "up": width**-0.5, "down": down_std}
-        self._shapes = {"up": (width, hidden), "down": (hidden, width)}
-        self.residents: tuple[int, ...] = ()
-        rows = experts if routing != "masked" else 0
-        self.router = nn.Parameter(self._router_rows(range(rows), width))
+        self.layer, self.seed, self.routing = layer, seed, routing
+        self.experts, self.top_k = shape.experts, shape.top_k
+        width, hidden = shape.width, shape.expert_hidden
+        self._stds = {"up": width**-0.5, "down": initial.branch_std(shape.layers, hidden), "router": width**-0.5}
+        self.router = nn.Parameter(torch.empty(0, width))
         self.up = nn.Parameter(torch.empty(0, width, hidden))
         self.down = nn.Parameter(torch.empty(0, hidden, width))
-        self.register_buffer("_place", torch.zeros(experts, dtype=torch.int64), persistent=False)
-        self.register_buffer("_load", torch.zeros(experts + 1, dtype=torch.int64), persistent=False)
-        self.balance = torch.zeros(())
+        if routing != "masked":
+            self.router.data = torch.stack([self._initial("router", e) for e in range(self.experts)])
+        self.residents: tuple[int, ...] = ()
+        self._logits: Tensor | None = None
+        self._counts = [0] * (self.experts + 1)  # choices by expert; the last entry counts dropped ones
+        self.register_buffer("_place", torch.zeros(self.experts, dtype=torch.int64), persistent=False)
         self.set_residents(residents)
 
     def set_residents(self, residents: Sequence[int]) -> tuple[int, ...]:
@@ -95,14 +95,17 @@ class Mixture(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_SD = x_BTD.reshape(-1, x_BTD.shape[-1])
-        with torch.autocast(x_SD.device.type, enabled=False):  # routing decides; it is cheap in full precision
+        with torch.autocast(x_SD.device.type, enabled=False):  # cheap, and close scores should not tie
             logits_SR = x_SD.to(self.router.dtype) @ self.router.T
-            mean_R = logits_SR.softmax(dim=-1).mean(dim=0)
-            self.balance = (mean_R * mean_R.clamp_min(1e-20).log()).sum()
             top_SK, chosen_SK = logits_SR.topk(min(self.top_k, logits_SR.shape[1]), dim=-1)
             gates_SK = top_SK.sigmoid()
-        y_SD = self._dispatch(x_SD, gates_SK, chosen_SK)
-        return y_SD.view_as(x_BTD)
+        self._logits = logits_SR if self.training and torch.is_grad_enabled() else None
+        return self._dispatch(x_SD, gates_SK, chosen_SK).view_as(x_BTD)
+
+    def take_logits(self) -> Tensor | None:
+        """The router's logits (tokens, rows) in the last training pass, with their gradient; once per pass."""
+        logits_SR, self._logits = self._logits, None
+        return logits_SR
 
     def _dispatch(self, x_SD: Tensor, gates_SK: Tensor, chosen_SK: Tensor) -> Tensor:
         """The choices grouped by expert, those of absent experts left out; a product per group; the weighted sum."""
@@ -125,36 +128,36 @@ class Mixture(nn.Module):
 
     def _note(self, counts: list[int]) -> None:
         if self.training:
-            load = self.get_buffer("_load")
             for expert, count in zip((*self.residents, self.experts), counts, strict=True):
-                load[expert] += count
+                self._counts[expert] += count
 
     def observed(self) -> Routing:
         """The choices of all training passes since the last call."""
-        load = self.get_buffer("_load").double()
-        self.get_buffer("_load").zero_()
-        total = max(1.0, float(load.sum()))
-        held = load[:-1] / max(1.0, float(load[:-1].sum()))
-        entropy = float(-(held * held.clamp_min(1e-20).log()).sum())
-        most = float(torch.tensor(max(2, len(self.residents))).double().log())
-        return Routing(self.layer, tuple((load[:-1] / total).tolist()), entropy / most, float(load[-1]) / total)
+        counts, self._counts = self._counts, [0] * len(self._counts)
+        held, total = sum(counts[:-1]), max(1, sum(counts))
+        shares = [count / held for count in counts[:-1] if count]
+        entropy = -sum(share * log(share) for share in shares) / log(max(2, len(self.residents)))
+        return Routing(self.layer, tuple(count / total for count in counts[:-1]), entropy, counts[-1] / total)
 
     def _initial(self, name: str, expert: int) -> Tensor:
-        at = f"layers.{self.layer}.ffn.{name}"
-        if name == "router":
-            return self._router_rows([expert], self.router.shape[1])[0]
-        return initial.expert(self._shapes[name], self._stds[name], self.seed, at, expert)
+        """The initial values of one expert's matrix, or of its router row."""
+        row_shape = getattr(self, name).shape[1:]
+        return initial.normal(row_shape, self._stds[name], self.seed, f"layers.{self.layer}.ffn.{name}[{expert}]")
 
-    def _router_rows(self, experts: Sequence[int], width: int) -> Tensor:
-        at = f"layers.{self.layer}.ffn.router"
-        rows = [initial.normal((width,), self._stds["router"], self.seed, f"{at}[{e}]") for e in experts]
-        return torch.stack(rows) if rows else torch.empty(0, width)
+
+def imbalance(logits_SR: Tensor) -> Tensor:
+    """sum_e p_e ln p_e for the mean p of the tokens' softmax: minus its entropy, lowest when it is even.
+
+    sigma-MoE's regulariser (Csordas et al. 2023, arXiv 2310.10837).
+    """
+    mean_R = logits_SR.softmax(dim=-1).mean(dim=0)
+    return (mean_R * mean_R.clamp_min(1e-20).log()).sum()
 
 
 def _sizes(counts: Sequence[int]) -> list[int]:
     """Rows of each expert's group: all alike if that at most doubles them, for one batched product instead of many.
 
-    Multiples of ROWS, because oneDNN prepares a product anew for every size it meets, which takes longer than the product.
+    Multiples of ROWS: for every size it has not met, oneDNN prepares a product, and that takes longer than the product.
     """
     alike = -(-max(counts) // ROWS) * ROWS
     if alike * len(counts) <= 2 * max(sum(counts), 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,8 +20,7 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        y_BTD: Tensor = _RmsNorm.apply(x_BTD.to(self.weight.dtype), self.weight)
-        return y_BTD
+        return _rms_norm(x_BTD.to(self.weight.dtype), self.weight)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -34,7 +34,8 @@ class _RmsNorm(torch.autograd.Function):
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(EPSILON).rsqrt_()
         ctx.save_for_backward(x, scale, weight)
-        return (x * scale).mul_(weight)
+        y: Tensor = (x * scale).mul_(weight)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -45,3 +46,6 @@ class _RmsNorm(torch.autograd.Function):
         mean = (product @ weight).div_(x.shape[-1]).unsqueeze(-1)
         dx = normalised.mul_(mean).neg_().addcmul_(g, weight).mul_(scale)
         return dx, product.flatten(0, -2).sum(0)
+
+
+_rms_norm: Callable[[Tensor, Tensor], Tensor] = _RmsNorm.apply

@@ -10,7 +10,7 @@ from algorithms.method import ModelView
 from algorithms.shape import ModelShape
 from harness.model import initial
 from harness.model.attention import Attention, Rotary
-from harness.model.mixture import Mixture, Routing
+from harness.model.mixture import Mixture, Routing, imbalance
 from harness.model.norm import RmsNorm
 
 
@@ -19,9 +19,9 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int, gated: bool) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, hidden, bias=False) if gated else None
-        self.up = nn.Linear(width, hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate = initial.linear(width, hidden) if gated else None
+        self.up = initial.linear(width, hidden)
+        self.down = initial.linear(hidden, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         up = self.up(x_BTD)
@@ -59,11 +59,11 @@ class Transformer(nn.Module):
         self.shape = shape
         self.balance_weight = 0.0
         self._last_loss = torch.tensor(float("nan"))
-        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.embedding = initial.embedding(shape.vocabulary, shape.width)
         self.embedding_norm = RmsNorm(shape.width) if shape.norm == "peri" else None
         self.layers = nn.ModuleList(Layer(shape, _ffn(shape, i, seed, view)) for i in range(shape.layers))
         self.norm = RmsNorm(shape.width)
-        self.unembedding = None if shape.tied else nn.Linear(shape.width, shape.vocabulary, bias=False)
+        self.unembedding = None if shape.tied else initial.linear(shape.width, shape.vocabulary)
         self.rotary = Rotary(shape.sequence, shape.width // shape.heads)
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor | None = None) -> Tensor:
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
             return logits_BTV
         loss = mean_loss(logits_BTV, targets_BT)
         self._last_loss = loss.detach()
-        return loss + self.auxiliary_loss() if self.balance_weight else loss
+        return loss + self.auxiliary_loss()
 
     @property
     def last_loss(self) -> float:
@@ -97,12 +97,11 @@ class Transformer(nn.Module):
         return mean_loss(self._logits(tokens_BT), targets_BT)
 
     def auxiliary_loss(self) -> Tensor:
-        """`balance_weight` x the sum over layers of sum_e p_e ln p_e, for the mean softmax p of the last forward pass.
-
-        Minus the entropy of the mean: sigma-MoE's regulariser (Csordas et al. 2023, arXiv 2310.10837, eq. 21).
-        """
-        terms = [mixture.balance for mixture in self.mixtures()]
-        return self.balance_weight * torch.stack(terms).sum() if terms else self.norm.weight.new_zeros(())
+        """`balance_weight` x the sum over layers of `imbalance` in the last training pass; zero when asked again."""
+        logits = [found for mixture in self.mixtures() if (found := mixture.take_logits()) is not None]
+        if not logits or not self.balance_weight:
+            return self.norm.weight.new_zeros(())
+        return self.balance_weight * torch.stack([imbalance(found) for found in logits]).sum()
 
     def mixtures(self) -> list[Mixture]:
         """The MoE parts, in layer order; empty for a dense model."""
@@ -119,8 +118,9 @@ class Transformer(nn.Module):
 
 
 def mean_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Mean cross-entropy, nats per token, in full precision."""
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+    """Mean cross-entropy, nats per token, in fp32 or better."""
+    precise = torch.promote_types(logits_BTV.dtype, torch.float32)
+    return F.cross_entropy(logits_BTV.flatten(0, 1).to(precise), targets_BT.flatten())
 
 
 def build_model(shape: ModelShape, seed: int, view: ModelView = ModelView()) -> Transformer:  # noqa: B008 - frozen
@@ -137,20 +137,12 @@ def _std(shape: ModelShape, name: str) -> float:
     if name.startswith(("embedding.", "unembedding.")):
         return initial.EMBEDDING_STD
     if name.endswith((".output.weight", ".down.weight")):
-        return _branch_std(shape, shape.hidden if name.endswith(".down.weight") else shape.width)
+        return initial.branch_std(shape.layers, shape.hidden if name.endswith(".down.weight") else shape.width)
     return float(shape.width**-0.5)
-
-
-def _branch_std(shape: ModelShape, fan_in: int) -> float:
-    """What ends a residual branch starts small, so that the stream's variance does not grow with depth (GPT-2)."""
-    return float((2 * shape.layers * fan_in) ** -0.5)
 
 
 def _ffn(shape: ModelShape, layer: int, seed: int, view: ModelView) -> nn.Module:
     if shape.kind == "dense":
         return Mlp(shape.width, shape.hidden, shape.gated)
     residents = range(shape.experts) if view.residents is None else view.residents[layer]
-    hidden = shape.expert_hidden
-    std = _branch_std(shape, hidden)
-    routing = view.routing
-    return Mixture(shape.width, hidden, shape.experts, shape.top_k, residents, routing, layer, seed, std)
+    return Mixture(shape, layer, seed, residents, view.routing)
