@@ -124,13 +124,13 @@ class Photon(Method[PhotonOptions]):
         if options.server >= sites:
             raise InputError("photon", "server", options.server, f"a rank below the {sites} sites")
         self.weight(0, (0,), sites)
-        everyone = tuple(range(sites))
+        everyone, elements = tuple(range(sites)), shape.count()
         if options.clients_per_round in (None, sites) and not options.drop_probability:
-            transfers = self._transfers(shape.count(), everyone, everyone, everyone)
+            transfers = self._transfers(elements, everyone, everyone, everyone)
             return Plan(sites, steps, periodic(transfers, options.sync_every, steps))
         recurrences, cohorts = [], []
         for each in self.rounds(sites, steps, seed):
-            transfers = self._transfers(shape.count(), each.arrived, each.after, everyone)
+            transfers = self._transfers(elements, each.arrived, each.after, everyone)
             recurrences.append(Recurrence(transfers, 1, each.last, each.last))
             cohorts.append(Cohort(each.first, each.last, each.cohort))
         return Plan(sites, steps, tuple(recurrences), tuple(cohorts))

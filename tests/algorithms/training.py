@@ -42,6 +42,8 @@ class Site:
     losses: list[float] = field(default_factory=list)
     evaluations: dict[int, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    gradients: list[Tensor] = field(default_factory=list)  # flat, of every step in which it trained
+    trajectory: list[Tensor] = field(default_factory=list)  # flat parameters, before the first step and after each
 
     @property
     def parameters(self) -> Tensor:
@@ -106,6 +108,7 @@ def train(
 
     def work(rank: int) -> None:
         site = make(rank)
+        site.trajectory.append(site.parameters)
         for step in range(1, steps + 1):
             if rank in plan.active(step):
                 inputs, targets = data(step, rank) if data else tokens(shape, step, rank)
@@ -113,8 +116,12 @@ def train(
                 loss = site.worker.module(inputs, targets)
                 loss.backward()
                 site.losses.append(float(loss.detach()))
+                site.gradients.append(
+                    torch.cat([p.grad.reshape(-1) for p in site.model.parameters() if p.grad is not None])
+                )
                 site.worker.local_update(step, schedule.lr(step))
             site.worker.synchronise(step, schedule.lr(step))
+            site.trajectory.append(site.parameters)
             if step == 1:
                 site.memory = site.worker.memory()
             if watch:
@@ -152,4 +159,5 @@ def resumed(old: Site, new: Site) -> Site:
             mine.copy_(theirs)
     new.worker.load(state)
     new.losses, new.evaluations, new.memory = old.losses, old.evaluations, old.memory
+    new.gradients, new.trajectory = old.gradients, old.trajectory
     return new
