@@ -37,8 +37,6 @@ class RoutingReport(Protocol):
 class ExpertModel(Protocol):
     """What is asked of a model of experts beside its parameters; see `harness.model.Transformer`."""
 
-    balance_weight: float
-
     def set_residents(self, layer: int, experts: Ids) -> Ids:
         """Hold these experts; parameters stay the same objects, rows follow the ids."""
 

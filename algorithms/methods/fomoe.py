@@ -50,7 +50,6 @@ class FomoeOptions(Options):
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
     outer_momentum_of_moved: Literal["reset", "ship"] = "reset"  # diloco: of experts whose holders change
     outer_on_single_holder: bool = True  # diloco: the outer step also moves experts that only one worker holds
-    balance_weight: float = Field(default=1e-3, ge=0)  # sigma-MoE's load-balance regulariser
     evaluate: Literal["assembled", "site"] = "assembled"  # the whole model, or what each site sees
 
 
@@ -150,7 +149,6 @@ class FomoeWorker(Worker):
         self.layout = Layout(setup.model, setup.shape, self.options.routing)
         self.parameters = self.layout.parameters
         self.model = cast(ExpertModel, setup.model)
-        self.model.balance_weight = self.options.balance_weight
         self.draw = 0
         self.residents = self.placement.residents(setup.rank, 0)
         self.optimizer = setup.optimizer.build(self.parameters)

@@ -90,7 +90,7 @@ def test_fedmom_and_nesterov_follow_the_same_trajectory() -> None:
 @pytest.mark.parametrize("routing", ["masked", "skip"])
 @pytest.mark.parametrize("placement", ["fixed", "random"])
 def test_fomoe_with_every_expert_everywhere_is_its_full_replica_parent(routing: str, placement: str) -> None:
-    common = {"replication": 2, "routing": routing, "placement": placement, "sync_every": 2, "balance_weight": 0.0}
+    common = {"replication": 2, "routing": routing, "placement": placement, "sync_every": 2}
     local = train("fomoe", {**common, "outer": "local_adamw"}, MOE, sites=2, evaluate_at=[6])
     close(local.sites[0].parameters, train("local_adam", {"sync_every": 2}, MOE, sites=2).sites[0].parameters)
     diloco = train("diloco", {"sync_every": 2}, MOE, sites=2, evaluate_at=[6])

@@ -282,7 +282,7 @@ def test_lordo() -> None:
 @pytest.mark.parametrize("routing", ["masked", "skip"])
 def test_fomoe_averages_every_number_over_those_that_hold_it(outer: str, routing: str) -> None:
     options = {"sync_every": 3, "replication": 2, "outer": outer, "routing": routing}
-    found = run("fomoe", {**options, "balance_weight": 0.0}, MOE, sites=4)
+    found = run("fomoe", options, MOE, sites=4)
     held = [places(found, rank) for rank in range(4)]
     holders = np.bincount(np.concatenate(held), minlength=MOE.count())
     local = [site.trajectory[0].numpy() for site in found.sites]
