@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, FiniteFloat, model_validator
 
 from algorithms.shape import ModelShape
-from netsim.documents import read_yaml, validate
+from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
+from netsim.units import Share, Size
 
 FOLDER = Path(__file__).parent
+
+
+class Device(Document):
+    """An accelerator as the cost model knows it. Every number that is given names where it comes from."""
+
+    name: str = "custom"
+    peak_flops: FiniteFloat = Field(gt=0)  # of dense bf16 products, FLOP/s
+    memory: Size
+    achieved_mfu: Share = Field(gt=0)  # model FLOPs utilisation that training within one site reaches
+    watts: FiniteFloat | None = Field(default=None, gt=0)  # board power
+    price_per_hour: FiniteFloat | None = Field(default=None, gt=0)  # US dollars
+    sources: dict[str, str]  # by field
+
+    @model_validator(mode="after")
+    def _sourced(self) -> Self:
+        numbers = {"peak_flops", "memory", "achieved_mfu", "watts", "price_per_hour"}
+        given = {field for field in numbers if getattr(self, field) is not None}
+        if given != self.sources.keys():
+            raise ValueError(f"sources for exactly {', '.join(sorted(given))}")
+        return self
+
+    @property
+    def flops(self) -> float:
+        """What training achieves, FLOP/s."""
+        return self.peak_flops * self.achieved_mfu
 
 
 def find_model(model: str | dict[str, Any], where: str) -> ModelShape:
@@ -22,6 +50,23 @@ def find_model(model: str | dict[str, Any], where: str) -> ModelShape:
         base = read_yaml(_file("models", str(fields.pop("like")), where))
         fields = {**base, **fields}
     return validate(ModelShape, fields, where, "model")
+
+
+def find_device(device: str | dict[str, Any], where: str) -> Device:
+    """A device by the name of its preset, or given in full (optionally over a preset named by `like`).
+
+    Numbers that `where` gives without a source have `where` as their source.
+    """
+    if isinstance(device, str):
+        path = _file("devices", device, where)
+        return validate(Device, {"name": device, **read_yaml(path)}, str(path))
+    fields = dict(device)
+    sources: Any = fields.pop("sources", {})
+    base = read_yaml(_file("devices", str(fields.pop("like")), where)) if "like" in fields else {}
+    if isinstance(sources, dict):
+        own = dict.fromkeys(fields.keys() & Device.model_fields.keys() - {"name"}, where)
+        sources = {**base.get("sources", {}), **own, **sources}
+    return validate(Device, {**base, **fields, "sources": sources}, where, "device")
 
 
 def _file(kind: str, name: str, where: str) -> Path:
