@@ -40,7 +40,10 @@ class Links:
         own = [(self.place[link.source], self.place[link.target]) for link in topology.links if capped or link.rate]
         for index, (i, j) in enumerate(own):
             self.pair[i, j] = 1 + 2 * n + index
-        self.capacity: Floats = np.full(1 + 2 * n + len(own), np.inf)
+        self.capacity: Floats = np.full(2 + 2 * n + len(own), np.inf)
+        self.host = len(self.capacity) - 1
+        if physics.host_bandwidth is not None:
+            self.capacity[self.host] = physics.host_bandwidth
         self.delay, self.rtt = np.zeros((n, n)), np.zeros((n, n))
         self.cap: Floats = np.full((n, n), np.inf)
         self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
@@ -94,7 +97,7 @@ class Fabric:
 
     def __init__(self, env: simpy.Environment, links: Links, payload: Floats) -> None:
         self.env, self.links, self.payload = env, links, payload
-        self.flows = FlowNetwork(env, links.capacity)
+        self.flows = FlowNetwork(env, links.capacity, 3 if links.physics.host_bandwidth is None else 4)
         self._growing: set[int] = set()  # pairs of sites whose window is about to double
         self._due: dict[float, list[int]] = {}
 
@@ -105,7 +108,10 @@ class Fabric:
     def send(self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None]) -> None:
         """Begin flows between sites; `drained` hears of each when its last byte has left."""
         links = self.links
-        paths = np.stack([links.up[sources], links.pair[sources, targets], links.down[targets]], axis=1)
+        crossed = [links.up[sources], links.pair[sources, targets], links.down[targets]]
+        if links.physics.host_bandwidth is not None:
+            crossed.append(np.full(len(sources), links.host))
+        paths = np.stack(crossed, axis=1)
         self.flows.start(paths, sizes, links.limits(sources, targets), drained)
         if links.physics.cold_start:
             self._watch(np.unique(sources * len(links.place) + targets))

@@ -1,6 +1,6 @@
 """Fluid flows that share links max-min fairly (Bertsekas and Gallager 1992, section 6.5.2), in SimPy.
 
-A flow crosses up to three resources: an uplink, a pair cap, a downlink. Rates are recomputed when the set of flows or
+A flow crosses a fixed number of resources: an uplink, a pair cap, a downlink, and perhaps the host. Rates are recomputed when the set of flows or
 a capacity changes; between two changes every flow is a straight line, so the simulation only visits completions.
 """
 
@@ -24,7 +24,7 @@ _TINY = 1e-9  # relative tolerance in comparisons of rates and of remaining byte
 def max_min(paths: Ints, caps: Floats, capacity: Floats) -> Floats:
     """Max-min fair rates, bytes/s.
 
-    paths: (flows, 3) resource indices.  caps: (flows,) own limit.  capacity: (resources,), entry FREE infinite.
+    paths: (flows, resources crossed) indices.  caps: (flows,) own limit.  capacity: (resources,), entry FREE infinite.
     """
     rates = np.zeros(len(paths))
     open_ = np.arange(len(paths))
@@ -49,10 +49,10 @@ def max_min(paths: Ints, caps: Floats, capacity: Floats) -> Floats:
 class FlowNetwork:
     """All flows under way over resources with capacities in bytes/s."""
 
-    def __init__(self, env: simpy.Environment, capacity: Floats) -> None:
+    def __init__(self, env: simpy.Environment, capacity: Floats, crossed: int = 3) -> None:
         self.env = env
         self.capacity = capacity.astype(float)
-        self._paths: Ints = np.empty((0, 3), dtype=np.int64)
+        self._paths: Ints = np.empty((0, crossed), dtype=np.int64)
         self._caps: Floats = np.empty(0)
         self._left: Floats = np.empty(0)
         self._slack: Floats = np.empty(0)  # how few bytes left count as none
@@ -73,7 +73,7 @@ class FlowNetwork:
 
     @property
     def paths(self) -> Ints:
-        """(flows, 3) resources of the flows under way."""
+        """(flows, crossed) resources of the flows under way."""
         return self._paths
 
     def start(self, paths: Ints, sizes: Floats, caps: Floats, drained: Drained) -> None:

@@ -43,6 +43,8 @@ class Physics:
     message_seconds: cost of one message on top of propagation.
     transfer_seconds: cost of one transfer at a member on top of its messages (encoding, scheduling, waking up).
     byte_seconds: host time per byte of a member's tensor that transmission does not hide (encode, copy, reduce).
+    host_bandwidth: bytes/s that all workers of an emulated network together can move, since they share one host; None
+    where every site has machines of its own.
     cold_start: whether connections begin in slow start.
     streams: connections per pair of sites; None: as many as the executor opens on this topology.
     """
@@ -51,6 +53,7 @@ class Physics:
     message_seconds: float = 0.0
     transfer_seconds: float = 0.0
     byte_seconds: float = 0.0
+    host_bandwidth: float | None = None
     cold_start: bool = False
     streams: int | None = None
     pieces: Pieces = Pieces()

@@ -224,3 +224,10 @@ def test_the_seed_alone_decides_a_run() -> None:
     plan, topology = periodic(all_reduce(3, 1), 3, 5, 50), uniform_topology(3, RATE, 0.01)
     walls = [simulate(plan, topology, Compute((1.0,) * 3, jitter=0.1), seed=s).wall_seconds for s in (1, 1, 2)]
     assert walls[0] == walls[1] != walls[2]
+
+
+def test_workers_that_share_a_host_share_what_it_can_move() -> None:
+    plan = periodic(all_reduce(4, 4), 4, 1, 1)
+    shared = Physics(host_bandwidth=8 * MB)
+    outcome = simulate(plan, uniform_topology(4, 100 * RATE, 0.0), Compute((1.0,) * 4), physics=shared)
+    assert outcome.wall_seconds == pytest.approx(1 + plan.payload_bytes / (8 * MB), rel=1e-3)

@@ -1,0 +1,43 @@
+"""`longhaul calibrate RUNS -o FILE`: fits the cost model's constants to stored runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from harness.calibration import save_calibration
+from harness.calibration_fit import fit
+from harness.validation import read_runs
+from netsim.errors import InputError
+
+
+def calibrate(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs, like runs/calibration.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The calibration file to write.")],
+    name: Annotated[str | None, typer.Option(help="Its name; default: the file's.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Fit the cost model's constants to RUNS, and write them with their provenance and domain."""
+    if not output.parent.is_dir():
+        raise InputError(str(output), "", "no such directory", "a file in a directory that exists")
+    found = read_runs(runs)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as progress:
+        task = progress.add_task(f"fitting to {len(found)} runs", total=None)
+        where = ", ".join(map(str, runs))
+        calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
+    save_calibration(calibration, output)
+    if as_json:
+        print(json.dumps(calibration.model_dump(mode="json")))
+        return
+    console = Console(highlight=False)
+    for constant, value in calibration.constants.model_dump().items():
+        console.print(f"{constant:18} {value}")
+    error = calibration.error
+    console.print(f"error on the {error.runs} runs of the fit: mean {error.mean:.2%}, max {error.max:.2%} -> {output}")

@@ -1,0 +1,66 @@
+"""`longhaul validate RUNS`: predicted against measured, for runs that the calibration did not see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from harness.calibration import load_calibration
+from harness.validation import Validation, read_runs, validate_runs
+from harness.validation_page import write_page
+
+
+def validate(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.")],
+    calibration: Annotated[Path | None, typer.Option(help="A file of `longhaul calibrate`.")] = None,
+    docs: Annotated[Path | None, typer.Option(help="Write validation.md and its plot into this directory.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Compare the wall time, bytes and memory of RUNS with what the cost model predicts."""
+    constants = load_calibration(calibration) if calibration else None
+    found = read_runs(runs)
+    with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
+        task = progress.add_task("predicting", total=len(found))
+        validation = validate_runs(found, constants, lambda: progress.advance(task))
+    if docs is not None:
+        write_page(validation, constants, docs)
+    if as_json:
+        print(json.dumps(validation.to_json()))
+    else:
+        _show(validation)
+    if not validation.bytes_exact:
+        raise typer.Exit(1)
+
+
+def _show(validation: Validation) -> None:
+    console = Console(highlight=False)
+    table = Table("run", "method", "topology", "measured s", "predicted s", "error", "bytes", "memory")
+    for row in validation.rows:
+        table.add_row(
+            row.id,
+            row.label,
+            row.topology,
+            f"{row.measured_wall_seconds:.2f}",
+            f"{row.predicted_wall_seconds:.2f}" if row.predicted_wall_seconds is not None else row.why_not,
+            f"{row.error:+.2%}" if row.error is not None else "",
+            "exact" if row.bytes_exact else "DIFFER",
+            "exact" if row.memory_exact else "DIFFER",
+        )
+    console.print(table)
+    for title, key in (("method", "algorithm"), ("topology", "topology"), ("substrate", "substrate")):
+        for name, spread in validation.by(lambda row, key=key: str(getattr(row, key))).items():  # type: ignore[misc]
+            console.print(
+                f"{title:10} {name:24} mean {spread.mean:6.2f} %   max {spread.max:6.2f} %   ({spread.runs} runs)"
+            )
+    if overall := validation.overall:
+        console.print(
+            f"{validation.basis}: mean {overall.mean:.2f} %, max {overall.max:.2f} % over {overall.runs} runs"
+        )
+    for run, why in validation.left_out.items():
+        console.print(f"not compared: {run}: {why}")

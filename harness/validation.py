@@ -1,0 +1,151 @@
+"""Predicted against measured, for stored runs that the calibration did not see."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from harness.calibration import FIRST_PRINCIPLES, Calibration
+from harness.calibration_prediction import Prediction, predict
+from harness.records import Run, finished_runs, read_run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. Times in seconds; `error`: predicted over measured wall time, minus one."""
+
+    id: str
+    algorithm: str
+    label: str
+    topology: str
+    substrate: str
+    model: str
+    sites: int
+    measured_wall_seconds: float
+    predicted_wall_seconds: float | None
+    measured_communication_seconds: float
+    predicted_communication_seconds: float | None
+    error: float | None
+    bytes_exact: bool
+    memory_exact: bool
+    extrapolated: bool
+    eventful: bool  # whether something happened to the network or a site on purpose
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and maximum absolute percentage error over some runs."""
+
+    runs: int
+    mean: float
+    max: float
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Spread | None:
+        errors = [100 * abs(row.error) for row in rows if row.error is not None]
+        return cls(len(errors), fmean(errors), max(errors)) if errors else None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All rows. `left_out`: runs that were not compared, with the reason."""
+
+    basis: str
+    rows: tuple[Row, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def overall(self) -> Spread | None:
+        return Spread.of(self.rows)
+
+    def by(self, key: Callable[[Row], str]) -> dict[str, Spread]:
+        """Errors of groups of runs, by name; groups without a prediction are left out."""
+        groups: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            groups[key(row)].append(row)
+        return {name: spread for name, rows in sorted(groups.items()) if (spread := Spread.of(rows)) is not None}
+
+    @property
+    def bytes_exact(self) -> bool:
+        return all(row.bytes_exact for row in self.rows)
+
+    @property
+    def memory_exact(self) -> bool:
+        return all(row.memory_exact for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        overall = self.overall
+        return {
+            "basis": self.basis,
+            "runs": [asdict(row) for row in self.rows],
+            "left_out": self.left_out,
+            "mean_absolute_percentage_error": overall.mean if overall else None,
+            "max_absolute_percentage_error": overall.max if overall else None,
+            "by_method": {name: asdict(spread) for name, spread in self.by(lambda row: row.algorithm).items()},
+            "by_topology": {name: asdict(spread) for name, spread in self.by(lambda row: row.topology).items()},
+            "by_substrate": {name: asdict(spread) for name, spread in self.by(lambda row: row.substrate).items()},
+            "bytes_exact": self.bytes_exact,
+            "memory_exact": self.memory_exact,
+        }
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Every finished run under the folders, each once, by id."""
+    directories = {path.resolve(): path for folder in folders for path in finished_runs(folder)}
+    return sorted((read_run(path) for path in directories.values()), key=lambda run: run.result.id)
+
+
+def validate_runs(
+    runs: Sequence[Run], calibration: Calibration | None, progress: Callable[[], None] = lambda: None
+) -> Validation:
+    """Compare every valid run outside the calibration's fit with its prediction."""
+    seen = set(calibration.fitted_from) if calibration else set()
+    rows: list[Row] = []
+    left_out: dict[str, str] = {}
+    for run in runs:
+        progress()
+        if run.result.id in seen:
+            left_out[run.result.id] = "the calibration was fitted to it"
+        elif not run.result.valid:
+            left_out[run.result.id] = f"invalid: {'; '.join(run.result.why_invalid)}"
+        else:
+            rows.append(_compare(run, calibration))
+    basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"
+    return Validation(basis, tuple(rows), left_out)
+
+
+def _compare(run: Run, calibration: Calibration | None) -> Row:
+    result = run.result
+    found: Prediction = predict(run.spec, calibration, result.steps)
+    planned = result.payload_bytes_per_worker * result.sites
+    heaviest = max(
+        (
+            run.spec.resolve_method().memory(run.spec.model, result.sites, rank, run.spec.seed)
+            for rank in range(result.sites)
+        ),
+        key=lambda memory: sum(memory.values()),
+    )
+    return Row(
+        id=result.id,
+        algorithm=result.algorithm,
+        label=result.label,
+        topology=result.topology,
+        substrate=f"{result.substrate}/{result.engine}",
+        model=run.spec.model.name,
+        sites=result.sites,
+        measured_wall_seconds=result.wall_seconds,
+        predicted_wall_seconds=found.wall_seconds,
+        measured_communication_seconds=result.communication_seconds,
+        predicted_communication_seconds=found.communication_seconds,
+        error=found.wall_seconds / result.wall_seconds - 1 if found.wall_seconds is not None else None,
+        bytes_exact=round(planned) == found.payload_bytes,
+        memory_exact=result.memory_bytes == heaviest,
+        extrapolated=found.extrapolated,
+        eventful=bool(run.spec.topology.get("timeline")),
+        why_not=found.why_not,
+    )

@@ -1,0 +1,144 @@
+"""Constants fitted to stored runs, and predictions held against runs that the fit did not see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.calibration import Calibration, Span, load_calibration, save_calibration
+from harness.calibration_fit import fit
+from harness.calibration_prediction import predict, truncated
+from harness.commands.calibrate import calibrate
+from harness.commands.validate import validate
+from harness.records import read_run
+from harness.validation import read_runs, validate_runs
+from netsim.errors import InputError
+from netsim.traffic import Plan, Recurrence, Transfer
+from tests.projection.records import calibration, spec, topology, write_run
+
+TRUTH = {"efficiency": 0.93, "transfer_seconds": 8e-3, "byte_seconds": 4e-9, "host_bandwidth": 2e8}
+NETWORKS = [topology("10 Mbit", "20 ms"), topology("100 Mbit", "80 ms"), topology("1000 Mbit", "10 ms", 4)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine runs of a known world: six to fit to, three to predict."""
+    folder = tmp_path_factory.mktemp("runs")
+    for method in ("ddp", "diloco"):
+        for network in NETWORKS:
+            write_run(folder / "fit", spec(method, network), calibration(**TRUTH))
+    for network in NETWORKS:
+        write_run(folder / "unseen", spec("photon", network), calibration(**TRUTH))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(runs: Path) -> Calibration:
+    return fit(read_runs([runs / "fit"]), "test", "runs")
+
+
+def test_a_fit_finds_constants_that_explain_the_runs(fitted: Calibration) -> None:
+    assert fitted.error.mean < 0.01
+    assert fitted.error.max < 0.03
+    assert fitted.error.runs == 6
+
+
+def test_a_fit_predicts_a_method_that_it_did_not_see(runs: Path, fitted: Calibration) -> None:
+    validation = validate_runs(read_runs([runs]), fitted)
+    assert validation.overall is not None
+    assert validation.overall.runs == 3
+    assert validation.overall.max < 2.0
+    assert validation.bytes_exact
+    assert validation.memory_exact
+    assert set(validation.left_out) == set(fitted.fitted_from)
+
+
+def test_a_calibration_says_where_it_comes_from_and_where_it_holds(fitted: Calibration) -> None:
+    assert len(fitted.fitted_from) == 6
+    assert "synthetic" in fitted.source
+    assert fitted.environment["cpu"] == "a test"
+    assert fitted.domain.rate == Span(low=10e6, high=1e9)
+    assert fitted.domain.rtt == Span(low=0.01, high=0.08)
+    assert fitted.domain.sites == Span(low=3, high=4)
+    assert predict(spec("diloco", NETWORKS[0]), fitted).extrapolated is False
+    assert predict(spec("diloco", topology("2000 Mbit")), fitted).extrapolated is True
+    assert predict(spec("diloco"), None).extrapolated is True
+
+
+def test_a_calibration_file_reads_back_as_it_was_written(fitted: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.yaml"
+    save_calibration(fitted, path)
+    assert load_calibration(path) == fitted
+
+
+def test_without_a_calibration_the_basis_is_first_principles(runs: Path) -> None:
+    validation = validate_runs(read_runs([runs]), None)
+    assert validation.basis == "first principles"
+    assert validation.overall is not None
+    assert validation.overall.runs == 9
+    assert validation.overall.mean > 1.0  # what the constants above do is missing
+
+
+def test_a_differing_ledger_is_found(tmp_path: Path) -> None:
+    directory = write_run(tmp_path, spec(), calibration(), payload_bytes_per_worker=1.0)
+    assert not validate_runs([read_run(directory)], None).bytes_exact
+
+
+def test_invalid_runs_are_named_and_not_compared(tmp_path: Path) -> None:
+    directory = write_run(tmp_path, spec(), calibration(), valid=False, why_invalid=["a link was slow"])
+    validation = validate_runs([read_run(directory)], None)
+    assert validation.rows == ()
+    assert "a link was slow" in next(iter(validation.left_out.values()))
+
+
+def test_native_computation_is_predicted_from_measured_steps_only(tmp_path: Path) -> None:
+    native = spec(compute={"mode": "native"})
+    assert predict(native, None).wall_seconds is None
+    assert "native" in predict(native, None).why_not
+
+
+def test_too_few_runs_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, spec(), calibration())
+    with pytest.raises(InputError, match="at least 3 valid runs"):
+        fit(read_runs([tmp_path]), "x", str(tmp_path))
+
+
+def test_a_plan_stops_where_its_run_was_stopped() -> None:
+    sync = Transfer("x", 100, (0, 1))
+    plan = Plan(2, 100, (Recurrence((sync,), 10, 10, 100), Recurrence((sync,), 1, 95, 100)))
+    assert truncated(plan, 35).payload_bytes == plan.payload_bytes_until(35)
+    assert truncated(plan, 100) is plan
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("name: x", "source"),
+        ("constants: {efficiency: 3}", "efficiency"),
+        ("nonsense: 1", "nonsense"),
+        ("- 1", "list"),
+    ],
+)
+def test_a_bad_calibration_file_is_one_clear_error(text: str, field: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_calibration(path)
+    assert str(path) in str(error.value)
+
+
+def test_the_commands_print_one_json_document(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "calibration.yaml"
+    calibrate([runs / "fit"], output, jobs=1, as_json=True)
+    assert json.loads(capsys.readouterr().out)["fitted_from"]
+    validate([runs], output, docs=tmp_path / "docs", as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["bytes_exact"] is True
+    assert printed["mean_absolute_percentage_error"] < 2
+    assert {"runs", "max_absolute_percentage_error", "by_method", "by_topology"} <= printed.keys()
+    page = (tmp_path / "docs" / "validation.md").read_text(encoding="utf-8")
+    assert "validation-parity.svg" in page
+    assert all(row["id"] in page for row in printed["runs"])
+    assert (tmp_path / "docs" / "validation-parity.svg").is_file()
