@@ -139,7 +139,7 @@ class Agent:
         devices.shape(made)
         if made.engine == "nfqueue" and made.peers:
             queues = [(minor(index), peer.arrival) for index, peer in enumerate(made.peers)]
-            self._fork("delay daemon", lambda link: delay.serve(queues, False, link))
+            self._fork("delay daemon", lambda link: delay.serve(queues, made.copies, link))
         self._fork("prober", lambda link: Prober(made.address).serve(link))
         return {"faults": devices.faults(made), "helpers": [helper.greeting for helper in self._all()]}
 
@@ -193,6 +193,12 @@ class Agent:
     def do_stream(self, number: int, **asked: Any) -> None:
         self._probe({"id": number, "do": "stream", **asked})
 
+    def do_traffic(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "traffic", **asked})
+
+    def do_crossing(self, number: int) -> None:
+        self._probe({"id": number, "do": "crossing"})
+
     def do_received(self, number: int, **asked: Any) -> None:
         self._probe({"id": number, "do": "received", **asked})
 
@@ -227,6 +233,13 @@ class Agent:
         if self._programs[program].poll() is None:
             end_group(self._programs[program], signal)
         return {}
+
+    def do_signal_all(self, _: int, signal: int) -> dict[str, Any]:
+        """To every program of this node that runs."""
+        running = [number for number, program in self._programs.items() if program.poll() is None]
+        for number in running:
+            end_group(self._programs[number], signal)
+        return {"programs": running}
 
     def _reap(self) -> None:
         for program in self._programs.values():

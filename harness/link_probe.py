@@ -20,6 +20,7 @@ from netsim.topology import Topology
 
 _numbers = count(1)
 _Pair = tuple[str, str]
+MOST_SECONDS = 4.0  # for counting rare losses
 AT_ONCE = 2e9  # bit/s of streams at a time, beyond which the host would be measured
 
 
@@ -175,7 +176,11 @@ class Prober:
         """A stream of datagrams and the window at its end that is measured. Its bursts must fit the link's queues."""
         rate, mtu = self._topology.rate(*pair), self._topology.transport.mtu
         frame, payload = mtu + ETHERNET, datagram(mtu)
-        window = max(effort.window, effort.datagrams * frame * 8 / rate)
+        datagrams = effort.datagrams
+        if effort.tcp_window and (loss := self._topology.link(*pair).mean_loss):
+            datagrams = max(datagrams, round(60 / loss))  # enough of them lost to tell how many
+        window = max(effort.window, min(MOST_SECONDS, datagrams * frame * 8 / rate))
+        window = max(window, effort.datagrams * frame * 8 / rate)
         source, target = (self._plans[name] for name in pair)
         queue = min([target.queue_down, *(peer.queue for peer in source.peers if peer.site == target.site)])
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.control import AgentLink, Reception, wait
 from harness.link_probe import Prober, effort_of
-from netsim.emulated.capabilities import capabilities, container_engine
-from netsim.emulated.compile import Address, compile_topology, sysctls
+from harness.player import Player
+from netsim.emulated.capabilities import Capability, capabilities, container_engine
+from netsim.emulated.compile import Address, compile_topology, duplicates_ever, sysctls
 from netsim.emulated.congestion import allowed
 from netsim.emulated.gate import LinkReport
 from netsim.emulated.janitor import sweep
@@ -24,6 +25,7 @@ from netsim.emulated.owner import VARIABLE, Owner, make_runtime
 from netsim.emulated.plan import NodePlan
 from netsim.emulated.priority import DELAY, PROBE
 from netsim.errors import HostError, InputError, LinkError, LonghaulError
+from netsim.timeline import Incident, Timeline
 from netsim.topology import Topology
 
 __all__ = ["Choice", "Counters", "LinkReport", "Network", "Node", "NodeProcess", "open_network", "resolve"]
@@ -59,21 +61,22 @@ class Choice:
 def resolve(substrate: str = "auto", engine: str = "auto") -> Choice:
     """Docker if an engine answers, else netns; netem if the kernel has it, else nfqueue.
 
+    compose is never picked by itself: its sites are up already, and only the runner beside them reaches them.
     Raises InputError for an unknown name and HostError for what this host cannot do.
     """
-    if substrate not in ("auto", "netns", "docker"):
-        raise InputError("--substrate", "", substrate, "auto, netns or docker")
+    if substrate not in ("auto", "netns", "docker", "compose"):
+        raise InputError("--substrate", "", substrate, "auto, netns, docker or compose")
     if engine not in ("auto", "netem", "nfqueue"):
         raise InputError("--engine", "", engine, "auto, netem or nfqueue")
     reasons = []
-    if substrate != "netns":
+    if substrate in ("auto", "docker"):
         version = container_engine()
         if not version and substrate == "docker":
             raise HostError("no Docker engine answers; start one (dockerd), or use the netns substrate")
         if substrate == "auto":
             reasons.append(f"docker: engine {version} answers" if version else "netns: no Docker engine answers")
         substrate = "docker" if version else "netns"
-    able = capabilities()
+    able = _capabilities_of_sites() if substrate == "compose" else capabilities()
     needed = ["htb", "u32", "ifb", "mirred"] + (["namespaces"] if substrate == "netns" else [])
     if engine == "auto":
         engine = "netem" if able["netem"].present else "nfqueue"
@@ -152,7 +155,11 @@ class Node:
         return NodeProcess(self._link, answer["program"])
 
     def counters(self) -> Counters:
-        return Counters(**self._link.call("counters")["wan0"])
+        """Since the node was made. Cross-traffic of a timeline is left out of what was sent."""
+        counted, crossing = wait([self._link.ask("counters"), self._link.ask("crossing")], 30)
+        found = dict(counted["wan0"])
+        found["tx_bytes"] -= crossing["bytes"]
+        return Counters(**found)
 
 
 class Network:
@@ -167,6 +174,7 @@ class Network:
         plans: list[NodePlan],
         order: Order,
         directory: Path,
+        compile_state: Callable[[Topology], list[NodePlan]],
     ) -> None:
         self.topology, self.substrate, self.engine, self.reason = (
             topology,
@@ -175,7 +183,7 @@ class Network:
             choice.reason,
         )
         self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
-        self._base, self._links = substrate, links
+        self._base, self._links, self._compile = substrate, links, compile_state
         self._prober = Prober(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
 
     def check(self, short: bool) -> LinkReport:
@@ -189,6 +197,23 @@ class Network:
         answers = wait([link.ask("health") for link in self._links], 30)
         if found := [fault for answer in answers for fault in answer["faults"]]:
             raise LinkError("; ".join(found))
+
+    @contextmanager
+    def play(self, on_incident: Callable[[Incident], None] | None = None) -> Iterator[Player]:
+        """Plays the topology's timeline from now on, in the background; leaving the context ends it.
+
+        on_incident: told of what happens to sites (pause, resume and crash have then happened to their programs;
+        restarting is the caller's). The links are afterwards what they were at the start.
+        """
+        links = {link.site: link for link in self._links}
+        player = Player(
+            self.topology, links, lambda state: {plan.site: plan for plan in self._compile(state)}, on_incident
+        )
+        player.start()
+        try:
+            yield player
+        finally:
+            player.stop()
 
     def environment(self) -> dict[str, Any]:
         """What the links are made of, for the record."""
@@ -237,43 +262,66 @@ def open_network(
             Launch(index, name, runtime / "control", reception.token, directory / f"agent-{name}.log")
             for index, name in enumerate(names)
         ]
+        duplicates = duplicates_ever(topology)
         order = Order(
-            run_id,
-            owner,
-            runtime,
-            nodes,
-            topology.transport.mtu,
-            sysctls(topology.transport),
-            tuple(read_only),
-            tuple(writable),
-            cpus,
-            memory,
+            run_id=run_id,
+            owner=owner,
+            runtime=runtime,
+            nodes=nodes,
+            mtu=topology.transport.mtu,
+            sysctls=sysctls(topology.transport),
+            read_only=tuple(read_only),
+            writable=tuple(writable),
+            raw_sockets=duplicates and choice.engine == "nfqueue",
+            cpus=cpus,
+            memory=memory,
         )
         base = _substrate(choice.substrate)
         stack.callback(base.close)
-        with allowed(topology.transport.congestion_control):
+        control = topology.transport.congestion_control
+        with nullcontext() if base.pins_sysctls else allowed(control):
             base.start(order)
-            links = reception.admit(_START_SECONDS, base.alive)
-            for link in links:
-                stack.callback(link.close)
-            plans = _shape(topology, choice, base, links, seed)
-        yield Network(topology, choice, base, links, plans, order, directory)
+        links = reception.admit(_START_SECONDS, base.alive)
+        for link in links:
+            stack.callback(link.close)
+        addresses = _addresses(base, links)
+
+        def compile_state(state: Topology) -> list[NodePlan]:
+            return compile_topology(state, addresses, choice.engine, seed, duplicates=duplicates)
+
+        plans = compile_state(replace(topology, timeline=Timeline()))
+        with allowed(control) if base.pins_sysctls else nullcontext():
+            _shape(plans, base, links)
+        yield Network(topology, choice, base, links, plans, order, directory, compile_state)
+
+
+def _capabilities_of_sites() -> Mapping[str, Capability]:
+    from netsim.emulated.compose import capabilities_of_sites
+
+    return capabilities_of_sites()
 
 
 def _substrate(name: str) -> Substrate:
     if name == "netns":
         return Namespaces()
+    if name == "compose":
+        from netsim.emulated.compose import Compose
+
+        return Compose()
     from netsim.emulated.containers import Containers
 
     return Containers()
 
 
-def _shape(topology: Topology, choice: Choice, base: Substrate, links: list[AgentLink], seed: int) -> list[NodePlan]:
+def _addresses(base: Substrate, links: list[AgentLink]) -> dict[str, Address]:
     addresses = {link.site: base.address(index) for index, link in enumerate(links)}
     if not base.pins_sysctls:
         named = [link.ask("name", wan=addresses[link.site].wan, mgmt=addresses[link.site].mgmt) for link in links]
         wait(named, _START_SECONDS)
-    plans = compile_topology(topology, addresses, choice.engine, seed)
+    return addresses
+
+
+def _shape(plans: list[NodePlan], base: Substrate, links: list[AgentLink]) -> None:
     asked = [
         link.ask("shape", plan=plan.to_json(), pin=base.pins_sysctls) for link, plan in zip(links, plans, strict=True)
     ]
@@ -284,4 +332,3 @@ def _shape(topology: Topology, choice: Choice, base: Substrate, links: list[Agen
         for helper in answer["helpers"]:
             if not helper["priority"].startswith("fifo"):
                 base.hasten(index, helper["pid"], PRIORITY[helper["name"]])
-    return plans

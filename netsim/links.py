@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from netsim.documents import Document
-from netsim.units import Duration, Rate, Share, Size
+from netsim.units import Duration, Rate, Share, Size, parse_duration, parse_size
+
+
+def parse_queue(text: object) -> int | float:
+    """'150 kB' -> bytes as an int; '50 ms' -> seconds as a float: as long as the queue takes to drain."""
+    try:
+        return parse_size(text)
+    except ValueError:
+        pass
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError("a size like '150 kB', or a duration like '50 ms'") from None
+
+
+Queue = Annotated[int | float, BeforeValidator(parse_queue)]
 
 
 class Jitter(Document):
@@ -53,7 +68,7 @@ class Impairments(Document):
     loss: Share | GilbertElliott = 0.0
     rate: Rate | None = None
     duplicate: Share = 0.0
-    queue: Size | None = None
+    queue: Queue | None = None
 
     @model_validator(mode="after")
     def _one_delay(self) -> Self:
@@ -85,7 +100,9 @@ class Link:
     loss: float | GilbertElliott = 0.0
     rate: float | None = None  # a cap of this pair; None: only the access links bound it
     duplicate: float = 0.0
-    queue: int | None = None  # bytes of queue ahead of the bottleneck; None: from the bandwidth-delay product
+    queue: int | float | None = (
+        None  # ahead of the bottleneck: bytes (int), or seconds at its rate (float); None: default
+    )
 
     @property
     def mean_loss(self) -> float:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
 from netsim.events import Event
+from netsim.framing import ETHERNET, queue_limit
 from netsim.links import GilbertElliott, Impairments, Jitter, Link, Site, Transport
 from netsim.timeline import Timeline, timeline_of
 from netsim.units import Rate
@@ -72,6 +73,15 @@ class Topology:
     def rtt(self, a: str, b: str) -> float:
         """Round-trip time of an empty network, seconds."""
         return self.link(a, b).delay + self.link(b, a).delay
+
+    def queue(self, source: str, target: str) -> int:
+        """Room ahead of the pair's bottleneck, bytes; unless stated, for the bandwidth-delay product."""
+        stated, rate = self.link(source, target).queue, self.rate(source, target)
+        if stated is None:
+            return queue_limit(rate, self.rtt(source, target), self.transport.mtu)
+        if isinstance(stated, int):
+            return stated
+        return max(2 * (self.transport.mtu + ETHERNET), round(stated * rate / 8))
 
     def only(self, count: int) -> Topology:
         """The first `count` sites and the links between them."""

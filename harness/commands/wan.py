@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from netsim.emulated.gate import LinkReport
-from netsim.framing import goodput, queue_limit
+from netsim.framing import goodput
 from netsim.topology import GilbertElliott, Link, Topology, find_topology, load_topology
 from netsim.units import show_duration, show_rate, show_size
 
@@ -48,7 +48,7 @@ def show(
             show_rate(goodput(rate, found.transport.mtu)),
             _jitter(link),
             _loss(link),
-            show_size(_queue(found, link)),
+            show_size(found.queue(a.name, b.name)),
         )
     console.print(links)
     pinned = found.transport
@@ -115,13 +115,6 @@ def _loss(link: Link) -> str:
     return f"{link.mean_loss:.2%}" + (" in bursts" if isinstance(link.loss, GilbertElliott) else "")
 
 
-def _queue(topology: Topology, link: Link) -> int:
-    if link.queue is not None:
-        return link.queue
-    rate, rtt = topology.rate(link.source, link.target), topology.rtt(link.source, link.target)
-    return queue_limit(rate, rtt, topology.transport.mtu)
-
-
 def _document(topology: Topology) -> dict[str, object]:
     mtu = topology.transport.mtu
     return {
@@ -144,7 +137,7 @@ def _document(topology: Topology) -> dict[str, object]:
                 "loss": topology.link(a.name, b.name).mean_loss,
                 "jitter": (jitter := topology.link(a.name, b.name).jitter) and jitter.model_dump(),
                 "duplicate": topology.link(a.name, b.name).duplicate,
-                "queue_bytes": _queue(topology, topology.link(a.name, b.name)),
+                "queue_bytes": topology.queue(a.name, b.name),
             }
             for a, b in topology.pairs()
         ],

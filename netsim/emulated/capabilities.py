@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,12 +54,20 @@ def capabilities() -> dict[str, Capability]:
         found: dict[str, str] = json.loads(done.stdout)
     except json.JSONDecodeError:
         found = {"namespaces": (done.stderr.strip().splitlines() or ["no answer"])[-1]}
+    return named(found)
+
+
+def named(found: Mapping[str, str]) -> dict[str, Capability]:
+    """From what `python -m netsim.emulated.capabilities` printed."""
     unknown = found.get("namespaces", "")
     return {name: Capability(name, not found.get(name, unknown), found.get(name, unknown)) for name in ENABLES}
 
 
-def _try() -> dict[str, str]:
-    """An empty text per capability that is there, else what the kernel said."""
+def _try(here: bool) -> dict[str, str]:
+    """An empty text per capability that is there, else what the kernel said.
+
+    here: in this process's network namespace, for a container, which may make none; the caller removes lh-a and lh-i.
+    """
     from netsim.emulated import switch
     from netsim.emulated.devices import batch, run
     from netsim.emulated.nfqueue import QueueSocket
@@ -76,9 +84,10 @@ def _try() -> dict[str, str]:
             found[name] = str(error)
 
     def enter() -> None:
-        if os.geteuid() != 0:
-            switch.become_root()
-        switch.unshare(0x40000000)
+        if not here:
+            if os.geteuid() != 0:
+                switch.become_root()
+            switch.unshare(0x40000000)
         batch("ip", ["link add name lh-a type veth peer name lh-b", "link set lh-a up"])
 
     attempt("namespaces", enter)
@@ -106,7 +115,7 @@ def _try() -> dict[str, str]:
         ),
     )
     attempt("netem", lambda: batch("tc", ["qdisc add dev lh-b root netem delay 1ms"]))
-    attempt("nfqueue", lambda: QueueSocket().bind(1, segmented=False, copy=False))
+    attempt("nfqueue", lambda: QueueSocket().bind(1, copy=False))
     attempt(
         "iptables",
         lambda: run(
@@ -143,4 +152,4 @@ def _socket_there() -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_try()))
+    print(json.dumps(_try("here" in sys.argv)))

@@ -23,12 +23,22 @@ class Address:
     mgmt_prefix: int = 16
 
 
-def compile_topology(topology: Topology, addresses: Mapping[str, Address], engine: str, seed: int) -> list[NodePlan]:
-    """One plan per site, in the topology's order."""
-    return [_node(topology, site.name, addresses, engine, seed) for site in topology.sites]
+def compile_topology(
+    topology: Topology, addresses: Mapping[str, Address], engine: str, seed: int, *, duplicates: bool = False
+) -> list[NodePlan]:
+    """One plan per site, in the topology's order. duplicates: whether any link does, now or later."""
+    return [_node(topology, site.name, addresses, engine, seed, duplicates) for site in topology.sites]
 
 
-def _node(topology: Topology, name: str, addresses: Mapping[str, Address], engine: str, seed: int) -> NodePlan:
+def duplicates_ever(topology: Topology) -> bool:
+    """Whether any link duplicates packets, at the start or at any later time."""
+    events = (event.set for event in topology.timeline.events if event.set is not None)
+    return any(link.duplicate for link in topology.links) or any(change.duplicate for change in events)
+
+
+def _node(
+    topology: Topology, name: str, addresses: Mapping[str, Address], engine: str, seed: int, duplicates: bool
+) -> NodePlan:
     site, own, mtu = topology.site(name), addresses[name], topology.transport.mtu
     others = [other.name for other in topology.sites if other.name != name]
     peers = tuple(_peer(topology, name, other, addresses[other], len(others), seed) for other in others)
@@ -49,6 +59,7 @@ def _node(topology: Topology, name: str, addresses: Mapping[str, Address], engin
         queue_down=queue,
         burst_hz=BURST_HZ,
         segmented=any(peer.departure.per_packet for peer in peers),
+        copies=duplicates,
         sysctls=sysctls(topology.transport),
         peers=peers,
     )
@@ -57,15 +68,13 @@ def _node(topology: Topology, name: str, addresses: Mapping[str, Address], engin
 def _peer(topology: Topology, name: str, other: str, address: Address, peers: int, seed: int) -> Peer:
     there, back = topology.link(name, other), topology.link(other, name)
     up, rate = topology.site(name).up, topology.rate(name, other)
-    mtu = topology.transport.mtu
-    queue = there.queue if there.queue is not None else queue_limit(rate, topology.rtt(name, other), mtu)
     return Peer(
         site=other,
         address=address.wan,
         mac=address.mac,
         share=min(up / peers, rate),
         rate=min(up, there.rate) if there.rate is not None else up,
-        queue=queue,
+        queue=topology.queue(name, other),
         departure=impairment(there, seed),
         arrival=impairment(back, seed),
     )

@@ -86,7 +86,7 @@ class Containers:
             read_only=True,
             tmpfs={"/tmp": "mode=1777", "/run": "mode=755"},
             cap_drop=["ALL"],
-            cap_add=CAPABILITIES,
+            cap_add=[*CAPABILITIES, *(["NET_RAW"] if order.raw_sockets else [])],
             security_opt=["no-new-privileges"],
             sysctls=dict(order.sysctls),
             pids_limit=PROCESSES,

@@ -7,6 +7,7 @@ stops the traffic and never removes the delay.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -33,13 +34,15 @@ class Line:
         self._fate = Fate(impairment)
         self._ordered: deque[tuple[float, int]] = deque()
         self._unordered: list[tuple[float, int]] = []
+        self._copies: list[tuple[float, bytes]] = []
         self._last = 0.0
         self.lost = 0
 
     def change(self, impairment: Impairment) -> None:
         self._fate.change(impairment)
 
-    def arrive(self, packet: int, now: float) -> None:
+    def arrive(self, packet: int, now: float, content: bytes = b"") -> None:
+        """content: the packet itself, where copies may be made of it."""
         fate = self._fate
         if fate.lossy and fate.lost():
             self.lost += 1
@@ -48,14 +51,25 @@ class Line:
         due = now + fate.delay()
         if fate.impairment.reorder:
             heappush(self._unordered, (due, packet))
-            return
-        # A packet never overtakes an earlier one, also when the delay has just become shorter.
-        self._last = due = max(due, self._last)
-        self._ordered.append((due, packet))
+        else:
+            # A packet never overtakes an earlier one, also when the delay has just become shorter.
+            self._last = due = max(due, self._last)
+            self._ordered.append((due, packet))
+        if content and fate.duplicated():
+            heappush(self._copies, (due, content))
 
     def next_due(self) -> float:
         first = self._ordered[0][0] if self._ordered else float("inf")
-        return min(first, self._unordered[0][0]) if self._unordered else first
+        if self._unordered:
+            first = min(first, self._unordered[0][0])
+        return min(first, self._copies[0][0]) if self._copies else first
+
+    def copies_due(self, now: float) -> list[bytes]:
+        """Second copies whose time has come; the first ones were released no later."""
+        found = []
+        while self._copies and self._copies[0][0] <= now:
+            found.append(heappop(self._copies)[1])
+        return found
 
     def release(self, now: float) -> None:
         if self._unordered:
@@ -79,21 +93,35 @@ class Line:
         self._sockets.accept_up_to(self._queue, packet)
 
 
-def serve(queues: Sequence[tuple[int, Impairment]], segmented: bool, control: socket.socket) -> None:
-    """Runs until `control` is closed. A line [[queue, impairment], ...] changes links; the answer counts losses."""
+def serve(queues: Sequence[tuple[int, Impairment]], copies: bool, control: socket.socket) -> None:
+    """Runs until `control` is closed. A line [[queue, impairment], ...] changes links; the answer counts losses.
+
+    copies: whether a link duplicates packets, now or later; their contents are then read, which costs.
+    """
     sockets = QueueSocket()
     lines: dict[int, Line] = {}
     for queue, impairment in queues:
-        sockets.bind(queue, segmented=segmented, copy=False)
+        sockets.bind(queue, copy=copies)
         lines[queue] = Line(sockets, queue, impairment)
     granted = hurry(DELAY)
     control.sendall(json.dumps({"ready": True, "priority": granted, "pid": os.getpid()}).encode() + b"\n")
     gc.freeze()
     gc.disable()
-    _hold(sockets, lines, control)
+    _hold(sockets, lines, Echo() if copies else None, control)
 
 
-def _hold(sockets: QueueSocket, lines: dict[int, Line], control: socket.socket) -> None:
+class Echo:
+    """Delivers second copies of packets, by the loopback device, whose packets are not queued again."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+    def deliver(self, content: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.sendto(content, (socket.inet_ntoa(content[16:20]), 0))
+
+
+def _hold(sockets: QueueSocket, lines: dict[int, Line], echo: Echo | None, control: socket.socket) -> None:
     everyone = list(lines.values())
     read = sockets.read
     pending = b""
@@ -102,7 +130,12 @@ def _hold(sockets: QueueSocket, lines: dict[int, Line], control: socket.socket) 
         due = min((line.next_due() for line in everyone), default=float("inf"))
         timeout = None if due == float("inf") else max(0.0, due - monotonic())
         ready, _, _ = select.select(waited, [], [], timeout)
-        if waited[0] in ready:
+        if waited[0] in ready and echo is not None:
+            for _ in range(_AT_ONCE):
+                if (whole := sockets.read_whole()) is None:
+                    break
+                lines[whole[0]].arrive(whole[1], monotonic(), whole[2])
+        elif waited[0] in ready:
             for _ in range(_AT_ONCE):
                 if (found := read()) is None:
                     break
@@ -110,6 +143,9 @@ def _hold(sockets: QueueSocket, lines: dict[int, Line], control: socket.socket) 
         now = monotonic()
         for line in everyone:
             line.release(now)
+            if echo is not None:
+                for content in line.copies_due(now):
+                    echo.deliver(content)
         if waited[1] in ready:
             received = control.recv(1 << 20)
             if not received:

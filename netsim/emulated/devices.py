@@ -30,6 +30,7 @@ from netsim.errors import HostError
 _SIOCETHTOOL = 0x8946
 # Get and set of each offload (linux/ethtool.h).
 _OFFLOADS = {"tso": (0x1E, 0x1F), "gso": (0x23, 0x24), "gro": (0x2B, 0x2C)}
+_SENDING = ("tso", "gso")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -78,7 +79,8 @@ def shape(plan: NodePlan) -> None:
             *neighbour_lines(plan),
         ],
     )
-    for name in _OFFLOADS:
+    set_offload(WAN, "gro", False)  # would join the segments of senders that segment
+    for name in _SENDING:
         set_offload(WAN, name, not plan.segmented)
     batch("tc", setup_lines(plan))
     if plan.engine == "nfqueue":
@@ -87,7 +89,7 @@ def shape(plan: NodePlan) -> None:
 
 def reshape(plan: NodePlan) -> None:
     """Applies a changed plan to a node that was shaped before."""
-    for name in _OFFLOADS:
+    for name in _SENDING:
         set_offload(WAN, name, not plan.segmented)
     batch("tc", change_lines(plan))
 
@@ -105,8 +107,8 @@ def read_back() -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]
 def faults(plan: NodePlan) -> list[str]:
     """Where the kernel's shaping, offloads or queue rules are not the plan's, in words."""
     found = differences(plan, observed(*read_back()))
-    for name in _OFFLOADS:
-        if plan.segmented and offload(WAN, name):
+    for name in _SENDING if plan.segmented else ("gro",):
+        if offload(WAN, name):
             found.append(f"{plan.site} {WAN}: asked {name} off, found it on")
     if plan.engine == "nfqueue":
         rules = run(["iptables", "-w", "10", "-t", "mangle", "-S", "PREROUTING"])

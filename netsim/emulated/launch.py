@@ -51,5 +51,6 @@ class Order:
     sysctls: Mapping[str, str]
     read_only: Sequence[Path] = ()
     writable: Sequence[Path] = ()
+    raw_sockets: bool = False  # for links that duplicate packets
     cpus: float | None = None
     memory: int | None = None

@@ -13,6 +13,9 @@ from netsim.framing import ETHERNET
 _TABLES = {"normal": "normal", "pareto": "pareto"}
 
 
+ORDERING_RATE = 32_000_000_000
+
+
 def netem_limit(impairment: Impairment, rate: float, queue: int, mtu: int) -> int:
     """Packets that netem must be able to hold: those under way for the longest delay, and the queue ahead of the rate.
 
@@ -29,6 +32,9 @@ def netem_arguments(impairment: Impairment, rate: float, queue: int, mtu: int) -
         parts.append(_us(impairment.spread))
         if table := _TABLES.get(impairment.distribution):
             parts.append(f"distribution {table}")
+        if not impairment.reorder:
+            # With a rate, netem sends no packet before the one ahead of it; this one is too high to be felt.
+            parts.append(f"rate {ORDERING_RATE}bit")
     if impairment.bursty:
         parts.append(
             f"loss gemodel {_percent(impairment.to_bad)} {_percent(impairment.to_good)} "

@@ -56,9 +56,9 @@ class QueueSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def bind(self, queue: int, *, segmented: bool, copy: bool) -> None:
-        """Take over `queue`. Unsegmented: batches of segments pass as one; `copy`: with the packet's bytes."""
-        flags = 0 if segmented or copy else _FLAG_GSO
+    def bind(self, queue: int, *, copy: bool) -> None:
+        """Takes over `queue`. copy: with the packets' bytes, each complete; else batches of segments pass as one."""
+        flags = 0 if copy else _FLAG_GSO
         params = struct.pack(">IB", 0xFFFF if copy else 0, _COPY_PACKET if copy else _COPY_META)
         for attributes in (
             _attribute(_CFG_CMD, struct.pack(">BBH", _CMD_BIND, 0, socket.AF_INET)),

@@ -28,7 +28,7 @@ class Impairment:
     @property
     def per_packet(self) -> bool:
         """Whether packets fare differently, so that a packet on the wire must not be a batch of 45 segments."""
-        return bool(self.spread or self.to_bad or self.loss_in_good or self.duplicate)
+        return bool(self.spread or self.to_bad or 0 < self.loss_in_good < 1 or self.duplicate)
 
     @property
     def bursty(self) -> bool:
@@ -65,6 +65,7 @@ class NodePlan:
     queue_down: int
     burst_hz: int
     segmented: bool  # offloads off: every packet on the wire is one frame
+    copies: bool = False  # packets on their way here may be duplicated, now or later
     sysctls: dict[str, str] = field(default_factory=dict)
     peers: tuple[Peer, ...] = ()
 

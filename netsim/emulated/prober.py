@@ -13,12 +13,15 @@ import select
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
+from mmap import mmap
 from time import monotonic
 from typing import Any
 
 from netsim.emulated.priority import PROBE, die_with_parent, hurry
 from netsim.emulated.probes import (
+    DISCARD_PORT,
     ECHO_PORT,
     NUMBERED,
     SOL_UDP,
@@ -28,6 +31,7 @@ from netsim.emulated.probes import (
     Stream,
     echo_times,
     send_stream,
+    send_traffic,
     udp_socket,
 )
 
@@ -45,6 +49,9 @@ class Prober:
         self._datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         with contextlib.suppress(OSError):
             self._datagrams.setsockopt(SOL_UDP, UDP_GRO, 1)
+        self._discard = udp_socket(address, DISCARD_PORT)  # never read: what does not fit is dropped
+        self._discard.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        self._crossing = mmap(-1, 8)  # shared with the children that send cross-traffic
         self._listener = socket.create_server((address, STREAM_PORT), backlog=256)
         self._connections: dict[int, tuple[socket.socket, list[Arrivals]]] = {}
         self._arrivals: dict[int, Arrivals] = {}
@@ -86,6 +93,11 @@ class Prober:
         elif request["do"] == "echo":
             asked = (request["targets"], request["count"], request["interval"], request["patience"])
             self._start(number, lambda: {"times": echo_times(own, *asked)})
+        elif request["do"] == "traffic":
+            flow = (request["target"], request["rate"], request["seconds"], request["mtu"], self._crossing)
+            self._start(number, lambda: send_traffic(own, *flow))
+        elif request["do"] == "crossing":
+            _say(control, {"id": number, "bytes": int.from_bytes(self._crossing[:8], sys.byteorder)})
         else:
             stream = Stream(**request["stream"])
             self._start(number, lambda: send_stream(own, stream))

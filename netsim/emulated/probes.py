@@ -12,10 +12,13 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from mmap import mmap
+from time import monotonic, sleep
 from typing import Any
 
-ECHO_PORT, STREAM_PORT = 7007, 7008
+from netsim.framing import ETHERNET, datagram
+
+ECHO_PORT, STREAM_PORT, DISCARD_PORT = 7007, 7008, 7009
 UDP_SEGMENT, UDP_GRO = 103, 104
 SOL_UDP = 17
 PING = struct.Struct(">II")
@@ -130,6 +133,26 @@ def _send_tcp(own: str, stream: Stream) -> dict[str, Any]:
             # Reset instead of close: what still waits in the buffers must not disturb the next probe.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
+
+
+def send_traffic(own: str, target: str, rate: float, seconds: float, mtu: int, counter: mmap) -> dict[str, Any]:
+    """Full frames at `rate` bit/s on the wire to a port that discards them; what finds no room is dropped, not kept.
+
+    counter: eight bytes that hold the bytes sent so far, on the wire.
+    """
+    frame, content = mtu + ETHERNET, bytes(datagram(mtu))
+    with udp_socket(own, 0) as sender:
+        begin, offered, dropped = monotonic(), 0, 0
+        while (elapsed := monotonic() - begin) < seconds:
+            while offered * frame * 8 < rate * elapsed:
+                offered += 1
+                try:
+                    sender.sendto(content, (target, DISCARD_PORT))
+                    counter[:8] = struct.pack("=Q", struct.unpack("=Q", counter[:8])[0] + frame)
+                except OSError:
+                    dropped += 1
+            sleep(max(0.0, min(seconds - elapsed, (offered * frame * 8 / rate) - elapsed, 0.01)))
+    return {"offered": offered, "dropped": dropped}
 
 
 def udp_socket(address: str, port: int) -> socket.socket:
