@@ -51,7 +51,7 @@ def read_corpus(data: Data) -> Corpus:
         return _corpus(_standard_library(), "Python's standard library")
     assert data.path is not None
     path = Path(data.path)
-    if not path.exists():
+    if "\0" in data.path or not path.exists():
         raise InputError("data", "path", data.path, "an existing file or directory")
     return _corpus(_text(path) if data.source == "text" else _token_files(path), data.path)
 
