@@ -1,0 +1,88 @@
+"""From a topology to what each node must do."""
+
+import json
+from itertools import combinations
+
+import pytest
+
+from netsim.emulated.compile import Address, compile_topology, duplicates_ever, matchings
+from netsim.emulated.plan import NodePlan
+from netsim.topology import Topology, topology_from
+from tests.emulated.networks import PAIR, pair
+
+DOCUMENT = {
+    "name": "trio",
+    "defaults": {"up": "100 Mbit", "down": "30 Mbit", "delay": "20 ms"},
+    "sites": {"a": {}, "b": {}, "c": {"up": "10 Mbit"}},
+    "links": [
+        {"from": "a", "to": "b", "delay": "10 ms", "rate": "5 Mbit", "loss": "1 %"},
+        {"from": "b", "to": "a", "delay": "15 ms"},
+    ],
+}
+
+
+def plans(topology: Topology) -> dict[str, NodePlan]:
+    sites = [site.name for site in topology.sites]
+    addresses = {
+        n: Address(f"10.0.0.{i + 1}", f"02:00:00:00:00:{i:02x}", f"10.1.0.{i + 1}") for i, n in enumerate(sites)
+    }
+    return {plan.site: plan for plan in compile_topology(topology, addresses, "nfqueue", seed=7)}
+
+
+def test_a_node_delays_what_arrives_and_limits_what_leaves() -> None:
+    a = plans(topology_from(DOCUMENT, "here"))["a"]
+    b = a.peers[0]
+    assert (b.site, b.address, b.rate, b.departure.delay, b.arrival.delay) == ("b", "10.0.0.2", 5e6, 0.010, 0.015)
+    assert (b.departure.loss_in_good, b.arrival.loss_in_good) == (0.01, 0.0)
+    assert (a.up, a.down) == (100e6, 30e6)
+
+
+def test_without_a_pair_rate_only_the_uplink_bounds_what_leaves() -> None:
+    found = plans(topology_from(DOCUMENT, "here"))
+    assert {peer.site: peer.rate for peer in found["c"].peers} == {"a": 10e6, "b": 10e6}
+    assert {peer.site: peer.share for peer in found["c"].peers} == {"a": 5e6, "b": 5e6}
+
+
+def test_only_senders_over_links_that_treat_packets_apart_send_single_frames() -> None:
+    found = plans(topology_from(DOCUMENT, "here"))
+    assert {name: plan.segmented for name, plan in found.items()} == {"a": True, "b": False, "c": False}
+
+
+def test_a_severed_link_treats_all_packets_alike() -> None:
+    assert not any(plan.segmented for plan in plans(pair(defaults={**PAIR["defaults"], "loss": 1.0})).values())
+
+
+def test_a_queue_in_milliseconds_follows_the_rate() -> None:
+    document = {**DOCUMENT, "defaults": {**DOCUMENT["defaults"], "queue": "80 ms"}}  # type: ignore[dict-item]
+    topology = topology_from(document, "here")
+    assert topology.queue("a", "c") == 300_000
+    assert topology.queue("c", "a") == 100_000
+
+
+def test_every_link_has_a_seed_of_its_own_that_follows_from_the_networks() -> None:
+    a = plans(topology_from(DOCUMENT, "here"))["a"]
+    assert [peer.departure.seed for peer in a.peers] == ["7:a:b", "7:a:c"]
+    assert [peer.arrival.seed for peer in a.peers] == ["7:b:a", "7:c:a"]
+
+
+def test_a_plan_survives_its_journey_as_json() -> None:
+    plan = plans(topology_from(DOCUMENT, "here"))["a"]
+    assert NodePlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_duplication_is_foreseen_when_only_the_timeline_brings_it() -> None:
+    later = [{"at": "5 s", "set": {"between": ["a", "b"], "duplicate": "1 %"}}]
+    assert duplicates_ever(pair(timeline=later))
+    assert not duplicates_ever(pair())
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
+def test_rounds_of_disjoint_pairs_cover_every_pair_once(count: int) -> None:
+    names = [str(number) for number in range(count)]
+    rounds = matchings(names)
+    assert len(rounds) == (count - 1 if count % 2 == 0 else count)
+    for together in rounds:
+        busy = [name for both in together for name in both]
+        assert len(set(busy)) == len(busy)
+    met = sorted(tuple(sorted(both)) for together in rounds for both in together)
+    assert met == sorted(combinations(names, 2))

@@ -1,0 +1,56 @@
+"""The netem engine's arguments, and what tc reports back."""
+
+from netsim.emulated.netem import netem_arguments, netem_limit, netem_state
+from netsim.emulated.plan import Impairment
+
+
+def arguments(**fields: object) -> str:
+    return netem_arguments(Impairment(**{"delay": 0.035, **fields}), 100e6, 151_400, 1500)  # type: ignore[arg-type]
+
+
+def test_a_plain_delay_names_its_limit() -> None:
+    assert arguments() == "netem limit 1534 delay 35000us"
+
+
+def test_the_limit_holds_the_bandwidth_delay_product() -> None:
+    """netem's default of 1000 packets caps a path of 50 ms at 242 Mbit/s."""
+    assert netem_limit(Impairment(0.05), 1e9, 625_000, 1500) > 1e9 * 0.05 / 8 / 1514 * 1.5
+
+
+def test_jitter_names_its_table_and_keeps_order_unless_told_otherwise() -> None:
+    assert arguments(spread=0.004).endswith("delay 35000us 4000us distribution normal rate 32000000000bit")
+    assert arguments(spread=0.004, distribution="pareto", reorder=True).endswith("4000us distribution pareto")
+    assert arguments(spread=0.004, distribution="uniform", reorder=True).endswith("delay 35000us 4000us")
+
+
+def test_loss_is_random_or_in_bursts() -> None:
+    assert arguments(loss_in_good=0.015).endswith("loss random 1.5%")
+    burst = arguments(to_bad=0.01, to_good=0.25, loss_in_bad=1.0, loss_in_good=0.001)
+    assert burst.endswith("loss gemodel 1% 25% 100% 0.1%")
+
+
+def test_impairments_stand_side_by_side() -> None:
+    both = arguments(spread=0.004, loss_in_good=0.01, duplicate=0.02)
+    assert all(part in both for part in ("delay 35000us 4000us", "loss random 1%", "duplicate 2%"))
+
+
+def test_what_tc_reports_is_read_in_our_units() -> None:
+    entry = {
+        "kind": "netem",
+        "handle": "10:",
+        "options": {
+            "limit": 1534,
+            "delay": {"delay": 0.035, "jitter": 0.004, "correlation": 0},
+            "loss-gemodel": {"p": 0.01, "r": 0.25, "1-h": 1, "1-k": 0.001},
+            "duplicate": {"duplicate": 0.02, "correlation": 0},
+        },
+    }
+    assert netem_state(entry) == {
+        "limit": 1534.0,
+        "delay": 0.035,
+        "spread": 0.004,
+        "loss": 0.0,
+        "to_bad": 0.01,
+        "to_good": 0.25,
+        "duplicate": 0.02,
+    }
