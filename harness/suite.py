@@ -71,7 +71,7 @@ class Compute(Document):
 
 
 class Network(Document):
-    substrate: Literal["auto", "netns", "docker"] = "auto"
+    substrate: Literal["auto", "netns", "docker", "compose"] = "auto"
     engine: Literal["auto", "nfqueue", "netem"] = "auto"
     all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
     streams: int | None = Field(default=None, ge=1, le=64)  # TCP connections per pair; default from the topology
