@@ -15,7 +15,7 @@ from netsim.errors import InputError
 from reports import summary
 from reports.answers import Answer, answers
 from reports.drawing import Drawing, our_style, write
-from reports.figures import curves, memory, network, prediction, times
+from reports.figures import curves, memory, methods, network, prediction, rounds, times
 from reports.page import render_page
 from reports.records import collect
 from reports.study import Study
@@ -25,7 +25,7 @@ Draw = Callable[[Study], Drawing | None]
 
 SECTIONS: dict[str, tuple[Draw, ...]] = {
     "Convergence": (curves.loss_against_time, curves.loss_against_tokens, curves.loss_against_bytes),
-    "Time": (times.time_to_loss, times.where_time_went),
+    "Time": (times.time_to_loss, times.where_time_went, rounds.round_timeline),
     "Network": (
         network.utilisation_against_rate,
         network.speedup_against_rate,
@@ -33,6 +33,13 @@ SECTIONS: dict[str, tuple[Draw, ...]] = {
         network.fastest_map,
     ),
     "Memory": (memory.memory_by_component,),
+    "Methods": (
+        methods.replication_frontier,
+        methods.lordo_rank,
+        methods.lordo_omega,
+        methods.aggregation_against_clients,
+        methods.metrics_over_steps,
+    ),
     "Prediction": (prediction.predicted_against_measured,),
 }
 _MARK = "report.json"  # a directory that holds this is a report, and may be replaced by one
@@ -73,10 +80,10 @@ def _write(study: Study, folder: Path, out: Path) -> dict[str, Any]:
     for table in [*tables, runs]:
         write_table(table, folder / "tables")
     sections = draw_all(study)
-    for drawing in (drawing for drawings in sections.values() for drawing in drawings):
-        write(drawing, folder / "figures")
+    drawings = [drawing for drawn in sections.values() for drawing in drawn]
+    pictures = {drawing.name: write(drawing, folder / "figures") for drawing in drawings}
     found = answers(study)
-    page = render_page(study, out, found, tables, runs, sections)
+    page = render_page(study, out, found, tables, runs, sections, pictures)
     (folder / "index.html").write_text(page, encoding="utf-8")
     document = _document(study, out, found, tables, sections)
     (folder / _MARK).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,6 @@ tell apart, and lines, markers and hatches carry the difference in print without
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,13 +88,15 @@ class Drawing:
 
 def looks(labels: Sequence[str], algorithm_of: dict[str, str]) -> dict[str, Look]:
     """A look for each label. A method keeps its colour in every report; its variants take spare colours."""
-    found: dict[str, Look] = {}
-    used: set[str] = set()
-    for place, label in enumerate(labels):
+    colours: dict[str, str] = {}
+    for label in sorted(labels, key=lambda label: label != algorithm_of.get(label)):  # plain methods choose first
         own = _COLOURS.get(algorithm_of.get(label, ""))
-        spare = [colour for colour in _SPARE if colour not in used] or list(_SPARE)
-        colour = own if own and own not in used else spare[place % len(spare)]
-        used.add(colour)
+        if own is not None and own not in colours.values():
+            colours[label] = own
+    found: dict[str, Look] = {}
+    for place, label in enumerate(labels):
+        spare = [colour for colour in _SPARE if colour not in colours.values()] or [_SPARE[place % len(_SPARE)]]
+        colour = colours.setdefault(label, spare[0])
         found[label] = Look(colour, _LINES[place % len(_LINES)], _MARKERS[place % len(_MARKERS)])
     return found
 
@@ -131,7 +132,9 @@ def legend(figure: Figure, looks_of: dict[str, Look], labels: Sequence[str], lin
         for label in labels
         if (look := looks_of[label])
     ]
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / 1.15)))
+    longest = max((len(plain(label)) for label in labels), default=0)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + 0.06 * longest))))
+    figure.set_figheight(figure.get_figheight() + 0.14 * (-(-len(handles) // columns) - 1))
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)
 
 
@@ -156,40 +159,44 @@ def linear_axis(axes: Axes, which: str, scale: Scale) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale.factor:,.6g}"))
 
 
-def write(drawing: Drawing, folder: Path) -> None:
-    """PNG, PDF, SVG and CSV under `folder`."""
+def write(drawing: Drawing, folder: Path) -> str:
+    """PNG, PDF, SVG and CSV under `folder`; returns the SVG."""
     with our_style():
-        FigureCanvasAgg(drawing.figure)
+        _lay_out(drawing.figure)
         drawing.figure.savefig(folder / f"{drawing.name}.png")
         drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})
         drawing.figure.savefig(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
     drawing.data.to_csv(folder / f"{drawing.name}.csv", index=False)
+    return (folder / f"{drawing.name}.svg").read_text(encoding="utf-8")
+
+
+def _lay_out(figure: Figure) -> None:
+    """Fix the layout once, so that every format gets the same and none computes it again."""
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _own_ids(tag: str, prefix: str) -> str:
     """Ids and references of one SVG tag made unique in a page with several figures."""
-    return re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{prefix}-", tag)
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
 
 
-def inline_svg(drawing: Drawing) -> str:
-    """The figure as an SVG element for a page: ids its own, ink in the page's text colour, no background."""
-    buffer = io.StringIO()
-    with our_style():
-        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+def inline_svg(name: str, svg: str) -> str:
+    """A written SVG as an element for a page: ids its own, ink in the page's text colour, no background."""
+    svg = svg[svg.index("<svg") :].replace("fill: #ffffff", "fill: none")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<[^>]+>", lambda tag: _own_ids(tag[0], drawing.name).replace(INK, "currentColor"), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: _own_ids(tag[0], name).replace(INK, "currentColor"), svg)
     opening = re.match(r"<svg[^>]*>", svg)
     assert opening is not None
     box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', opening[0])
     assert box is not None
-    # Points to CSS pixels at 1.5, so that 8 pt type reads like text; narrower screens shrink it.
+    # Points to CSS pixels at 1.8, so that 8 pt type reads like text; narrower screens shrink it.
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[0][9:-1]}"'
     )
-    head += f' style="max-width:{float(box[1]) * 1.5:.0f}px"' + (
+    head += f' style="max-width:{float(box[1]) * 1.8:.0f}px"' + (
         " data-narrow" if float(box[1]) < 72 * SINGLE * 1.2 else ""
     )
-    head += f' role="img" aria-labelledby="caption-{drawing.name}">'
+    head += f' role="img" aria-labelledby="caption-{name}">'
     return head + svg[opening.end() :]

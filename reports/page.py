@@ -52,8 +52,9 @@ def render_page(
     tables: Sequence[Table],
     runs: Table,
     sections: Mapping[str, Sequence[Drawing]],
+    pictures: Mapping[str, str],
 ) -> str:
-    """The HTML of a report that will stand at `out`; links to runs are relative to it."""
+    """The HTML of a report that will stand at `out`, to which links are relative. `pictures`: SVG by figure name."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
     excluded = _excluded(study, out)
@@ -70,7 +71,11 @@ def render_page(
         runs=runs,
         run_hrefs={index: _href(run.directory, out) for index, run in enumerate(study.stored)},
         sections=[
-            _Section(title.lower().replace(" ", "-"), title, [_picture(drawing) for drawing in drawings])
+            _Section(
+                title.lower().replace(" ", "-"),
+                title,
+                [_picture(drawing, pictures[drawing.name]) for drawing in drawings],
+            )
             for title, drawings in sections.items()
             if drawings
         ],
@@ -85,10 +90,10 @@ def render_page(
 
 
 def _scope(study: Study) -> str:
-    runs = study.everything
+    runs = study.runs
     parts = [(len(study.labels), "method"), (runs["topology"].nunique(), "network"), (runs["seed"].nunique(), "seed")]
     words = ", ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in parts)
-    return f"{words}; {len(study.runs)} valid runs of {len(runs) + len(study.collection.unfinished)}."
+    return f"{words}; {len(study.runs)} valid runs of {len(study.everything) + len(study.collection.unfinished)}."
 
 
 def _excluded(study: Study, out: Path) -> list[_Excluded]:
@@ -112,8 +117,12 @@ def _href(directory: Path, out: Path) -> str:
     return quote(Path(os.path.relpath(directory, out.resolve())).as_posix()) + "/"
 
 
-def _picture(drawing: Drawing) -> _Picture:
+def _picture(drawing: Drawing, svg: str) -> _Picture:
     encoded = base64.b64encode(drawing.data.to_csv(index=False).encode()).decode()
     return _Picture(
-        drawing.name, drawing.title, drawing.caption, Markup(inline_svg(drawing)), f"data:text/csv;base64,{encoded}"
+        drawing.name,
+        drawing.title,
+        drawing.caption,
+        Markup(inline_svg(drawing.name, svg)),
+        f"data:text/csv;base64,{encoded}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +24,20 @@ class Level:
 
     loss: float
     asked: bool
+    missed_target: float | None = None  # the suite's, where no run reached it
 
     @property
     def words(self) -> str:
         kind = "the suite's target" if self.asked else "the lowest loss that every run reached"
+        if self.missed_target is not None:
+            kind += f"; no run reached the suite's target {self.missed_target:.3f}"
         return f"held-out loss {self.loss:.3f} ({kind})"
+
+
+def natural(text: str) -> list[tuple[float, str]]:
+    """A sort key by which 'r4' comes before 'r16'."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(float(part), "") if index % 2 else (-1.0, part) for index, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,9 @@ class Study:
         pairs = self.everything[["label", "algorithm"]].drop_duplicates().to_dict("records")
         first = set(self.collection.baselines.values())
 
-        def place(pair: Mapping[Hashable, str]) -> tuple[bool, int, str]:
+        def place(pair: Mapping[Hashable, str]) -> tuple[bool, int, list[tuple[float, str]]]:
             known = ORDER.index(pair["algorithm"]) if pair["algorithm"] in ORDER else len(ORDER)
-            return pair["label"] not in first, known, pair["label"]
+            return pair["label"] not in first, known, natural(pair["label"])
 
         return list(dict.fromkeys(str(pair["label"]) for pair in sorted(pairs, key=place)))
 
@@ -124,14 +134,14 @@ class Study:
         for group in self.groups:
             mine = self.everything[self.everything["valid"] & (self.everything["group"] == group)]
             targets = mine["target_loss"].dropna()
-            if len(targets):
+            if len(targets) and mine["time_to_target_seconds"].notna().any():
                 found[group] = Level(float(targets.min()), asked=True)
                 continue
             curves = self.curves[self.curves["group"] == group]
             best = curves.groupby("run")["loss"].min()
             best = best[np.isfinite(best)]
             if len(best):
-                found[group] = Level(float(best.max()), asked=False)
+                found[group] = Level(float(best.max()), False, float(targets.min()) if len(targets) else None)
         return found
 
     def _seconds_to_level(self, row: Mapping[Hashable, Any]) -> float:

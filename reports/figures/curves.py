@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ def loss_against_time(study: Study) -> Drawing | None:
     """One panel for each network, since only time depends on it."""
     return _draw(
         study,
-        study.places,
+        _each_network(study),
         "seconds",
         "s",
         "training time",
@@ -57,13 +57,25 @@ def loss_against_bytes(study: Study) -> Drawing | None:
     )
 
 
-def _one_network_each(study: Study) -> list[tuple[str, str]]:
-    return [(group, study.topologies(group)[0]) for group in study.groups]
+def _one_network_each(study: Study) -> dict[tuple[str, str], pd.DataFrame]:
+    """For each group the curves of every label on the first network that it ran on."""
+    found = {}
+    for group in study.groups:
+        order = {topology: place for place, topology in enumerate(study.topologies(group))}
+        mine = study.curves[study.curves["group"] == group]
+        first = mine["topology"].map(order)
+        found[group, ""] = mine[first == first.groupby(mine["label"]).transform("min")]
+    return found
+
+
+def _each_network(study: Study) -> dict[tuple[str, str], pd.DataFrame]:
+    curves = study.curves
+    return {p: curves[(curves["group"] == p[0]) & (curves["topology"] == p[1])] for p in study.places}
 
 
 def _draw(
     study: Study,
-    places: Sequence[tuple[str, str]],
+    curves: Mapping[tuple[str, str], pd.DataFrame],
     x: str,
     quantity: str,
     axis: str,
@@ -72,7 +84,7 @@ def _draw(
     what: str,
     log: bool = False,
 ) -> Drawing | None:
-    frames = {place: frame for place in places if len(frame := _middle(study.curves, place, x))}
+    frames = {place: frame for place, curve in curves.items() if len(frame := _middle(curve, x))}
     shown = list(frames)[:MOST_PANELS]
     if not shown:
         return None
@@ -90,7 +102,7 @@ def _draw(
         if level is not None:
             panel.axhline(level.loss, color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
         if len(shown) > 1:
-            panel.set_title(plain(study.place_name(*place)))
+            panel.set_title(plain(study.place_name(*place) if place[1] else place[0]))
         panel.set_xlabel(f"{axis} ({scale.unit})")
         (log_axis if log else linear_axis)(panel, "x", scale)
     for left in axes[:: min(3, len(shown))]:
@@ -107,9 +119,9 @@ def _levels(study: Study) -> str:
     return "; ".join(words) if words else "none"
 
 
-def _middle(curves: pd.DataFrame, place: tuple[str, str], x: str) -> pd.DataFrame:
+def _middle(curves: pd.DataFrame, x: str) -> pd.DataFrame:
     """Median over seeds at each evaluation, with the range of the loss. Steps that some run never reached are cut."""
-    mine = curves[(curves["group"] == place[0]) & (curves["topology"] == place[1]) & np.isfinite(curves["loss"])]
+    mine = curves[np.isfinite(curves["loss"])]
     middle: pd.DataFrame = mine.groupby(_KEYS, as_index=False).agg(
         **{x: (x, "median")}, loss=("loss", "median"), low=("loss", "min"), high=("loss", "max"), runs=("loss", "size")
     )

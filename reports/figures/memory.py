@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from reports.drawing import FILLS, SINGLE, Drawing, linear_axis, plain
+from reports.drawing import DOUBLE, FILLS, SINGLE, Drawing, linear_axis, plain
 from reports.figures.conditions import conditions
 from reports.quantities import scale_for
 from reports.study import Study
@@ -30,7 +30,9 @@ def memory_by_component(study: Study) -> Drawing | None:
     totals = data.groupby(["group", "label"])[["bytes", "predicted"]].sum()
     scale = scale_for("B", totals["bytes"])
     legend_rows = -(-len(components) // 3)
-    figure = Figure(figsize=(SINGLE, 0.75 + 0.22 * len(rows) + 0.14 * legend_rows))
+    names = [plain(label if len(study.groups) == 1 else f"{group}: {label}") for group, label in rows]
+    width = SINGLE if max(map(len, names)) < 16 else DOUBLE
+    figure = Figure(figsize=(width, 0.75 + 0.22 * len(rows) + 0.14 * legend_rows))
     axes = figure.subplots()
     left = np.zeros(len(rows))
     for index, component in enumerate(components):
@@ -51,7 +53,6 @@ def memory_by_component(study: Study) -> Drawing | None:
     predicted = [float(totals["predicted"].to_dict()[row]) for row in rows]
     for y in range(len(rows)):
         axes.plot([predicted[y]] * 2, [y - 0.46, y + 0.46], color="#1a1a1a", linewidth=1.4)
-    names = [plain(label if len(study.groups) == 1 else f"{group}: {label}") for group, label in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

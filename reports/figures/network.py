@@ -97,10 +97,10 @@ def speedup_against_rtt(study: Study) -> Drawing | None:
 
 def _speedup(study: Study, x: str, panel_by: str, unit: str, axis: str, name: Callable[[float], str]) -> Drawing | None:
     data = _speedups(study)
-    values = [value for value in sorted(data[panel_by].unique()) if data.loc[data[panel_by] == value, x].nunique() > 1]
+    data = data[data.groupby(["group", "label", panel_by])[x].transform("nunique") > 1]
+    values = sorted(data[panel_by].unique())
     if not values:
         return None
-    data = data[data[panel_by].isin(values)]
     styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
     scale = axis_scale(unit, data[x])
     figure, axes = panels(len(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.records import BUCKETS
-from reports.drawing import DOUBLE, FILLS, Drawing, legend, linear_axis, log_axis, plain
+from reports.drawing import DOUBLE, FILLS, Drawing, Look, linear_axis, log_axis, plain
 from reports.figures.conditions import conditions, looks_of, networks, repeats
 from reports.quantities import axis_scale, scale_for, show
 from reports.statistics import summarise
@@ -20,8 +20,8 @@ from reports.study import Study
 
 
 def time_to_loss(study: Study) -> Drawing | None:
-    """One row for each network, one mark for each method; a loss that was not reached is a hollow mark at the edge."""
-    rows = []
+    """One row for each network and method; a loss that some run did not reach is a hollow mark at the edge."""
+    rows: list[dict[str, Any]] = []
     for group, topology in study.places:
         for label in study.labels:
             runs = study.at(group, topology, label)
@@ -36,47 +36,30 @@ def time_to_loss(study: Study) -> Drawing | None:
                 "loss": study.levels[group].loss,
             }
             row |= {"runs": len(runs), "reached": reached}
-            row |= {"seconds": found.median, "low": found.low, "high": found.high} if found else {}
-            rows.append(row)
+            rows.append(row | ({"seconds": found.median, "low": found.low, "high": found.high} if found else {}))
     data = pd.DataFrame(rows)
     if "seconds" not in data:
         return None
-    places = [place for place in study.places if len(data[_is(data, place)])]
-    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
-    figure = Figure(figsize=(DOUBLE, 0.9 + 0.16 * len(places) * max(2, len(labels)) + 0.1 * len(places)))
-    axes = figure.subplots()
-    scale = axis_scale("s", data["seconds"])
+    styles, scale = looks_of(study), axis_scale("s", data["seconds"])
     edge = float(data["seconds"].max()) * 1.6
-    offsets = np.linspace(-0.34, 0.34, len(labels)) if len(labels) > 1 else [0.0]
-    for place_index, place in enumerate(places):
-        if place_index % 2:
-            axes.axhspan(place_index - 0.5, place_index + 0.5, color="#9a9a9a", alpha=0.12, linewidth=0)
-        for label, offset in zip(labels, offsets, strict=True):
-            for found_row in data[_is(data, place) & (data["label"] == label)].to_dict("records"):
-                _mark(axes, found_row, place_index + offset, edge, styles[label].colour, styles[label].marker)
-    axes.set_yticks(range(len(places)), [plain(study.place_name(*place)) for place in places])
-    axes.set_ylim(len(places) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
+    missed = bool(data["seconds"].isna().any())
+    figure = Figure(figsize=(DOUBLE, 0.55 + 0.16 * len(rows) + 0.15 * len(study.places)))
+    axes = figure.subplots()
     axes.set_xscale("log")
-    axes.set_xlim(right=edge * (1.12 if data["seconds"].isna().any() else 0.95))
+    positions = _rows(axes, study, [((row["group"], row["topology"]), str(row["label"])) for row in rows])
+    for y, row in zip(positions, rows, strict=True):
+        _mark(axes, row, y, edge, styles[row["label"]])
+    axes.set_xlim(right=edge * (1.12 if missed else 0.95))
     log_axis(axes, "x", scale)
     axes.set_xlabel(f"training time to the loss ({scale.unit})")
-    if data["seconds"].isna().any():
+    if missed:
         axes.axvline(edge / 1.13, color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
-        axes.annotate(
-            "not reached",
-            (edge, 0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, -17),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-        )
-    legend(figure, styles, labels, line=False)
+        top = ("data", "axes fraction")
+        axes.annotate("not reached", (edge, 1.0), xycoords=top, ha="center", va="bottom", fontsize=6.5)
     words = "; ".join(dict.fromkeys(study.levels[group].words for group in study.groups if group in study.levels))
-    caption = (
-        f"Training time until {words}. Median and quartiles. {networks(study)}. {repeats(study)} {conditions(study)}"
-    )
+    caption = f"Training time until {words}. Median and quartiles. "
+    caption += "Hollow: not every run reached it. " if missed else ""
+    caption += f"{networks(study)}. {repeats(study)} {conditions(study)}"
     return Drawing("time-to-loss", "Time to the same loss", caption, figure, data)
 
 
@@ -84,16 +67,30 @@ def _is(data: pd.DataFrame, place: tuple[str, str]) -> pd.Series:
     return (data["group"] == place[0]) & (data["topology"] == place[1])
 
 
-def _mark(axes: Axes, row: Mapping[Hashable, Any], y: float, edge: float, colour: str, marker: str) -> None:
-    seconds = float(row["seconds"])
+def _mark(axes: Axes, row: Mapping[str, Any], y: float, edge: float, look: Look) -> None:
+    seconds = float(row.get("seconds", "nan"))
+    style: dict[str, Any] = {"marker": look.marker, "color": look.colour, "linestyle": "none", "markersize": 4.5}
     if not np.isfinite(seconds):
-        axes.plot(edge, y, marker=marker, color=colour, markerfacecolor="none", linestyle="none", markersize=4.5)
+        axes.plot(edge, y, markerfacecolor="none", **style)
         return
-    axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.2)
-    axes.plot(seconds, y, marker=marker, color=colour, linestyle="none", markersize=4.5)
-    axes.annotate(
-        show(seconds, "s"), (seconds, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5
-    )
+    axes.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.2)
+    axes.plot(seconds, y, **style)
+    text = show(seconds, "s")
+    axes.annotate(text, (seconds, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5)
+
+
+def _rows(axes: Axes, study: Study, rows: Sequence[tuple[tuple[str, str], str]]) -> list[float]:
+    """Positions of one row for each (network, method), with the methods as ticks and the networks as headings."""
+    positions = _positions([place for place, _ in rows])
+    axes.set_yticks(positions, [plain(label) for _, label in rows])
+    axes.set_ylim(max(positions) + 0.7, -1.1)
+    axes.grid(visible=False, axis="y")
+    left = axes.get_yaxis_transform()  # x as a share of the axis, y as data
+    for place in dict.fromkeys(place for place, _ in rows):
+        first = next(y for y, (other, _) in zip(positions, rows, strict=True) if other == place)
+        name = plain(study.place_name(*place))
+        axes.text(0.004, first - 0.76, name, fontweight="bold", fontsize=7, va="center", transform=left)
+    return positions
 
 
 def where_time_went(study: Study) -> Drawing | None:
@@ -112,7 +109,7 @@ def where_time_went(study: Study) -> Drawing | None:
     figure = Figure(figsize=(DOUBLE, 0.9 + 0.17 * len(rows)))
     axes = figure.subplots()
     scale = scale_for("s", study.runs["wall_seconds"])
-    positions = _positions([place for place, _ in rows])
+    positions = _rows(axes, study, rows)
     left = np.zeros(len(rows))
     for bucket, (colour, hatch) in zip(buckets, FILLS, strict=False):
         chosen = data[data["bucket"] == bucket].set_index(["group", "topology", "label"])["seconds"]
@@ -121,12 +118,6 @@ def where_time_went(study: Study) -> Drawing | None:
             positions, widths, left=left, height=0.8, color=colour, hatch=hatch, edgecolor="#1a1a1a", linewidth=0.3
         )
         left += widths
-    axes.set_yticks(positions, [plain(label) for _, label in rows])
-    axes.set_ylim(max(positions) + 0.7, -1.1)
-    axes.grid(visible=False, axis="y")
-    for place in dict.fromkeys(place for place, _ in rows):
-        first = next(y for y, (other, _) in zip(positions, rows, strict=True) if other == place)
-        axes.text(0.0, first - 0.72, plain(study.place_name(*place)), fontweight="bold", fontsize=7, va="center")
     axes.set_xlim(0, max(left) * 1.02)
     linear_axis(axes, "x", scale)
     axes.set_xlabel(f"wall time ({scale.unit})")

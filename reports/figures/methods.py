@@ -1,0 +1,197 @@
+"""Figures of one method's own questions, drawn where a suite varies what they ask about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.drawing import DOUBLE, Drawing, Look, legend, linear_axis, looks, panels, plain
+from reports.figures.conditions import conditions, looks_of, repeats
+from reports.quantities import scale_for
+from reports.study import Study
+
+_METRICS = {
+    "routing_entropy": "routing entropy",
+    "ghost_share": "ghost share",
+    "subspace_overlap": "overlap of consecutive bases",
+}
+
+
+def metrics_over_steps(study: Study) -> Drawing | None:
+    """What methods log about themselves: mean over layers and workers."""
+    columns = [name for name in study.steps.columns if name.startswith("metric.")]
+    families = [family for family in _METRICS if any(_family(name) == family for name in columns)]
+    parts = []
+    names = study.runs[["run", "group", "label", "seed"]]
+    for family in families:
+        members = [name for name in columns if _family(name) == family]
+        values = study.steps[["run", "step"]].assign(value=study.steps[members].mean(axis=1)).dropna()
+        merged = names.merge(values, on="run").assign(metric=family)
+        parts.append(merged.groupby(["metric", "group", "label", "step"], as_index=False)[["value"]].median())
+    data = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if not len(data):
+        return None
+    families = [family for family in families if family in set(data["metric"])]
+    labels = [label for label in study.labels if label in set(data["label"])]
+    styles = looks_of(study)
+    figure, axes = panels(len(families), share=False)
+    for family, panel in zip(families, axes, strict=True):
+        for label in labels:
+            mine = data[(data["metric"] == family) & (data["label"] == label)]
+            for _, curve in mine.groupby("group"):
+                panel.plot(curve["step"], curve["value"], markevery=max(1, len(curve) // 8), **styles[label].keywords)
+        panel.set_ylim(-0.03, 1.03)
+        panel.set_xlabel("local step")
+        panel.set_title(_METRICS[family])
+    legend(figure, styles, labels)
+    caption = "What the methods log at each synchronisation: mean over layers and workers, median over runs. "
+    caption += "Routing entropy: 1 is even, 0 a single expert; ghost share: of routing choices, those on "
+    caption += "experts that a site lacks. "
+    return Drawing(
+        "method-metrics", "Inside the methods", caption + f"{repeats(study)} {conditions(study)}", figure, data
+    )
+
+
+def _family(column: str) -> str:
+    return column.removeprefix("metric.").split("/")[0]
+
+
+def replication_frontier(study: Study) -> Drawing | None:
+    """FoMoE: loss against bytes and memory as the replication O_e varies."""
+    data = _varied(study, "fomoe", "replication", extra=("outer", "routing", "placement", "sync_every"))
+    if data["replication"].nunique() < 2:
+        return None
+    series = sorted(data["series"].unique())
+    styles = _series_looks(series)
+    figure, axes = panels(2, height=2.3)
+    for (column, name), panel in zip(
+        (("payload_bytes_per_worker", "payload per worker"), ("memory_bytes", "persistent memory of a worker")),
+        axes,
+        strict=True,
+    ):
+        scale = scale_for("B", data[column])
+        for one in series:
+            mine = data[data["series"] == one].sort_values("replication")
+            panel.plot(mine[column], mine["final_loss"], **styles[one].keywords)
+            for row in mine.to_dict("records"):
+                place, above = (row[column], row["final_loss"]), series.index(one) % 2 == 0
+                panel.annotate(
+                    f"{row['replication']:.0f}",
+                    place,
+                    xytext=(3, 3 if above else -8),
+                    textcoords="offset points",
+                    fontsize=6,
+                )
+        linear_axis(panel, "x", scale)
+        panel.set_xlabel(f"{name} ({scale.unit})")
+        _baseline_line(panel, study, "fomoe")
+    axes[0].set_ylabel("final held-out loss (nats/token)")
+    legend(figure, styles, series)
+    caption = (
+        "Final loss against what it costs, as the number of workers that hold each expert (beside the marks) varies. "
+    )
+    caption += f"Medians over runs. {repeats(study)} {conditions(study)}"
+    return Drawing("fomoe-frontier", "FoMoE: replication frontier", caption, figure, data)
+
+
+def _baseline_line(panel: Axes, study: Study, algorithm: str) -> None:
+    """The final loss of the baseline that `algorithm` is compared with, where it is another method."""
+    for group in dict.fromkeys(study.runs.loc[study.runs["algorithm"] == algorithm, "group"]):
+        label = study.collection.baselines[str(group)]
+        runs = study.at(str(group), label=label)
+        if len(runs) and algorithm not in set(runs["algorithm"]):
+            loss = float(runs["final_loss"].median())
+            panel.axhline(loss, color="#7f7f7f", linewidth=0.8, linestyle=(0, (2, 2)))
+            panel.annotate(
+                plain(label), (1.0, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6
+            )
+
+
+def lordo_rank(study: Study) -> Drawing | None:
+    """LoRDO: final loss against rank."""
+    return _loss_against(study, "rank", "rank r of the projection", "LoRDO: loss against rank", log=True)
+
+
+def lordo_omega(study: Study) -> Drawing | None:
+    """LoRDO: final loss against omega; 1 never leaves its first subspace."""
+    title = "LoRDO: loss against the quasi-hyperbolic weight"
+    return _loss_against(study, "omega", "omega (weight of the low-rank momentum)", title, log=False)
+
+
+def _loss_against(study: Study, option: str, axis: str, title: str, log: bool) -> Drawing | None:
+    others = tuple(name for name in ("variant", "error_feedback", "rank", "omega", "sync_every") if name != option)
+    data = _varied(study, "lordo", option, extra=others)
+    varied = data.groupby("series")[option].nunique()
+    data = data[data["series"].isin(varied.index[varied > 1])]
+    if not len(data):
+        return None
+    series = sorted(data["series"].unique())
+    styles = _series_looks(series)
+    figure, (panel,) = panels(1, height=2.4)
+    for one in series:
+        mine = data[data["series"] == one].sort_values(option)
+        panel.plot(mine[option], mine["final_loss"], **styles[one].keywords)
+        panel.vlines(mine[option], mine["low"], mine["high"], color=styles[one].colour, linewidth=0.8)
+    if log:
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sorted(data[option].unique()), [f"{value:.0f}" for value in sorted(data[option].unique())])
+        panel.minorticks_off()
+    _baseline_line(panel, study, "lordo")
+    panel.set_xlabel(axis)
+    panel.set_ylabel("final held-out loss (nats/token)")
+    legend(figure, styles, series)
+    caption = f"Median of runs, bars from the best to the worst. {repeats(study)} {conditions(study)}"
+    return Drawing(f"lordo-{option}", title, caption, figure, data)
+
+
+def aggregation_against_clients(study: Study) -> Drawing | None:
+    """Photon: exposed communication by way of aggregation, against the number of clients."""
+    data = _varied(study, "photon", "aggregation", extra=(), keys=("sites",))
+    if not len(data) or data["sites"].nunique() < 2:
+        return None
+    series = sorted(data["series"].unique())
+    styles = _series_looks(series)
+    figure = Figure(figsize=(DOUBLE / 2, 2.7))
+    panel = figure.subplots()
+    scale = scale_for("s", data["communication_seconds"])
+    for one in series:
+        mine = data[data["series"] == one].sort_values("sites")
+        panel.plot(mine["sites"], mine["communication_seconds"], **styles[one].keywords)
+    panel.set_xticks(sorted(data["sites"].unique()))
+    linear_axis(panel, "y", scale)
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel("clients")
+    panel.set_ylabel(f"exposed communication of a run ({scale.unit})")
+    legend(figure, styles, series)
+    caption = f"Communication that steps waited for. Medians over runs. {repeats(study)} {conditions(study)}"
+    return Drawing("photon-aggregation", "Photon: aggregation against clients", caption, figure, data)
+
+
+def _varied(study: Study, algorithm: str, option: str, extra: Sequence[str], keys: Sequence[str] = ()) -> pd.DataFrame:
+    """Medians of runs of `algorithm` that set `option`, by series: the other options that the suite varies."""
+    rows = []
+    for row in study.runs[study.runs["algorithm"] == algorithm].to_dict("records"):
+        options = study.stored[int(row["run"])].cell.options
+        if options.get(option) is None:
+            continue
+        rest = {name: options[name] for name in extra if name in options}
+        rows.append({**row, option: options[option], "rest": rest})
+    varying = [name for name in extra if len({str(row["rest"].get(name)) for row in rows}) > 1]
+    for row in rows:
+        parts = [f"{name.replace('_', ' ')} {row['rest'].get(name, 'default')}" for name in varying]
+        row["series"] = plain(", ".join([*([row["group"]] if len(study.groups) > 1 else []), *parts]) or algorithm)
+        if "sites" in keys:
+            row["series"] = str(row[option])
+    columns = ["series", option, *keys]
+    wanted = ["final_loss", "payload_bytes_per_worker", "memory_bytes", "communication_seconds"]
+    frame = pd.DataFrame(rows, columns=None if rows else [*columns, *wanted])
+    return frame.groupby(columns, as_index=False).agg(
+        **{name: (name, "median") for name in wanted}, low=("final_loss", "min"), high=("final_loss", "max")
+    )
+
+
+def _series_looks(series: Sequence[str]) -> dict[str, Look]:
+    return looks(series, {})

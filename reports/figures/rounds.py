@@ -1,0 +1,108 @@
+"""One round as it went, site by site: a Gantt of the time buckets."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from harness.records import BUCKETS
+from reports.drawing import DOUBLE, FILLS, INK, Drawing, plain
+from reports.figures.conditions import conditions
+from reports.records import Stored
+from reports.study import Study
+
+_MOST_STEPS = 24  # of each worker; more become a blur
+_MOST_LABELS = 8
+
+
+def round_timeline(study: Study) -> Drawing | None:
+    """The end of one run of each method on the slowest network, up to its last synchronisation, on one time axis."""
+    for group in study.groups:
+        for topology in reversed(study.topologies(group)):
+            parts = [
+                part
+                for label in study.labels
+                if (part := _intervals(study, group, topology, label)) is not None and len(part)
+            ]
+            if parts:
+                return _draw(study, group, topology, parts[:_MOST_LABELS])
+    return None
+
+
+def _intervals(study: Study, group: str, topology: str, label: str) -> pd.DataFrame | None:
+    """One row for each bucket of each step: start and end in seconds from the first start."""
+    runs = study.at(group, topology, label)
+    if not len(runs):
+        return None
+    run = int(runs.sort_values("seed")["run"].iloc[0])
+    steps = study.steps[study.steps["run"] == run].sort_values(["rank", "step"])
+    sent = steps.groupby("step")["payload_bytes"].sum().diff()
+    synchronised = sent.index[sent > 0]
+    if not len(synchronised):
+        return None
+    last = int(synchronised[-1])
+    before = [int(step) for step in synchronised if step < last]
+    first = max(last - _MOST_STEPS, min(before[-1], last - 3) if before else 0)
+    window = steps[(steps["step"] > first) & (steps["step"] <= last)]
+    rows = []
+    for row in window.to_dict("records"):
+        spent = [(name, float(row[f"{name}_seconds"])) for name in BUCKETS]
+        at = float(row["clock"]) - sum(seconds for _, seconds in spent)
+        for name, seconds in spent:
+            if seconds > 0:
+                rows.append({"label": label, "rank": row["rank"], "step": row["step"], "bucket": name})
+                rows[-1] |= {"start": at, "end": at + seconds}
+            at += seconds
+    frame = pd.DataFrame(rows)
+    begin = frame["start"].min() if len(frame) else 0.0
+    return frame.assign(run=run, start=frame["start"] - begin, end=frame["end"] - begin) if len(frame) else None
+
+
+def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) -> Drawing:
+    run = study.stored[int(parts[0]["run"].iloc[0])]
+    names = _workers(run)
+    figure = Figure(figsize=(DOUBLE, 0.65 + len(parts) * (0.13 * len(names) + 0.3)))
+    axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False).ravel().tolist()
+    data = pd.concat(parts, ignore_index=True)
+    fills = dict(zip(BUCKETS, FILLS, strict=False))
+    for part, panel in zip(parts, axes, strict=True):
+        _panel(panel, part, names, fills)
+    axes[-1].set_xlabel("seconds")
+    axes[-1].set_xlim(0, data["end"].max() * 1.01)
+    shown = [name for name in BUCKETS if name in set(data["bucket"])]
+    figure.legend(
+        handles=[Patch(facecolor=fills[name][0], hatch=fills[name][1], edgecolor=INK, label=name) for name in shown],
+        loc="outside upper left",
+        ncols=len(shown),
+    )
+    caption = (
+        f"The end of one run of each method on {study.place_name(group, topology)}, up to its last synchronisation: "
+    )
+    caption += (
+        f"one round, at least 3 and at most {_MOST_STEPS} steps. Each row is a site; within a step the buckets are "
+    )
+    caption += f"drawn in the order in which most of them happen. {conditions(study)}"
+    return Drawing("round", "One round, site by site", caption, figure, data.drop(columns="run"))
+
+
+def _panel(panel: Axes, part: pd.DataFrame, names: list[str], fills: dict[str, tuple[str, str]]) -> None:
+    for rank in range(len(names)):
+        mine = part[part["rank"] == rank]
+        for bucket, intervals in mine.groupby("bucket"):
+            colour, hatch = fills[str(bucket)]
+            spans = [(row["start"], row["end"] - row["start"]) for row in intervals.to_dict("records")]
+            panel.broken_barh(spans, (rank - 0.42, 0.84), facecolors=colour, hatch=hatch, edgecolor=INK, linewidth=0.2)
+    panel.set_yticks(range(len(names)), names, fontsize=6)
+    panel.set_ylim(len(names) - 0.4, -0.6)
+    panel.grid(visible=False, axis="y")
+    panel.set_title(plain(str(part["label"].iloc[0])), fontsize=7, pad=2)
+
+
+def _workers(run: Stored) -> list[str]:
+    """A name for each rank: its site's, numbered where a site has several workers."""
+    names = []
+    for site in run.topology.sites:
+        names += [site.name] if site.workers == 1 else [f"{site.name} {index}" for index in range(site.workers)]
+    return [plain(name) for name in names][: run.result.sites] or [str(rank) for rank in range(run.result.sites)]

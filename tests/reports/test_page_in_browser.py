@@ -1,0 +1,92 @@
+"""The page as a reader has it: in a browser, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.reports.conftest import Built
+
+selenium = pytest.importorskip("selenium.webdriver")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no chromium with chromedriver here"),
+]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def browser(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium.webdriver.chrome.service import Service
+
+    options = selenium.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = selenium.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
+    driver.get((built.out / "index.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+def test_the_page_opens_without_a_complaint_and_asks_for_nothing_else(browser: Any) -> None:
+    assert browser.get_log("browser") == []
+    requests = [
+        entry["message"] for entry in browser.get_log("performance") if 'Network.requestWillBeSent"' in entry["message"]
+    ]
+    assert not [message for message in requests if '"url":"http' in message]
+
+
+def test_a_click_on_a_heading_sorts_by_number_and_a_second_one_the_other_way(browser: Any) -> None:
+    read = "return [...document.querySelectorAll('#table-methods tbody tr')].map(r => r.cells[4].dataset.sort)"
+    click = "document.querySelector('#table-methods thead').rows[0].cells[4].querySelector('button').click()"
+    browser.execute_script(click)
+    rising = [float(value) for value in browser.execute_script(read)]
+    browser.execute_script(click)
+    falling = [float(value) for value in browser.execute_script(read)]
+    assert rising == sorted(rising)
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_missing_values_stay_last_in_either_order(browser: Any) -> None:
+    read = "return [...document.querySelectorAll('#table-methods tbody tr')].map(r => r.cells[3].dataset.sort)"
+    click = "document.querySelector('#table-methods thead').rows[0].cells[3].querySelector('button').click()"
+    for _ in range(2):
+        browser.execute_script(click)
+        assert browser.execute_script(read)[-1] == ""
+
+
+def test_a_number_leads_to_the_runs_that_made_it(browser: Any) -> None:
+    browser.execute_script("document.querySelector('#table-methods a[data-runs]').click()")
+    marked = browser.execute_script("return document.querySelectorAll('#table-runs tr.shown').length")
+    assert marked in (1, 3)
+    assert "#run-" in browser.current_url
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(browser: Any) -> None:
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    widest = browser.execute_script("return document.documentElement.scrollWidth")
+    assert widest <= 360
+
+
+def test_figures_follow_the_readers_colours(browser: Any) -> None:
+    colour = "return getComputedStyle(document.querySelector('.drawing text')).fill"
+    features = [{"name": "prefers-color-scheme", "value": "light"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    light = browser.execute_script(colour)
+    features[0]["value"] = "dark"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    assert browser.execute_script(colour) != light
+
+
+def test_a_run_opens_from_the_page(browser: Any) -> None:
+    link = browser.execute_script("return document.querySelector('#table-runs tbody a').href")
+    browser.get(link)
+    assert "result.json" in browser.page_source

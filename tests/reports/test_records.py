@@ -1,0 +1,117 @@
+"""Records are read with care: what is wrong is named with its file and field, and no path leaves a run's directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from netsim.errors import InputError
+from reports.records import collect
+from tests.reports.made_up import RecordedRun, rewrite
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return RecordedRun(steps=20).write(tmp_path / "runs")
+
+
+def read_everything(folder: Path) -> None:
+    for stored in collect([folder]).runs:
+        list(stored.steps())
+
+
+def problem(folder: Path) -> InputError:
+    with pytest.raises(InputError) as caught:
+        read_everything(folder)
+    return caught.value
+
+
+def test_all_steps_of_all_workers_are_read(run: Path) -> None:
+    (stored,) = collect([run.parent]).runs
+    steps = list(stored.steps())
+    assert [rank for rank, _ in steps] == sorted([0, 1, 2, 3] * 20)
+    assert stored.topology.rtt("a", "b") == pytest.approx(0.08)
+
+
+def test_fields_that_a_later_program_added_do_no_harm(run: Path) -> None:
+    for name in ("spec.json", "result.json"):
+        rewrite(run / name, invented_later={"a": 1})
+    assert len(collect([run.parent]).runs) == 1
+
+
+def test_a_wrong_field_is_named_with_its_file(run: Path) -> None:
+    rewrite(run / "result.json", wall_seconds="soon")
+    found = problem(run.parent)
+    assert (found.field, found.found) == ("wall_seconds", "soon")
+    assert found.where.endswith("result.json")
+
+
+def test_a_file_that_is_not_json_is_named(run: Path) -> None:
+    (run / "links.json").write_text("{")
+    assert problem(run.parent).where.endswith("links.json")
+
+
+def test_a_broken_line_of_steps_is_named_by_its_number(run: Path) -> None:
+    with (run / "rank-2" / "steps.jsonl").open("a") as file:
+        file.write('{"step": 21}\n')
+    found = problem(run.parent)
+    assert found.field.startswith("line 21")
+    assert "rank-2" in found.where
+
+
+def test_a_link_out_of_the_run_is_not_followed(run: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("do not show this")
+    (run / "rank-0" / "steps.jsonl").unlink()
+    (run / "rank-0" / "steps.jsonl").symlink_to(secret)
+    found = problem(run.parent)
+    assert "leaves the run's directory" in str(found)
+    assert "do not show" not in str(found)
+
+
+def test_a_result_of_another_method_than_its_spec_is_refused(run: Path) -> None:
+    rewrite(run / "result.json", label="ddp")
+    assert problem(run.parent).field == "label"
+
+
+def test_an_absurd_number_of_sites_is_refused_before_it_costs_anything(run: Path) -> None:
+    rewrite(run / "result.json", sites=10**9)
+    assert problem(run.parent).field == "sites"
+
+
+def test_a_directory_without_runs_is_refused(tmp_path: Path) -> None:
+    assert "at least one finished run" in str(problem(tmp_path))
+    assert "no such directory" in str(problem(tmp_path / "missing"))
+
+
+def test_an_unfinished_run_is_listed_with_the_reason_that_its_runner_left(run: Path) -> None:
+    failed = RecordedRun(label="photon", method="photon", steps=20).write(run.parent)
+    (failed / "result.json").unlink()
+    (failed / "failure.json").write_text(json.dumps({"reason": "link a -> b: no answer"}))
+    found = collect([run.parent])
+    assert [run.label for run in found.unfinished] == ["photon"]
+    assert found.unfinished[0].reason == "link a -> b: no answer"
+
+
+def test_the_same_run_named_twice_counts_once(run: Path) -> None:
+    assert len(collect([run.parent, run, run.parent.parent]).runs) == 1
+
+
+def test_the_same_suite_run_twice_is_two_groups(tmp_path: Path) -> None:
+    for place in ("before", "after"):
+        RecordedRun(steps=20).write(tmp_path / place)
+    groups = {stored.group for stored in collect([tmp_path / "before", tmp_path / "after"]).runs}
+    assert groups == {"made-up (before)", "made-up (after)"}
+
+
+def test_the_baseline_is_the_suites_own_or_ddp_or_the_one_asked_for(tmp_path: Path) -> None:
+    for label in ("ddp", "diloco", "photon"):
+        RecordedRun(label=label, method=label, steps=20).write(tmp_path)
+    assert collect([tmp_path]).baselines == {"made-up": "ddp"}
+    assert collect([tmp_path], "photon").baselines == {"made-up": "photon"}
+    (tmp_path / "suite.json").write_text(json.dumps({"baseline": "diloco"}))
+    assert collect([tmp_path]).baselines == {"made-up": "diloco"}
+    with pytest.raises(InputError, match="one of the labels ddp, diloco, photon"):
+        collect([tmp_path], "lordo")

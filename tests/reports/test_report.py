@@ -1,0 +1,173 @@
+"""A report is whole or not there, escapes what it quotes, and every number leads to the run that made it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+from xml.etree import ElementTree
+
+import pytest
+
+from netsim.errors import InputError
+from reports.build import build_report
+from tests.reports.conftest import NASTY, Built
+from tests.reports.made_up import RecordedRun, rewrite
+
+
+class Page(HTMLParser):
+    """Ids, links and table cells of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.scripts = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.scripts += tag == "script"
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        self.links += [str(found[key]) for key in ("href", "src", "xlink:href") if found.get(key)]
+
+
+def test_every_figure_is_there_in_every_format(built: Built) -> None:
+    wanted = {"loss-time", "loss-tokens", "loss-bytes", "time-to-loss", "where-time-went", "round", "utilisation-rate"}
+    wanted |= {"speedup-rate", "speedup-rtt", "fastest-map", "memory", "prediction", "method-metrics"}
+    assert wanted <= set(built.document["figures"])
+    for name in built.document["figures"]:
+        for ending in ("png", "pdf", "svg", "csv"):
+            assert (built.out / "figures" / f"{name}.{ending}").stat().st_size > 100
+        ElementTree.parse(built.out / "figures" / f"{name}.svg")
+
+
+def test_figures_have_the_width_of_a_column(built: Built) -> None:
+    for path in (built.out / "figures").glob("*.svg"):
+        root = ElementTree.parse(path).getroot()
+        assert float(root.attrib["width"].removesuffix("pt")) in (3.5 * 72, 7 * 72)
+
+
+def test_the_page_asks_nothing_of_the_network(built: Built) -> None:
+    links = Page(built.page).links
+    assert not [link for link in links if urlparse(link).scheme not in ("", "data")]
+    assert not re.findall(r"@import|url\(\s*['\"]?http", built.page)
+
+
+def test_every_link_of_the_page_leads_somewhere(built: Built) -> None:
+    page = Page(built.page)
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        elif not link.startswith("data:"):
+            assert (built.out / unquote(link)).exists(), link
+
+
+def test_ids_are_unique_although_figures_come_from_one_program(built: Built) -> None:
+    ids = Page(built.page).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_what_a_record_says_is_text_and_never_markup(built: Built) -> None:
+    page = Page(built.page)
+    assert page.scripts == 1
+    assert "<b>a</b>" not in built.page
+    assert "&lt;b&gt;a&lt;/b&gt; link" in built.page
+    assert NASTY in re.sub(
+        r"&lt;|&gt;|&amp;|&#34;", lambda m: {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&#34;": '"'}[m[0]], built.page
+    )
+    assert r"\textbackslash{}end\{table\}" in (built.out / "tables" / "methods.tex").read_text()
+    assert "<script>" not in (built.out / "tables" / "methods.md").read_text()
+
+
+def test_the_page_says_which_runs_are_left_out_and_why(built: Built) -> None:
+    assert "2 runs are left out: 1 invalid, 1 unfinished" in built.page
+    assert [run["state"] for run in built.document["excluded"]] == ["invalid", "unfinished"]
+    assert "no result was written" in built.page
+
+
+def test_tables_have_raw_numbers_in_csv_and_units_in_latex(built: Built) -> None:
+    with (built.out / "tables" / "methods.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 + 1
+    diloco = next(row for row in rows if row["label"] == "diloco" and row["topology"] == "r20-d100")
+    assert float(diloco["payload_bytes_per_worker"]) == 2 * 1.5 * 4 * 850_000
+    assert float(diloco["speedup"]) > 5
+    assert diloco["speedup_pairs"] == "3"
+    latex = (built.out / "tables" / "methods.tex").read_text()
+    assert r"\toprule" in latex
+    assert "payload / worker (MB)" in latex
+    assert latex.count(r"\\") == len(rows) + 1
+
+
+def test_json_has_null_and_never_nan(built: Built) -> None:
+    text = (built.out / "report.json").read_text()
+    assert "NaN" not in text
+    assert {answer["fastest"] for answer in built.document["answers"]} == {"diloco"}
+
+
+def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
+    RecordedRun(steps=20).write(tmp_path / "runs")
+    out = tmp_path / "report"
+    build_report([tmp_path / "runs"], out)
+    (out / "old").touch()
+    build_report([tmp_path / "runs"], out)
+    assert not (out / "old").exists()
+    with pytest.raises(InputError, match="not a report"):
+        build_report([tmp_path / "runs"], tmp_path / "runs")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "runs"]
+
+
+def test_a_record_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path / "runs")
+    (run / "rank-1" / "steps.jsonl").write_text("not json\n")
+    with pytest.raises(InputError, match="line 1"):
+        build_report([tmp_path / "runs"], tmp_path / "report")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_suite_whose_runs_are_all_invalid_still_has_a_page_that_says_so(tmp_path: Path) -> None:
+    RecordedRun(steps=20, valid=False, why_invalid=("a reason",)).write(tmp_path / "runs")
+    document = build_report([tmp_path / "runs"], tmp_path / "report")
+    assert document["answers"] == []
+    assert "a reason" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_diverged_run_has_no_loss_and_breaks_nothing(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path / "runs")
+    RecordedRun("ddp", "ddp", steps=20).write(tmp_path / "runs")
+    rewrite(run / "result.json", final_loss=float("nan"))
+    for path in run.glob("rank-*/steps.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        changed = [line | ({"evaluation_loss": float("nan")} if "evaluation_loss" in line else {}) for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    document = build_report([tmp_path / "runs"], tmp_path / "report")
+    rows = {row["label"]: row for row in document["tables"]["methods"]}
+    assert rows["diloco"]["final_loss"] is None
+    assert rows["diloco"]["seconds_to_level"] is None
+    assert document["answers"][0]["fastest"] == "ddp"
+
+
+def test_the_command_line_prints_one_document_and_bad_records_exit_with_2(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path / "runs with spaces")
+    command = [sys.executable, "-m", "harness.cli", "report", str(run.parent), "--out", str(tmp_path / "out")]
+    good = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert (good.returncode, json.loads(good.stdout)["valid_runs"]) == (0, 1), good.stderr
+    rewrite(run / "result.json", tokens="many")
+    bad = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert bad.returncode == 2
+    assert "tokens" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
+def test_importing_the_command_brings_neither_torch_nor_pandas() -> None:
+    code = "import sys, reports.command; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    code += "\nimport reports.build; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["set()", "False"]
