@@ -1,0 +1,180 @@
+"""`longhaul bench methods`: what a method's own arithmetic adds to a training step, against AdamW's step.
+
+One worker whose transfers go nowhere (the exchange of a group of one thread), native compute, dense `tiny`. A step is
+forward, backward, update and its share of the synchronisation that ends every round. All loops advance in turn, step by
+step, so that a noisy host disturbs all of them, and CPU time is counted, which on one thread is time on an idle core.
+Overhead is a method's time for a round over AdamW's for the same round. The SVD of the low-rank methods is timed apart.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, fields
+from statistics import mean, median
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from algorithms import lowrank
+from algorithms.exchange import local_group
+from algorithms.inner import InnerOptimizer
+from algorithms.method import Worker, WorkerSetup, find
+from algorithms.shape import ModelShape
+from harness.model import Transformer, build_model
+from harness.presets import find_model
+
+PERIOD = 32  # steps of a round, for every method that has rounds
+SETTINGS: dict[str, dict[str, Any]] = {
+    "single": {},
+    "diloco": {"sync_every": PERIOD},
+    "photon": {"sync_every": PERIOD, "server_optimizer": "nesterov", "server_momentum": 0.9},
+    "lordo": {"sync_every": PERIOD},
+    "fomoe": {"sync_every": PERIOD},
+    "local_adam": {"sync_every": PERIOD},
+    "desloc": {"sync_every": PERIOD},
+    "streaming_diloco": {"sync_every": PERIOD, "wire_dtype": "fp32"},
+    "lowrank_ddp": {"refresh_every": PERIOD},
+    "ddp": {},
+}
+TARGET_PERCENT = {"lordo": 25.0}
+OTHERS_PERCENT = 10.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds of a step without its SVD, of the part of it after the backward pass, and of the SVD."""
+
+    step: float
+    update: float
+    svd: float
+
+
+def _mean(costs: list[Cost]) -> Cost:
+    return Cost(*(mean(getattr(cost, part.name) for cost in costs) for part in fields(Cost)))
+
+
+class TimedSvd:
+    """Stands in for `algorithms.lowrank.basis` and notes its time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._basis = lowrank.basis
+
+    def __call__(self, sources: Tensor, otherwise: Tensor) -> Tensor:
+        start = time.process_time()
+        found = self._basis(sources, otherwise)
+        self.seconds += time.process_time() - start
+        return found
+
+
+svd = TimedSvd()
+
+
+class Loop:
+    """Training by one method, step by step."""
+
+    def __init__(self, name: str, shape: ModelShape, batch: int, steps: int) -> None:
+        self.step = 0
+        method = find(name, SETTINGS[name], "bench")
+        self.model: Transformer = build_model(shape, 1, method.view(shape, 1, 0, 1))
+        (exchange,), (control,) = local_group(1), local_group(1)
+        plan = method.plan(shape, 1, steps, 1)
+        self.worker: Worker = method.worker(
+            WorkerSetup(self.model, shape, plan, 0, exchange, control, InnerOptimizer(), seed=1)
+        )
+        generator = torch.Generator().manual_seed(1)
+        tokens = torch.randint(shape.vocabulary, (batch, shape.sequence + 1), generator=generator)
+        self.inputs, self.targets = tokens[:, :-1], tokens[:, 1:]
+
+    def advance(self) -> Cost:
+        """One step."""
+        self.step += 1
+        before = svd.seconds
+        start = time.process_time()
+        self.worker.begin(self.step)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = self.worker.module(self.inputs, self.targets)
+        loss.backward()
+        middle = time.process_time()
+        self.worker.local_update(self.step, 1e-3)
+        self.worker.synchronise(self.step, 1e-3)
+        end = time.process_time()
+        spent = svd.seconds - before
+        return Cost(end - start - spent, end - middle - spent, spent)
+
+
+def bench_methods(
+    model: Annotated[str, typer.Option(help="A model preset.")] = "tiny",
+    batch: Annotated[int, typer.Option(min=1, help="Sequences per step.")] = 8,
+    turns: Annotated[int, typer.Option(min=3, help="Turns of every method.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """The cost of a step of each method with communication off, against AdamW's."""
+    torch.set_num_threads(1)
+    shape = find_model(model, "command line")
+    rows = measure(shape, batch, turns)
+    document = {"model": model, "batch": batch, "turns": turns, "round_steps": PERIOD, "rows": rows}
+    document["passed"] = all(row["passed"] for row in rows)
+    if as_json:
+        print(json.dumps(document))
+    else:
+        Console(highlight=False).print(_table(rows))
+    if not document["passed"]:
+        raise typer.Exit(1)
+
+
+def measure(shape: ModelShape, batch: int, turns: int) -> list[dict[str, Any]]:
+    """One row for each method. A turn is one round, so that it holds one synchronisation."""
+    names = [name for name in SETTINGS if name != "fomoe" or shape.kind == "moe"]
+    loops = {name: Loop(name, shape, batch, (turns + 1) * PERIOD) for name in names}
+    rounds: dict[str, list[Cost]] = {name: [] for name in names}
+    setattr(lowrank, "basis", svd)  # noqa: B010 - mypy refuses the assignment of a callable object
+    for turn in range(turns + 1):
+        costs: dict[str, list[Cost]] = {name: [] for name in names}
+        for step in range(PERIOD):
+            for name in names if step % 2 else reversed(names):
+                costs[name].append(loops[name].advance())
+        if turn:  # the first warms caches up
+            for name, found in costs.items():
+                rounds[name].append(_mean(found))
+    rows = []
+    for name in names:
+        ratios = [mine.step / adamw.step for mine, adamw in zip(rounds[name], rounds["single"], strict=True)]
+        updates = [mine.update / adamw.update for mine, adamw in zip(rounds[name], rounds["single"], strict=True)]
+        overhead, target = 100 * (median(ratios) - 1), TARGET_PERCENT.get(name, OTHERS_PERCENT)
+        rows.append(
+            {
+                "method": "adamw" if name == "single" else name,
+                "step_ms": 1e3 * median(cost.step for cost in rounds[name]),
+                "update_ms": 1e3 * median(cost.update for cost in rounds[name]),
+                "update_over_adamw_percent": 100 * (median(updates) - 1),
+                "overhead_percent": overhead,
+                "overhead_percent_range": [100 * (min(ratios) - 1), 100 * (max(ratios) - 1)],
+                "svd_ms_per_round": 1e3 * PERIOD * median(cost.svd for cost in rounds[name]),
+                "target_percent": target,
+                "passed": overhead <= target,
+            }
+        )
+    return rows
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("method", "step ms", "update ms", "update over AdamW", "step over AdamW", "range", "target", "SVD ms")
+    for row in rows:
+        low, high = row["overhead_percent_range"]
+        table.add_row(
+            row["method"],
+            f"{row['step_ms']:.2f}",
+            f"{row['update_ms']:.2f}",
+            f"{row['update_over_adamw_percent']:+.1f} %",
+            f"{row['overhead_percent']:+.1f} %",
+            f"{low:+.1f} to {high:+.1f}",
+            f"{row['target_percent']:.0f} % {'met' if row['passed'] else 'missed'}",
+            f"{row['svd_ms_per_round']:.1f}" if row["svd_ms_per_round"] else "",
+        )
+    return table
