@@ -34,11 +34,13 @@ class Phase:
     """Transfers that run together, as lines whose maximum is their finish.
 
     transfers, size: how many a member takes part in at most, and their encoded bytes (for the cost at the host).
+    buffered: whether they wait for the end of the step, so that they are copies and not the gradients themselves.
     """
 
     lines: tuple[_Line, ...]
     transfers: int
     size: int
+    buffered: bool
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,12 @@ def _phase(transfers: list[Transfer], sites: int, pieces: Pieces) -> Phase:
         np.flip(np.cumsum(np.flip(up, 0), 0), 0).max(axis=1), np.flip(np.cumsum(np.flip(down, 0), 0), 0).max(axis=1)
     )
     lines += [(t.ready, float(work), 1.0) for t, work in zip(transfers, rest, strict=True)]
-    return Phase(_hull(lines), int(part.sum(axis=0).max()), int((part * sizes[:, None]).sum(axis=0).max()))
+    return Phase(
+        lines=_hull(lines),
+        transfers=int(part.sum(axis=0).max()),
+        size=int((part * sizes[:, None]).sum(axis=0).max()),
+        buffered=all(transfer.ready == 1 for transfer in transfers),
+    )
 
 
 def _work(transfer: Transfer, pieces: Pieces) -> tuple[Floats, Floats, _Line]:
