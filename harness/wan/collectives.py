@@ -51,6 +51,7 @@ class Parcel:
     target: int
     kind: Kind
     piece: int
+    size: int
     body: Callable[[], Body]
 
 
@@ -189,7 +190,9 @@ class Owned(Carrier):
             if piece.place != self.place:
                 if self._gathers:
                     owner = self.transfer.members[piece.place]
-                    parcels.append(Parcel(owner, Kind.CONTRIBUTION, index, partial(self._encoded, index)))
+                    parcels.append(
+                        Parcel(owner, Kind.CONTRIBUTION, index, self._size(index), partial(self._encoded, index))
+                    )
             elif self.transfer.collective is Collective.BROADCAST:
                 publish = cache(partial(self._publish, index, self._own(index)))
                 if not self.others:
@@ -241,7 +244,7 @@ class Owned(Carrier):
         return parcels
 
     def _results(self, piece: int, body: Callable[[], Body]) -> list[Parcel]:
-        return [Parcel(member, Kind.RESULT, piece, body) for member in self.others]
+        return [Parcel(member, Kind.RESULT, piece, self._size(piece), body) for member in self.others]
 
 
 @dataclass(slots=True)
@@ -271,7 +274,7 @@ class Ring(Carrier):
 
     def begin(self) -> list[Parcel]:
         return [
-            Parcel(self._after, Kind.PARTIAL, index, partial(self._encoded, index))
+            Parcel(self._after, Kind.PARTIAL, index, self._size(index), partial(self._encoded, index))
             for index, piece in enumerate(self.pieces)
             if piece.place == self.place
         ]
@@ -283,12 +286,13 @@ class Ring(Carrier):
         chunk = self.pieces[piece].place
         if kind is Kind.RESULT:
             self._store(piece, body)
-            return [] if chunk == self._ahead(2) else [Parcel(self._after, Kind.RESULT, piece, lambda: body)]
+            return [] if chunk == self._ahead(2) else [self._onward(Kind.RESULT, piece, body)]
         numbers = self._decoded(body, piece, self.tensor.dtype)
         total = (numbers if numbers.dtype == torch.float64 else numbers.float()) + self._own(piece)
         self.pool.give(body)
         if chunk == self._ahead(1):
-            result = self._publish(piece, total)
-            return [Parcel(self._after, Kind.RESULT, piece, lambda: result)]
-        onward = Body(encode(total, self.transfer.wire))
-        return [Parcel(self._after, Kind.PARTIAL, piece, lambda: onward)]
+            return [self._onward(Kind.RESULT, piece, self._publish(piece, total))]
+        return [self._onward(Kind.PARTIAL, piece, Body(encode(total, self.transfer.wire)))]
+
+    def _onward(self, kind: Kind, piece: int, body: Body) -> Parcel:
+        return Parcel(self._after, kind, piece, self._size(piece), lambda: body)

@@ -176,9 +176,8 @@ class WanExchange:
     def _count_wait(self, seconds: float) -> None:
         self.waited_seconds += seconds
 
-    # --- in the reactor's thread ------------------------------------------------------------------------------------
+    # --- in the reactor's thread, without gradients -----------------------------------------------------------------------
 
-    @torch.no_grad()
     def _open(self, running: _Running) -> None:
         assert running.key not in self._running, f"{running.handle.transfer} started twice"
         self._running[running.key] = running
@@ -201,7 +200,6 @@ class WanExchange:
             running.unsent[self.rank] = 1  # what is to come from ourselves
             self._peers.reactor.at(running.began, partial(self._begin, running))
 
-    @torch.no_grad()
     def _begin(self, running: _Running) -> None:
         if self._running.get(running.key) is running:
             running.unsent.pop(self.rank, None)
@@ -252,7 +250,6 @@ class WanExchange:
             return running.carrier.room(header.kind, source, header.piece, header.length)
         return self._pool.take(header.length)
 
-    @torch.no_grad()
     def arrived(self, source: int, header: Header, body: Body) -> None:
         """A whole body from `source`."""
         if (running := self._running.get(header.key)) is not None:

@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from harness.wan.stream import Stream
 from netsim.errors import PeerError
 
@@ -121,8 +123,9 @@ class Reactor:
     def _run(self) -> None:
         failure: BaseException | None = None
         try:
-            while self._running:
-                self._turn()
+            with torch.no_grad():
+                while self._running:
+                    self._turn()
         except BaseException as error:  # whoever waits for this thread must hear of it
             failure = error
         finally:

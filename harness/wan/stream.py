@@ -8,6 +8,7 @@ buffer that it fills.
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from harness.wan.buffers import Body
 from harness.wan.frames import HEADER_SIZE, Header, unpack_header, word_sum
 from netsim.errors import PeerError
 
+_RATE_AT, _UNSENT_AT = 104, 144  # tcpi_pacing_rate and tcpi_notsent_bytes in struct tcp_info (linux/tcp.h)
 BUDGET = 1 << 22  # bytes per turn, so that one fast stream does not keep the others waiting
 
 
@@ -40,9 +42,9 @@ class Receiver(Protocol):
 
 
 class Stream:
-    """Frames over one non-blocking socket. `fetch` gives the next frame to send, if there is one."""
+    """Frames over one non-blocking socket. `fetch` gives the next frame that this stream is to send, if any."""
 
-    def __init__(self, sock: socket.socket, receiver: Receiver, fetch: Callable[[], Frame | None]) -> None:
+    def __init__(self, sock: socket.socket, receiver: Receiver, fetch: Callable[[Stream], Frame | None]) -> None:
         self.sock, self._receiver, self._fetch = sock, receiver, fetch
         self.writing = False  # the kernel is full: wait until it is writable
         self.ended = False  # the peer has closed its side
@@ -61,7 +63,7 @@ class Stream:
         budget = BUDGET
         while budget > 0:
             if not self._out:
-                frame = self._fetch()
+                frame = self._fetch(self)
                 if frame is None:
                     frame, self.last = self.last, None
                 if frame is None:
@@ -88,6 +90,13 @@ class Stream:
                 self._frame.sent()
             self._frame = None
         self.writing = True
+
+    def pace(self) -> tuple[int, float]:
+        """Bytes that wait in the kernel for the window, and bytes per second at which the window lets them go."""
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNSENT_AT + 4)
+        rate: int = struct.unpack_from("=Q", info, _RATE_AT)[0]
+        unsent: int = struct.unpack_from("=I", info, _UNSENT_AT)[0]
+        return unsent, float(max(rate, 1))
 
     @property
     def idle(self) -> bool:
