@@ -10,14 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from algorithms.inner import flatten, tensor_bytes
 from algorithms.shape import ModelShape
 from netsim.errors import InputError
 
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return pattern
+
+
+NamePattern = Annotated[str, AfterValidator(_compiles)]
 LOW_RANK = r"\.(attention\.(query|key|value|output)|ffn\.(gate|up|down))(\.weight)?$"
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from algorithms.averaging import control_mean, swapped_in
 from algorithms.inner import flatten, tensor_bytes, unflatten_into
-from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes
+from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
 from algorithms.method import Method, Options, Worker, WorkerSetup
 from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
@@ -43,7 +43,7 @@ class LordoOptions(Options):
     omega: float | None = Field(default=None, ge=0, le=1)  # default 0.97, local 0.94
     error_feedback: bool = True
     rotate_moments: bool = True
-    low_rank: str = LOW_RANK  # which parameters, a regular expression on their names
+    low_rank: NamePattern = LOW_RANK  # which parameters, a regular expression on their names
     betas: tuple[float, float] = (0.999, 0.999)  # after the warm-up; during it those of the suite
     warmup_steps: int = Field(default=1, ge=0)  # of low-rank DDP; with 1, Q_0 comes from an averaged gradient
     switch_scale: float | None = Field(default=None, gt=0)  # learning rate after the warm-up; default 0.5, local 2

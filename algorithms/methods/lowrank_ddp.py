@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from algorithms.inner import flatten, tensor_bytes, unflatten_into
-from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes
+from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
 from algorithms.method import Method, Options, Worker, WorkerSetup
 from algorithms.shape import ModelShape
 from netsim.traffic import Plan, Recurrence, Transfer
@@ -32,7 +32,7 @@ class LowRankDdpOptions(Options):
     omega: float = Field(default=1.0, ge=0, le=1)  # 1: plain Adam in the subspace
     error_feedback: bool = True
     rotate_moments: bool = True
-    low_rank: str = LOW_RANK  # which parameters, a regular expression on their names
+    low_rank: NamePattern = LOW_RANK  # which parameters, a regular expression on their names
 
 
 class LowRankDdp(Method[LowRankDdpOptions]):
