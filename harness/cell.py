@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from harness.job import GO, Job, Summary
 from harness.network import LinkReport, Network, NodeProcess, open_network
 from harness.outcome import Observed, assemble, memory_record
 from harness.records import Result, read_json, write_json
+from harness.resume import common_step, cut_back
 from harness.suite import RunSpec
 from netsim.documents import validate
-from netsim.errors import LinkError, LonghaulError
+from netsim.errors import InputError, LinkError, LonghaulError
 from netsim.traffic import Plan
 
 POLL_SECONDS = 0.1
@@ -73,27 +74,72 @@ class Events:
         self._file.close()
 
 
-def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = None) -> Result:
-    """The finished run. Raises CellError; the directory then holds failure.json and no result."""
-    shutil.rmtree(cell.directory, ignore_errors=True)
-    cell.directory.mkdir(parents=True)
-    events = Events(cell.directory / "events.jsonl")
+def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = None, fresh: bool = False) -> Result:
+    """The finished run, resumed from its checkpoints where an earlier attempt left any, unless `fresh`.
+
+    Raises CellError; the directory then holds failure.json and no result.
+    """
     began = started_at or time.time()
     try:
-        return _run(cell, cache, watch, events, began)
-    except LonghaulError as error:
-        events.add("failed", reason=str(error))
-        write_json(cell.directory / "failure.json", {"reason": str(error), "log": _log_tail(cell.directory)})
-        raise CellError(str(error)) from error
-    finally:
-        events.close()
+        resume_from = _make_ready(cell, fresh)
+        events = Events(cell.directory / "events.jsonl")
+    except OSError as error:
+        raise _unwritable(cell, error) from error
+    with closing(events):
+        try:
+            return _run(cell, cache, watch, events, began, resume_from)
+        except OSError as error:
+            raise _unwritable(cell, error) from error
+        except LonghaulError as error:
+            with suppress(OSError):  # the reason of the failure may be a full disk
+                events.add("failed", reason=str(error))
+                write_json(cell.directory / "failure.json", {"reason": str(error), "log": _log_tail(cell.directory)})
+            raise CellError(str(error)) from error
 
 
-def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float) -> Result:
+def _unwritable(cell: Cell, error: OSError) -> CellError:
+    where = error.filename or cell.directory
+    return CellError(f"cannot keep the record: {where}: {error.strerror or error}; finished runs are untouched")
+
+
+def _make_ready(cell: Cell, fresh: bool) -> int:
+    """An empty directory, or an interrupted run cut back to the last step that all its workers can resume from.
+
+    Returns that step, 0 for a fresh start.
+    """
+    ranks = range(len(cell.spec.topology["sites"]))
+    step = 0 if fresh or not _interrupted(cell) else common_step(cell.directory, ranks, cell.run_id)
+    if not step:
+        if cell.directory.exists():
+            shutil.rmtree(cell.directory)
+        cell.directory.mkdir(parents=True)
+        return 0
+    for name in (GO, "failure.json", "result.json", "links.json", "memory.json", "log.txt"):
+        (cell.directory / name).unlink(missing_ok=True)
+    for rank in ranks:
+        for name in ("steps.jsonl", "ledger.jsonl"):
+            cut_back(cell.directory / f"rank-{rank}" / name, step)
+        (cell.directory / f"rank-{rank}" / "summary.json").unlink(missing_ok=True)
+    return step
+
+
+def _interrupted(cell: Cell) -> bool:
+    """Whether the directory holds this very cell, begun and neither finished nor changed since."""
+    try:
+        return not (cell.directory / "result.json").exists() and cell.spec == validate(
+            RunSpec, read_json(cell.directory / "spec.json"), str(cell.directory)
+        )
+    except InputError:
+        return False
+
+
+def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, resume_from: int) -> Result:
     spec, directory = cell.spec, cell.directory
     topology, method = spec.resolve_topology(), spec.resolve_method()
     plan = method.plan(spec.model, len(topology.sites), spec.train.steps, spec.seed)
     write_json(directory / "spec.json", spec)
+    if resume_from:
+        events.add("resumed", step=resume_from)
     watch("data", directory)
     dataset = prepare(spec.data, len(topology.sites), spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     watch("nodes", directory)
@@ -114,7 +160,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float) ->
             "network": network.environment(),
         }
         write_json(directory / "environment.json", environment)
-        with _trainers(cell, network, dataset, events) as processes:
+        with _trainers(cell, network, dataset, events, resume_from) as processes:
             watch("gate", directory)
             before = _gate(network, spec, events)
             counted = [node.counters().tx_bytes for node in network.nodes]
@@ -130,7 +176,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float) ->
         write_json(directory / "links.json", {when: found and found.to_json() for when, found in reports.items()})
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
-    observed = Observed(cell.run_id, substrate, engine, wire, problems, began)
+    observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
     return _record(cell, plan, observed)
 
 
@@ -148,7 +194,9 @@ def _record(cell: Cell, plan: Plan, observed: Observed) -> Result:
 
 
 @contextmanager
-def _trainers(cell: Cell, network: Network, dataset: Dataset, events: Events) -> Iterator[list[NodeProcess]]:
+def _trainers(
+    cell: Cell, network: Network, dataset: Dataset, events: Events, resume_from: int
+) -> Iterator[list[NodeProcess]]:
     """One trainer per node, started at once: they import torch while the links are being checked."""
     processes: list[NodeProcess] = []
     environment = {
@@ -170,8 +218,9 @@ def _trainers(cell: Cell, network: Network, dataset: Dataset, events: Events) ->
                 directory=cell.directory,
                 shard=dataset.shards[rank],
                 held_out=dataset.held_out,
+                resume_from=resume_from,
             )
-            job.rank_directory.mkdir()
+            job.rank_directory.mkdir(exist_ok=True)
             job.rank_directory.chmod(0o777)  # the trainer runs as nobody in a container
             write_json(job.rank_directory / "job.json", job)
             argv = [sys.executable, "-m", "harness.trainer", str(job.rank_directory / "job.json")]

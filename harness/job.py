@@ -23,6 +23,7 @@ class Job(Document):
     directory: Path
     shard: Path
     held_out: Path
+    resume_from: int = 0  # step of the checkpoint to go on from; 0: from the start
 
     @property
     def world(self) -> int:
@@ -43,6 +44,7 @@ class Summary(Document):
     unaccounted_seconds: float
     tokens: int
     payload_bytes: int
+    wire_bytes_before: int = 0  # sent by the processes that this one went on from
     memory: dict[str, int]
     peak_rss_bytes: int
     slot_overruns: int

@@ -26,6 +26,7 @@ class Observed:
     wire_bytes: tuple[int, ...]  # sent on wan0 between the gates, by rank
     link_problems: tuple[str, ...]  # of the gate after the run
     started_at: float  # seconds since the epoch
+    resumed_from: int = 0  # step of the checkpoint that the run went on from
 
 
 def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: Observed) -> Result:
@@ -50,6 +51,8 @@ def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: 
         why.append("workers disagree about the evaluation loss")
 
     marks = []
+    if observed.resumed_from:
+        marks.append(f"interrupted, and resumed from step {observed.resumed_from}")
     slots = sum(summary.steps for summary in summaries)
     if overruns > OVERRUN_SHARE * slots:
         marks.append(f"{overruns} of {slots} paced slots were too short for this host's computation")
@@ -81,7 +84,7 @@ def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: 
             "time_to_target_seconds": summaries[0].time_to_target_seconds,
             "payload_bytes_per_worker": payload / len(summaries),
             "planned_payload_bytes_per_worker": planned / len(summaries),
-            "wire_bytes_per_worker": fmean(observed.wire_bytes),
+            "wire_bytes_per_worker": fmean(observed.wire_bytes) + fmean(s.wire_bytes_before for s in summaries),
             "memory_bytes": heaviest.memory,
             "predicted_memory_bytes": predicted,
             "peak_rss_bytes": max(summary.peak_rss_bytes for summary in summaries),

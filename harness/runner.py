@@ -75,7 +75,9 @@ def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float 
     if not fresh and (stored := cell.finished()) is not None:
         return Outcome(cell, "reused", stored)
     try:
-        result = run_cell(cell, cache, lambda stage, path: observer.stage(cell, stage, path), began or time.time())
+        result = run_cell(
+            cell, cache, lambda stage, path: observer.stage(cell, stage, path), began or time.time(), fresh
+        )
     except CellError as error:
         return Outcome(cell, "failed", reason=str(error))
     if not result.valid:

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from algorithms.inner import InnerOptimizer
 from algorithms.method import Method, find
 from algorithms.shape import ModelShape
+from harness.faults import Fault, check_faults
 from harness.presets import find_model
 from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
@@ -93,6 +94,7 @@ class RunSpec(Document):
     train: Train
     compute: Compute = Compute()
     network: Network = Network()
+    faults: tuple[Fault, ...] = ()
 
     def resolve_method(self) -> Method[Any]:
         return find(self.method, self.options, f"suite {self.suite}, methods.{self.label}")
@@ -124,6 +126,7 @@ class _Suite(Document):
     train: Train
     compute: Compute = Compute()
     network: Network = Network()
+    faults: tuple[Fault, ...] = ()  # the same for every method
     methods: tuple[str | _MethodEntry, ...] = Field(min_length=1)
     topologies: tuple[str | dict[str, Any], ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
@@ -170,6 +173,7 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                 at = f"methods.{index}"
                 train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
                 data = validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data")
+                check_faults(file.faults, list(document["sites"]), train.steps, where)
                 yield RunSpec(
                     suite=file.name,
                     label=entry.label or entry.method,
@@ -182,6 +186,7 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                     train=train,
                     compute=file.compute,
                     network=file.network,
+                    faults=file.faults,
                 )
 
 

@@ -12,10 +12,11 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 import torch
 
+from algorithms.exchange import Exchange
 from algorithms.inner import Schedule
 from algorithms.method import Worker, WorkerSetup
 from harness.clock import Slots, Stopwatch
@@ -24,6 +25,7 @@ from harness.data import Shard, held_out_batches
 from harness.job import GO, Job, Summary
 from harness.model import build_model, mean_loss
 from harness.records import Step, read_json, write_json
+from harness.resume import Progress, restore, save, wire_bytes_sent
 from netsim.documents import validate
 from netsim.errors import LonghaulError
 from netsim.traffic import Transfer, WireType
@@ -52,67 +54,109 @@ class Trainer:
         self.schedule = self.method.schedule(base)
         self.watch = Stopwatch()
         self.slots = Slots(self.spec.compute.step_seconds, self.spec.compute.backward_share)
-        self.tokens = 0
-        self.started_at = 0.0
+        self.progress = Progress()
+        self.started_at = 0.0  # seconds since the epoch
+        self._begin = 0.0  # monotonic time at which the training clock was zero
+        self._sent_before = 0  # payload bytes of this rank that the present ledger does not know of
+        self._wire_begin = 0
 
     def run(self) -> Summary:
         _wait_for(self.job.directory / GO)
         with (
-            (self.job.rank_directory / "ledger.jsonl").open("w", encoding="utf-8") as ledger,
+            (self.job.rank_directory / "ledger.jsonl").open("a", encoding="utf-8") as ledger,
             connect_wan(self.job, self.slots.ready_at, ledger) as self.wan,
             connect_control(self.job) as self.control,
         ):
-            return self._train()
+            worker = self._worker(self.wan, self.control)
+            if self.job.resume_from:
+                self.progress = restore(
+                    self.job.rank_directory, self.job.run_id, self.job.resume_from, self.model, worker
+                )
+                self._sent_before = self.progress.payload_bytes
+            wire_before = self.progress.wire_bytes
+            self._wire_begin = wire_bytes_sent() - wire_before
+            self._barrier("barrier", 0)
+            self._start_clock()
+            with self._steps_file() as log:
+                while not self._finished():
+                    self._advance(worker, log)
+            return self._summary(worker, wire_before)
 
-    def _train(self) -> Summary:
-        worker = self.method.worker(
+    def _worker(self, exchange: Exchange, control: Exchange) -> Worker:
+        return self.method.worker(
             WorkerSetup(
                 model=self.model,
                 shape=self.spec.model,
                 plan=self.plan,
                 rank=self.job.rank,
-                exchange=self.wan,
-                control=self.control,
+                exchange=exchange,
+                control=control,
                 optimizer=self.spec.train.optimizer,
                 seed=self.spec.seed,
             )
         )
-        totals: dict[str, float] = {}
-        loss: float | None = None
-        to_target: float | None = None
-        step = 0
-        self._barrier()
+
+    def _start_clock(self) -> None:
+        self.slots.overruns = self.progress.overruns
         self.watch.lap()
-        self.started_at, begin = time.time(), time.monotonic()
-        with (self.job.rank_directory / "steps.jsonl").open("w", encoding="utf-8") as log:
-            for step in range(1, self.spec.train.steps + 1):
-                training_loss = self._step(worker, step)
-                evaluation = self._evaluate(worker, step)
-                seconds = self.watch.lap()
-                clock = time.monotonic() - begin
-                for name, value in seconds.items():
-                    totals[name] = totals.get(name, 0.0) + value
-                self._log(log, worker, step, clock, training_loss, evaluation, seconds)
-                if evaluation is not None:
-                    loss, target = evaluation, self.spec.train.target_loss
-                    if target is not None and to_target is None and loss <= target:
-                        to_target = clock - totals["evaluation"] - totals["checkpoint"]
-                        if self.spec.train.stop_at_target:
-                            break
-            wall = time.monotonic() - begin
+        self.started_at, self._begin = time.time(), time.monotonic() - self.progress.clock
+
+    def _steps_file(self) -> TextIO:
+        return (self.job.rank_directory / "steps.jsonl").open("a", encoding="utf-8")
+
+    def _finished(self) -> bool:
+        reached = self.spec.train.stop_at_target and self.progress.time_to_target is not None
+        return reached or self.progress.step >= self.spec.train.steps
+
+    def _advance(self, worker: Worker, log: TextIO) -> None:
+        """One step, its record, and a checkpoint where one is due."""
+        progress = self.progress
+        step = progress.step + 1
+        training_loss = self._step(worker, step)
+        evaluation = self._evaluate(worker, step)
+        seconds = self.watch.lap()
+        progress.add(seconds)
+        progress.step, progress.clock = step, time.monotonic() - self._begin
+        progress.payload_bytes = self._payload_bytes()
+        self._log(log, worker, training_loss, evaluation, seconds)
+        if evaluation is not None:
+            progress.final_loss, target = evaluation, self.spec.train.target_loss
+            if target is not None and progress.time_to_target is None and evaluation <= target:
+                aside = progress.seconds["evaluation"] + progress.seconds["checkpoint"]
+                progress.time_to_target = progress.clock - aside
+        every = self.spec.train.checkpoint_every
+        if every and step % every == 0 and not self._finished():
+            with self.watch.bucket("checkpoint"):
+                self._checkpoint(worker)
+
+    def _checkpoint(self, worker: Worker) -> None:
+        """Nobody begins one before all have come to its step, so that the last two of any two workers overlap."""
+        self._barrier("checkpoint", self.progress.step)
+        state = worker.state()  # waits for what is under way, so it comes before the bytes are counted
+        self.progress.payload_bytes = self._payload_bytes()
+        self.progress.overruns = self.slots.overruns
+        self.progress.wire_bytes = wire_bytes_sent() - self._wire_begin
+        save(self.job.rank_directory, self.job.run_id, self.progress, self.model, state)
+
+    def _payload_bytes(self) -> int:
+        return self._sent_before + self.wan.ledger.total
+
+    def _summary(self, worker: Worker, wire_before: int) -> Summary:
+        progress, wall = self.progress, time.monotonic() - self._begin
         return Summary(
             rank=self.job.rank,
-            steps=step,
+            steps=progress.step,
             wall_seconds=wall,
-            seconds=totals,
-            unaccounted_seconds=wall - sum(totals.values()),
-            tokens=self.tokens,
-            payload_bytes=self.wan.ledger.total,
+            seconds=progress.seconds,
+            unaccounted_seconds=wall - sum(progress.seconds.values()),
+            tokens=progress.tokens,
+            payload_bytes=self._payload_bytes(),
+            wire_bytes_before=wire_before,
             memory=worker.memory(),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             slot_overruns=self.slots.overruns,
-            final_loss=loss,
-            time_to_target_seconds=to_target,
+            final_loss=progress.final_loss,
+            time_to_target_seconds=progress.time_to_target,
             started_at=self.started_at,
         )
 
@@ -132,9 +176,9 @@ class Trainer:
                     logits = worker.module(inputs)
                 objective = mean_loss(logits, targets)
                 loss = objective.item()
-                (objective + self.model.auxiliary_loss()).backward()
+                torch.autograd.backward(objective + self.model.auxiliary_loss())
                 worker.local_update(step, lr)
-            self.tokens += inputs.numel()
+            self.progress.tokens += inputs.numel()
         with self.watch.bucket("pacing"):
             self.slots.wait()
         before, start = self.wan.waited_seconds, time.monotonic()
@@ -169,27 +213,26 @@ class Trainer:
         transfer = Transfer(name, values.numel(), tuple(range(self.job.world)), WireType.FP64)
         self.control.run(step, [(transfer, values)])
 
-    def _barrier(self) -> None:
-        self._sum(torch.zeros(1, dtype=torch.float64), "barrier", 0)
+    def _barrier(self, name: str, step: int) -> None:
+        self._sum(torch.zeros(1, dtype=torch.float64), name, step)
 
     def _log(
         self,
-        log: IO[str],
+        log: TextIO,
         worker: Worker,
-        step: int,
-        clock: float,
         loss: float | None,
         evaluation: float | None,
         seconds: dict[str, float],
     ) -> None:
+        progress = self.progress
         record = Step(
-            step=step,
-            clock=clock,
+            step=progress.step,
+            clock=progress.clock,
             loss=loss,
-            lr=self.schedule.lr(step),
-            tokens=self.tokens,
+            lr=self.schedule.lr(progress.step),
+            tokens=progress.tokens,
             seconds=seconds,
-            payload_bytes=self.wan.ledger.total,
+            payload_bytes=progress.payload_bytes,
             evaluation_loss=evaluation,
             metrics=worker.metrics(),
         )
@@ -211,7 +254,7 @@ def main() -> int:
     job = validate(Job, read_json(path), str(path))
     try:
         summary = Trainer(job).run()
-    except LonghaulError as error:
+    except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)
         return 3
     write_json(job.rank_directory / "summary.json", summary)
