@@ -176,7 +176,7 @@ class WanExchange:
     def _count_wait(self, seconds: float) -> None:
         self.waited_seconds += seconds
 
-    # --- in the reactor's thread, without gradients -----------------------------------------------------------------------
+    # --- in the reactor's thread, without gradients -------------------------------------------------------------------
 
     def _open(self, running: _Running) -> None:
         assert running.key not in self._running, f"{running.handle.transfer} started twice"

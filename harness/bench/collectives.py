@@ -1,0 +1,199 @@
+"""`longhaul bench collectives`: the WAN all-reduce against the alpha-beta bound, beside plain gloo, in one run.
+
+For each network of the grid: bring it up, check its links, then all-reduce the same payload by our exchange and by
+gloo, on new connections each. The first, cold one (TCP's windows are closed) is reported beside the median of those
+that follow.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+
+from harness.bench.collectives_page import Row, draw, page, table
+from harness.bench.collectives_worker import GLOO, BenchJob, Case, Sample
+from harness.bench.load import busy_cores
+from harness.environment import fingerprint
+from harness.identity import ROOT
+from harness.network import Network, NodeProcess, open_network
+from netsim.errors import LonghaulError
+from netsim.simulated.alpha_beta import bound, choose, floor, streams_per_pair
+from netsim.topology import Topology, topology_from
+from netsim.traffic import Transfer
+from netsim.units import parse_size
+
+TARGET_PERCENT = 90.0
+RATES = {4: ("10 Mbit", "100 Mbit", "1 Gbit"), 8: ("10 Mbit", "100 Mbit", "250 Mbit")}
+RTTS = ("10 ms", "50 ms", "200 ms")
+TURN_SECONDS = 6.0  # of warm all-reduces on each side, per network
+FEWEST, MOST = 2, 12
+
+
+def bench_collectives(
+    sites: Annotated[
+        list[int] | None, typer.Option(min=2, max=16, help="May be repeated; 4 and 8 if not given.")
+    ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="Of the access links, like '100 Mbit'; may be repeated.")
+    ] = None,
+    rtt: Annotated[list[str] | None, typer.Option(help="Like '50 ms'; may be repeated.")] = None,
+    size: Annotated[str, typer.Option(help="Payload of one all-reduce.")] = "25 MB",
+    substrate: Annotated[str, typer.Option(help="auto, netns or docker.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, nfqueue or netem.")] = "auto",
+    loaded: Annotated[bool, typer.Option("--loaded", help="While every core is busy training.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for collectives.md and figures/collectives.svg.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """All-reduce over the WAN against the alpha-beta bound, cold and warm, beside plain gloo."""
+    topologies = [
+        _star(count, one_rate, one_rtt)
+        for count in sites or sorted(RATES)
+        for one_rate, one_rtt in product(rate or RATES.get(count, RATES[8]), rtt or RTTS)
+    ]
+    console = Console(stderr=True, highlight=False)
+    rows: list[Row] = []
+    with busy_cores() if loaded else nullcontext():
+        for number, topology in enumerate(topologies, 1):
+            console.print(f"{number}/{len(topologies)}  {topology.description}")
+            rows.append(_measure(topology, _elements(size), substrate, engine, loaded))
+    document = {"target_percent": TARGET_PERCENT, "host": fingerprint(), "rows": [asdict(row) for row in rows]}
+    if out is not None:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        (out / "collectives.md").write_text(page(rows, TARGET_PERCENT, fingerprint()))
+        draw(rows, TARGET_PERCENT, out / "figures" / "collectives.svg")
+    if as_json:
+        print(json.dumps(document))
+    else:
+        Console().print(table(rows, TARGET_PERCENT))
+    if any(row.efficiency_percent < TARGET_PERCENT for row in rows):
+        raise typer.Exit(1)
+
+
+def _star(sites: int, rate: str, rtt: str) -> Topology:
+    document = {
+        "name": "bench",
+        "description": f"{sites} sites, {rate}/s, {rtt} RTT",
+        "defaults": {"up": rate, "down": rate, "rtt": rtt},
+        "sites": {f"site-{index}": {} for index in range(sites)},
+    }
+    return topology_from(document, "bench collectives")
+
+
+def _elements(size: str) -> int:
+    try:
+        return parse_size(size) // 4
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from None
+
+
+def _measure(topology: Topology, elements: int, substrate: str, engine: str, loaded: bool) -> Row:
+    """One network of the grid."""
+    transfer = Transfer("bench", elements, tuple(range(len(topology.sites))))
+    algorithm, limit = choose(topology, transfer), bound(topology, transfer)
+    repeats = 1 + max(FEWEST, min(MOST, int(TURN_SECONDS / limit)))
+    cases = (
+        Case(algorithm=algorithm.value, elements=elements, repeats=repeats),
+        Case(algorithm=GLOO, elements=elements, repeats=1 + max(1, (repeats - 1) // 3)),
+    )
+    names = [site.name for site in topology.sites]
+    streams = [
+        {peer: streams_per_pair(topology, name, other) for peer, other in enumerate(names) if other != name}
+        for name in names
+    ]
+    busy = psutil.cpu_percent(interval=1.0)
+    with tempfile.TemporaryDirectory(prefix="longhaul-bench-") as folder:
+        directory = Path(folder)
+        directory.chmod(0o777)  # in a container the workers run as nobody
+        with open_network(
+            topology,
+            run_id="bench-collectives",
+            directory=directory,
+            substrate=substrate,
+            engine=engine,
+            writable=[directory],
+        ) as network:
+            checked = network.check(short=True)
+            samples = _run(network, directory, cases, streams, timeout=max(60.0, 5 * limit))
+            network.verify()
+    ours, gloo = (_slowest(samples, index) for index in range(2))
+    return Row(
+        sites=len(names),
+        rate_mbit=topology.sites[0].up / 1e6,
+        rtt_ms=1e3 * topology.rtt(*names[:2]),
+        payload_bytes=4 * elements,
+        algorithm=algorithm.value,
+        streams=max(max(counts.values()) for counts in streams),
+        bound_ms=1e3 * limit,
+        floor_ms=1e3 * floor(topology, transfer),
+        cold_ms=1e3 * ours[0],
+        warm_ms=1e3 * median(ours[1:]),
+        best_ms=1e3 * min(ours[1:]),
+        gloo_cold_ms=1e3 * gloo[0],
+        gloo_ms=1e3 * median(gloo[1:]),
+        repeats=repeats - 1,
+        cpu_seconds=_cpu(samples, 0),
+        gloo_cpu_seconds=_cpu(samples, 1),
+        links_passed=checked.passed,
+        host_busy_percent=busy,
+        loaded=loaded,
+    )
+
+
+def _run(
+    network: Network, directory: Path, cases: Sequence[Case], streams: Sequence[dict[int, int]], timeout: float
+) -> list[Sample]:
+    """All workers, one per node; LonghaulError with the end of its log if one fails."""
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    processes: list[tuple[NodeProcess, Path]] = []
+    jobs: list[BenchJob] = []
+    token = f"bench/{time.monotonic_ns()}"
+    for rank, node in enumerate(network.nodes):
+        job = BenchJob(
+            rank=rank,
+            token=token,
+            wan=tuple(node.wan_address for node in network.nodes),
+            control=tuple(node.mgmt_address for node in network.nodes),
+            interface="wan0",
+            streams=streams[rank],
+            cases=tuple(cases),
+            timeout=timeout,
+            result=directory / f"result-{rank}.json",
+        )
+        jobs.append(job)
+        path, log = directory / f"job-{rank}.json", directory / f"log-{rank}.txt"
+        path.write_text(job.model_dump_json())
+        argv = [sys.executable, "-m", "harness.bench.collectives_worker", str(path)]
+        processes.append((node.start(argv, environment, log), log))
+    for rank, (process, log) in enumerate(processes):
+        if status := process.wait():
+            ending = " | ".join(log.read_text().strip().splitlines()[-3:])
+            raise LonghaulError(f"the worker at {network.nodes[rank].site} ended with {status}: {ending}")
+    return [Sample(**entry) for job in jobs for entry in json.loads(job.result.read_text())]
+
+
+def _slowest(samples: Sequence[Sample], case: int) -> list[float]:
+    """Seconds of each repetition: the longest that any member took."""
+    found: dict[int, float] = {}
+    for sample in samples:
+        if sample.case == case:
+            found[sample.repeat] = max(found.get(sample.repeat, 0.0), sample.seconds)
+    return [found[repeat] for repeat in sorted(found)]
+
+
+def _cpu(samples: Sequence[Sample], case: int) -> float:
+    """Processor seconds of one warm all-reduce, all members together, in user and kernel."""
+    warm: list[Any] = [sample for sample in samples if sample.case == case and sample.repeat > 0]
+    return float(sum(sample.cpu_seconds for sample in warm) / len({sample.repeat for sample in warm}))

@@ -1,0 +1,198 @@
+"""What `longhaul bench collectives` shows: a table in the terminal, a page and a figure in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network. Times are of an all-reduce from the barrier to the last member's result; warm: their median.
+
+    bound: the cheapest algorithm's alpha-beta cost, two delays and 2 (N-1)/N of the payload at goodput; floor: the
+    same with its halves overlapped as far as causality allows. cpu_seconds: of all members together.
+    """
+
+    sites: int
+    rate_mbit: float
+    rtt_ms: float
+    payload_bytes: int
+    algorithm: str
+    streams: int
+    bound_ms: float
+    floor_ms: float
+    cold_ms: float
+    warm_ms: float
+    best_ms: float
+    gloo_cold_ms: float
+    gloo_ms: float
+    repeats: int
+    cpu_seconds: float
+    gloo_cpu_seconds: float
+    links_passed: bool
+    host_busy_percent: float
+    loaded: bool
+
+    @property
+    def efficiency_percent(self) -> float:
+        return 100 * self.bound_ms / self.warm_ms
+
+    @property
+    def of_floor_percent(self) -> float:
+        return 100 * self.floor_ms / self.warm_ms
+
+    @property
+    def best_percent(self) -> float:
+        return 100 * self.bound_ms / self.best_ms
+
+    @property
+    def cold_percent(self) -> float:
+        return 100 * self.bound_ms / self.cold_ms
+
+    @property
+    def gloo_percent(self) -> float:
+        return 100 * self.bound_ms / self.gloo_ms
+
+
+HEADINGS = (
+    "sites",
+    "Mbit/s",
+    "RTT ms",
+    "streams",
+    "bound ms",
+    "warm ms",
+    "efficiency %",
+    "best %",
+    "of floor %",
+    "cold ms",
+    "gloo ms",
+    "gloo %",
+    "gloo cold ms",
+    "CPU s",
+    "gloo CPU s",
+    "host busy %",
+    "links",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in the order of `HEADINGS`."""
+    return (
+        str(row.sites),
+        f"{row.rate_mbit:g}",
+        f"{row.rtt_ms:g}",
+        str(row.streams),
+        f"{row.bound_ms:.0f}",
+        f"{row.warm_ms:.0f}",
+        f"{row.efficiency_percent:.0f}",
+        f"{row.best_percent:.0f}",
+        f"{row.of_floor_percent:.0f}",
+        f"{row.cold_ms:.0f}",
+        f"{row.gloo_ms:.0f}",
+        f"{row.gloo_percent:.0f}",
+        f"{row.gloo_cold_ms:.0f}",
+        f"{row.cpu_seconds:.2f}",
+        f"{row.gloo_cpu_seconds:.2f}",
+        f"{row.host_busy_percent:.0f}",
+        "ok" if row.links_passed else "off",
+    )
+
+
+def table(rows: Sequence[Row], target: float) -> Table:
+    made = Table(*HEADINGS, title=f"All-reduce over the WAN; target {target:g} % of the alpha-beta bound")
+    for row in rows:
+        made.add_row(*cells(row), style="" if row.efficiency_percent >= target else "red")
+    return made
+
+
+PAGE = """# WAN collectives: how close to the bound
+
+Written by `longhaul bench collectives{options} --out docs`. An all-reduce of {payload} MB of fp32 numbers, by our
+exchange (algorithm: {algorithms}) and by plain gloo, on the same emulated networks in one run.
+
+- **bound**: the alpha-beta cost of the cheapest algorithm on the topology; here two one-way delays plus 2 (N-1)/N of
+  the payload at goodput (line rate less framing). Target: {target:g} %.
+- **efficiency**: the bound over the median of the warm all-reduces; **best**: over the fastest of them.
+- **floor**: the bound, had reduce-scatter and all-gather overlapped as far as causality allows. Ours do overlap, piece
+  by piece, so an efficiency above 100 % is possible; above 100 % of the floor is not.
+- **cold**: the first exchange on new connections, in which TCP opens its windows from 10 segments.
+- **CPU**: processor seconds of all workers together for one warm all-reduce. All sites share this host, with the
+  emulation itself; **host busy** is how busy its cores were with other things just before.
+- **links**: whether the link check before the measurement passed.
+
+![efficiency](figures/collectives.svg)
+
+{table}
+
+{verdict}
+
+Host: {cpu}, {cores} cores, Linux {kernel}, Python {python}, torch {torch}.{loaded}
+"""
+
+
+def page(rows: Sequence[Row], target: float, host: dict[str, Any]) -> str:
+    """The page docs/collectives.md."""
+    lines = [
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + " ---: |" * len(HEADINGS),
+        *("| " + " | ".join(cells(row)) + " |" for row in rows),
+    ]
+    missed = [row for row in rows if row.efficiency_percent < target]
+    named = "; ".join(
+        f"{r.sites} x {r.rate_mbit:g} Mbit/s x {r.rtt_ms:g} ms ({r.efficiency_percent:.0f} %)" for r in missed
+    )
+    verdict = f"Below the target: {named}." if missed else f"Every network reaches the target of {target:g} %."
+    loaded = all(row.loaded for row in rows)
+    return PAGE.format(
+        options=" --loaded" if loaded else "",
+        payload=f"{rows[0].payload_bytes / 1e6:g}",
+        algorithms=", ".join(sorted({row.algorithm for row in rows})),
+        target=target,
+        table="\n".join(lines),
+        verdict=verdict,
+        cpu=host["cpu"],
+        cores=host["cores"],
+        kernel=host["kernel"],
+        python=host["python"],
+        torch=host["versions"]["torch"],
+        loaded=" Every core was busy training meanwhile." if loaded else "",
+    )
+
+
+def draw(rows: Sequence[Row], target: float, path: Path) -> None:
+    """Efficiency against RTT: a panel per number of sites and rate."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "longhaul"
+    from matplotlib import pyplot
+
+    panels = sorted({(row.sites, row.rate_mbit) for row in rows})
+    figure, grid = pyplot.subplots(
+        1, len(panels), figsize=(2.1 * len(panels) + 0.8, 3.0), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, (sites, rate) in zip(grid[0], panels, strict=True):
+        chosen = sorted(
+            (row for row in rows if (row.sites, row.rate_mbit) == (sites, rate)), key=lambda row: row.rtt_ms
+        )
+        rtts = [row.rtt_ms for row in chosen]
+        axes.axhline(100, color="0.7", linewidth=0.8)
+        axes.axhline(target, color="0.7", linewidth=0.8, linestyle=":")
+        axes.plot(rtts, [row.efficiency_percent for row in chosen], "o-", color="#0072B2", label="ours, warm")
+        axes.plot(rtts, [row.cold_percent for row in chosen], "o:", color="#56B4E9", label="ours, cold")
+        axes.plot(rtts, [row.gloo_percent for row in chosen], "s--", color="#D55E00", label="gloo, warm")
+        axes.set_xscale("log")
+        axes.set_xticks(rtts, [f"{rtt:g}" for rtt in rtts], minor=False)
+        axes.minorticks_off()
+        axes.set_ylim(0, 130)
+        axes.set_title(f"{sites} sites, {rate:g} Mbit/s", fontsize=9)
+        axes.set_xlabel("RTT, ms")
+    grid[0][0].set_ylabel("of the alpha-beta bound, %")
+    grid[0][0].legend(frameon=False, fontsize=7, loc="lower left")
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
