@@ -49,6 +49,9 @@ class Projected:
     load: Load
     step_seconds: float
     tokens: int
+    parameters: int
+    payload_bytes_per_worker: float
+    transfer_bytes: Span
     memory: dict[str, int]
 
     def seconds(self, rate: Floats, rtt: Floats, physics: Physics, faster: float = 1.0) -> tuple[Floats, Floats]:
@@ -115,6 +118,9 @@ def project(scenario: Scenario, variant: Variant) -> Projected:
         load=load,
         step_seconds=step_seconds(scenario, entry, method, sites),
         tokens=steps * batch * shape.sequence,
+        parameters=shape.count(),
+        payload_bytes_per_worker=plan.payload_bytes_per_worker,
+        transfer_bytes=Span.over({t.size for r in plan.recurrences for t in r.transfers} or {0}),
         memory=memory,
     )
 
@@ -210,18 +216,17 @@ def _row(
 ) -> Row:
     variant, memory, total = projected.variant, projected.memory, compute + communication
     needed, error = sum(memory.values()), calibration.error.max if calibration else 0.0
-    sizes = [t.size for r in projected.plan.recurrences for t in r.transfers[:1]] or [0]
     inside = calibration is not None and calibration.domain.covers(
-        Span(low=rate, high=rate), Span(low=rtt, high=rtt), variant.sites, Span.over(sizes)
+        Span(low=rate, high=rate), Span(low=rtt, high=rtt), variant.sites, projected.transfer_bytes
     )
-    sent = projected.plan.payload_bytes_per_worker
+    sent = projected.payload_bytes_per_worker
     options = projected.method.options
     return {
         "algorithm": variant.entry.method,
         "label": variant.entry.label,
         "axis": variant.axis,
         "model": scenario.shape_of(variant.entry).name,
-        "parameters": scenario.shape_of(variant.entry).count(),
+        "parameters": projected.parameters,
         "sites": variant.sites,
         "rate_gbit": rate / 1e9,
         "rtt_ms": 1e3 * rtt,

@@ -1,7 +1,8 @@
 """Fluid flows that share links max-min fairly (Bertsekas and Gallager 1992, section 6.5.2), in SimPy.
 
-A flow crosses a fixed number of resources: an uplink, a pair cap, a downlink, and perhaps the host. Rates are recomputed when the set of flows or
-a capacity changes; between two changes every flow is a straight line, so the simulation only visits completions.
+A flow crosses a fixed number of resources: an uplink, a pair cap, a downlink, and perhaps the host. Rates are
+recomputed when the set of flows or a capacity changes; between two changes every flow is a straight line, so the
+simulation only visits completions.
 """
 
 from __future__ import annotations

@@ -143,52 +143,65 @@ def _chains(transfers: Sequence[Transfer], sites: int, pieces: Pieces) -> Iterat
 
 def _phase(transfers: list[Transfer], sites: int, pieces: Pieces) -> Phase:
     """Lines of a phase's transfers, which are ordered by `ready`."""
-    up, down = np.zeros((2, len(transfers), sites))
-    part = np.zeros((len(transfers), sites), dtype=np.int64)
-    sizes = np.array([t.size for t in transfers])
-    lines: list[_Line] = []
-    for index, transfer in enumerate(transfers):
-        members = list(transfer.members)
-        part[index, members] = 1
-        up[index, members], down[index, members], line = _work(transfer, pieces)
-        lines.append(line)
+    kinds: dict[object, int] = {}
+    which: list[int] = []
+    examples: list[Transfer] = []
+    for t in transfers:  # there may be thousands, of few kinds
+        kind = t.members, t.elements, t.wire, t.collective, t.algorithm, t.root
+        if (place := kinds.setdefault(kind, len(kinds))) == len(examples):
+            examples.append(t)
+        which.append(place)
+    works = [_work(t, sites, pieces) for t in examples]
+    up, down = np.array([w.up for w in works])[which], np.array([w.down for w in works])[which]
+    part = np.array([[rank in t.members for rank in range(sites)] for t in examples])[which]
+    sizes = np.array([t.size for t in examples])[which]
     # From transfer k on: the bytes that the busiest uplink or downlink has yet to carry.
-    rest = np.maximum(
-        np.flip(np.cumsum(np.flip(up, 0), 0), 0).max(axis=1), np.flip(np.cumsum(np.flip(down, 0), 0), 0).max(axis=1)
-    )
-    lines += [(t.ready, float(work), 1.0) for t, work in zip(transfers, rest, strict=True)]
+    rest = np.maximum(_backwards(up).max(axis=1), _backwards(down).max(axis=1)).tolist()
+    lines = [(t.ready, work, 1.0) for t, work in zip(transfers, rest, strict=True)]
+    lines += [(t.ready, works[w].alone, works[w].delays) for t, w in zip(transfers, which, strict=True)]
     return Phase(
         lines=_hull(lines),
         transfers=int(part.sum(axis=0).max()),
         size=int((part * sizes[:, None]).sum(axis=0).max()),
-        buffered=all(transfer.ready == 1 for transfer in transfers),
+        buffered=transfers[0].ready == 1,
     )
 
 
-def _work(transfer: Transfer, pieces: Pieces) -> tuple[Floats, Floats, _Line]:
-    """Bytes up and down at each member, and the line of the transfer by itself when pipes do not fill."""
-    n, size = len(transfer.members), float(transfer.size)
-    up = np.zeros(n)
+def _backwards(values: Floats) -> Floats:
+    """Sums from each row to the last."""
+    return np.flip(np.cumsum(np.flip(values, 0), 0), 0)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Bytes up and down at each rank; bytes and delays one after the other when the transfer is alone."""
+
+    up: Floats
+    down: Floats
+    alone: float
+    delays: float
+
+
+def _work(transfer: Transfer, sites: int, pieces: Pieces) -> _Work:
+    members, n, size = list(transfer.members), len(transfer.members), float(transfer.size)
+    up, down = np.zeros(sites), np.zeros(sites)
     if n == 1 or not size:
-        return up, up, (transfer.ready, 0.0, 0.0)
+        return _Work(up, down, 0.0, 0.0)
     if transfer.collective is not Collective.ALL_REDUCE:
-        root = transfer.members.index(transfer.root or 0)
-        star = np.zeros(n)
-        star[root] = (n - 1) * size
-        leaves = np.where(np.arange(n) == root, 0.0, size)
-        up, down = (star, leaves) if transfer.collective is Collective.BROADCAST else (leaves, star)
-        return up, down, (transfer.ready, (n - 1) * size, 1.0)
+        star, leaves = (up, down) if transfer.collective is Collective.BROADCAST else (down, up)
+        leaves[members] = size
+        leaves[transfer.root], star[transfer.root] = 0.0, (n - 1) * size
+        return _Work(up, down, (n - 1) * size, 1.0)
     if transfer.algorithm is Algorithm.PS:
-        count = pieces.of(size, n)
-        up = np.where(np.arange(n) == transfer.members.index(transfer.root or 0), (n - 1) * size, size)
-        return up, up, (transfer.ready, (n - 1) * size * (1 + 1 / count), 2.0)
-    count = pieces.of(size / n, n)
-    half = (n - 1) * size / n
-    up = np.full(n, 2 * half)
+        up[members] = size
+        up[transfer.root] = (n - 1) * size
+        return _Work(up, up, (n - 1) * size * (1 + 1 / pieces.of(size, n)), 2.0)
+    half, count = (n - 1) * size / n, pieces.of(size / n, n)
+    up[members] = 2 * half
     if transfer.algorithm is Algorithm.RING:
-        hops, piece = 2 * (n - 1), size / n / count
-        return up, up, (transfer.ready, hops * piece + (count - 1) * piece, float(hops))
-    return up, up, (transfer.ready, half * (1 + 1 / count), 2.0)
+        hops = 2 * (n - 1)
+        return _Work(up, up, (hops + count - 1) * size / n / count, float(hops))
+    return _Work(up, up, half * (1 + 1 / count), 2.0)
 
 
 def _hull(lines: list[_Line]) -> tuple[_Line, ...]:

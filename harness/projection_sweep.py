@@ -1,0 +1,101 @@
+"""Sweeps over many processes: joblib on this host, or an existing Dask or Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TypeVar
+
+from joblib import Parallel, delayed, parallel_config
+
+from netsim.errors import HostError, InputError
+
+BACKENDS = ("local", "dask", "ray")
+BATCH = 4  # tasks that travel together
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def sweep(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    backend: str = "local",
+    scheduler: str | None = None,
+    jobs: int = 1,
+    progress: Callable[[], None] = lambda: None,
+) -> list[R]:
+    """function(task) for every task, in their order.
+
+    local: `jobs` processes, or this one.  dask: the cluster whose scheduler listens at `scheduler` (tcp://host:port).
+    ray: the cluster at `scheduler`, or the one that Ray finds. InputError for an unknown backend or a scheduler that is
+    missing, HostError if the cluster's client is not installed or the cluster does not answer.
+    """
+    if backend not in BACKENDS:
+        raise InputError("--sweep-backend", "", backend, ", ".join(BACKENDS))
+    if backend == "local" and jobs == 1:
+        found = []
+        for task in tasks:
+            found.append(function(task))
+            progress()
+        return found
+    with _cluster(backend, scheduler, jobs):
+        results: Iterator[R] = Parallel(return_as="generator", batch_size=BATCH)(delayed(function)(t) for t in tasks)
+        found = []
+        for result in results:
+            found.append(result)
+            progress()
+    return found
+
+
+@contextmanager
+def _cluster(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
+    if backend == "local":
+        with parallel_config("loky", n_jobs=jobs):
+            yield
+    elif backend == "dask":
+        with _dask(scheduler):
+            yield
+    else:
+        with _ray(scheduler):
+            yield
+
+
+@contextmanager
+def _dask(scheduler: str | None) -> Iterator[None]:
+    if scheduler is None:
+        raise InputError("--scheduler", "", "nothing", "the address of a Dask scheduler, like tcp://10.0.0.1:8786")
+    try:
+        distributed = import_module("distributed")
+    except ImportError:
+        raise HostError("--sweep-backend dask needs the package distributed: pip install 'longhaul[dask]'") from None
+    try:
+        client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise HostError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+    try:
+        if not client.scheduler_info()["workers"]:
+            raise HostError(f"the Dask scheduler at {scheduler} has no workers")
+        with parallel_config("dask", client=client, n_jobs=-1):
+            yield
+    finally:
+        client.close()
+
+
+@contextmanager
+def _ray(scheduler: str | None) -> Iterator[None]:
+    try:
+        ray, adapter = import_module("ray"), import_module("ray.util.joblib")
+    except ImportError:
+        raise HostError("--sweep-backend ray needs the package ray: pip install 'longhaul[ray]'") from None
+    try:
+        ray.init(address=scheduler or "auto", ignore_reinit_error=True)
+    except (ConnectionError, ValueError) as error:
+        raise HostError(f"no Ray cluster answers at {scheduler or 'auto'}: {error}") from None
+    adapter.register_ray()
+    try:
+        with parallel_config("ray", n_jobs=-1):
+            yield
+    finally:
+        ray.shutdown()
