@@ -46,7 +46,10 @@ class ModelView:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """Everything that a worker is made from. `exchange` is the WAN; `control` is unshaped, for instrumentation only."""
+    """Everything that a worker is made from. `exchange` is the WAN; `control` is unshaped, for instrumentation only.
+
+    `plan` was made with `seed`, so that what a method draws from the seed is drawn alike in both.
+    """
 
     model: nn.Module
     shape: ModelShape
@@ -63,7 +66,11 @@ class WorkerSetup:
 
 
 class Worker(ABC):
-    """One worker's training state under a method."""
+    """One worker's training state under a method.
+
+    `begin` and `local_update` are called only in steps in which `plan.active` names this worker; `synchronise` in all,
+    for a server has work to do also when it does not train.
+    """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self.setup = setup
