@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-EMBEDDING_STD = 0.02
-
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """A product without bias, not filled in yet; torch's own filling would be overwritten."""

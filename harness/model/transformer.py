@@ -87,6 +87,8 @@ class Transformer(nn.Module):
         x_BTD = self.embedding(tokens_BT)
         if self.embedding_norm is not None:
             x_BTD = self.embedding_norm(x_BTD)
+        else:  # as large as what branches add, though the same matrix makes the logits (Vaswani et al. 2017, 3.4)
+            x_BTD = x_BTD * self.shape.width**0.5
         for layer in self.layers:
             x_BTD = layer(x_BTD, self.rotary)
         unembedding = self.embedding if self.unembedding is None else self.unembedding
@@ -135,7 +137,7 @@ def build_model(shape: ModelShape, seed: int, view: ModelView = ModelView()) -> 
 
 def _std(shape: ModelShape, name: str) -> float:
     if name.startswith(("embedding.", "unembedding.")):
-        return initial.EMBEDDING_STD
+        return float(0.5 * shape.width**-0.5)  # measured: learns faster than 1 and 0.25
     if name.endswith((".output.weight", ".down.weight")):
         return initial.branch_std(shape.layers, shape.hidden if name.endswith(".down.weight") else shape.width)
     return float(shape.width**-0.5)
