@@ -8,6 +8,7 @@ plain-data modules of netsim are imported: the agent must be ready in millisecon
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -22,10 +23,10 @@ from typing import Any
 
 from netsim.emulated import delay, devices
 from netsim.emulated.plan import NodePlan
-from netsim.emulated.priority import call_myself
+from netsim.emulated.priority import AGENT, call_myself
 from netsim.emulated.prober import Prober
 from netsim.emulated.processes import end_group, fork, launch
-from netsim.emulated.shaping import MGMT, WAN, minor
+from netsim.emulated.shaping import WAN, minor
 from netsim.errors import LonghaulError
 
 
@@ -176,7 +177,7 @@ class Agent:
         }
 
     def do_counters(self, _: int) -> dict[str, Any]:
-        return {"wan0": devices.counters(WAN), "mgmt0": devices.counters(MGMT)}
+        return dict(devices.counters())
 
     def _all(self) -> list[Helper]:
         return list(self._helpers.values())
@@ -277,6 +278,8 @@ def main() -> None:
     """Arguments: socket path, node number, token, and the user number that programs run as (or -)."""
     path, node, token, user = sys.argv[1:5]
     call_myself("longhaul-agent")
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, AGENT)  # links must change in time, however busy the programs are
     link = socket.socket(socket.AF_UNIX)
     link.connect(base64.b64decode(path).decode())
     greeting = {"node": int(node), "token": token, "pid": os.getpid()}

@@ -105,7 +105,8 @@ class Prober:
             waits.append((source, targets, future))
         for source, targets, future in waits:
             answer = wait([future], 60)[0]
-            for target, found in zip(targets, answer["times"], strict=True):
+            for target, echoes in zip(targets, answer["echoes"], strict=True):
+                found = [took for _, took in echoes if took is not None]
                 # The first echo of a fresh pair meets cold caches.
                 times[source, target] = found[1:] if len(found) > 2 else found
         return times

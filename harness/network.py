@@ -90,7 +90,7 @@ def resolve(substrate: str = "auto", engine: str = "auto") -> Choice:
 
 @dataclass(frozen=True)
 class Counters:
-    """wan0 as the kernel counts it: bytes with Ethernet headers, and packets."""
+    """wan0 as the kernel's shapers count it: bytes with Ethernet headers, and frames."""
 
     tx_bytes: int
     rx_bytes: int
@@ -157,9 +157,7 @@ class Node:
     def counters(self) -> Counters:
         """Since the node was made. Cross-traffic of a timeline is left out of what was sent."""
         counted, crossing = wait([self._link.ask("counters"), self._link.ask("crossing")], 30)
-        found = dict(counted["wan0"])
-        found["tx_bytes"] -= crossing["bytes"]
-        return Counters(**found)
+        return Counters(**{**counted, "tx_bytes": counted["tx_bytes"] - crossing["bytes"]})
 
 
 class Network:
@@ -189,6 +187,17 @@ class Network:
     def check(self, short: bool) -> LinkReport:
         """Probes every directed pair; a pair outside tolerance is probed once more before it counts as failed."""
         return self._prober.check(effort_of(short), self.substrate, self.engine)
+
+    def echo(self, source: str, target: str, *, count: int, interval: float = 0.02) -> list[tuple[float, float | None]]:
+        """Echoes from one site to another: when each was sent (monotonic clock) and its round trip, seconds.
+
+        None for what did not come back within a second after the last was sent.
+        """
+        link = next(link for link in self._links if link.site == source)
+        address = next(node.wan_address for node in self.nodes if node.site == target)
+        timeout = count * interval + 30
+        answer = link.call("echo", timeout=timeout, targets=[address], count=count, interval=interval, patience=1.0)
+        return [(at, took) for at, took in answer["echoes"][0]]
 
     def verify(self) -> None:
         """Raises LinkError if an agent or a delay daemon has ended, or if any shaping is not as it was set up."""

@@ -113,6 +113,7 @@ def sysctls(transport: Transport) -> dict[str, str]:
         "net.ipv4.tcp_slow_start_after_idle": "0",
         "net.ipv4.tcp_no_metrics_save": "1",
         "net.ipv6.conf.all.disable_ipv6": "1",
+        "net.ipv6.conf.default.disable_ipv6": "1",
     }
 
 

@@ -40,7 +40,7 @@ class Namespaces:
                     "mgmt_mac": _mac(1, launch.index),
                 }
             )
-        request = {"runner": os.getpid(), "rootless": os.geteuid() != 0, "mtu": order.mtu, "nodes": nodes}
+        request = {"rootless": os.geteuid() != 0, "mtu": order.mtu, "nodes": nodes}
         environment = order.nodes[0].env(order.owner)
         self._switch = subprocess.Popen(
             [sys.executable, "-S", "-m", "netsim.emulated.switch"],

@@ -12,7 +12,8 @@ _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK, _PR_SET_NAME = 1, 29, 15
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
-DELAY, PROBE = 20, 10
+DELAY, PROBE = 20, 10  # SCHED_FIFO
+AGENT = -15  # nice
 
 
 class _Attributes(ctypes.Structure):

@@ -29,7 +29,7 @@ from netsim.emulated.probes import (
     UDP_GRO,
     Arrivals,
     Stream,
-    echo_times,
+    echoes,
     send_stream,
     send_traffic,
     udp_socket,
@@ -92,7 +92,7 @@ class Prober:
             _say(control, {"id": number, **self._report(request["stream"], request["over"], request["finish"])})
         elif request["do"] == "echo":
             asked = (request["targets"], request["count"], request["interval"], request["patience"])
-            self._start(number, lambda: {"times": echo_times(own, *asked)})
+            self._start(number, lambda: {"echoes": echoes(own, *asked)})
         elif request["do"] == "traffic":
             flow = (request["target"], request["rate"], request["seconds"], request["mtu"], self._crossing)
             self._start(number, lambda: send_traffic(own, *flow))

@@ -59,34 +59,40 @@ class Stream:
     streams: int = 1
 
 
-def echo_times(own: str, targets: Sequence[str], count: int, interval: float, patience: float) -> list[list[float]]:
-    """Round-trip times to each target, seconds, of `count` echoes; those not back within `patience` are left out."""
-    sent: dict[tuple[int, int], float] = {}
-    times: list[list[float]] = [[] for _ in targets]
+def echoes(
+    own: str, targets: Sequence[str], count: int, interval: float, patience: float
+) -> list[list[tuple[float, float | None]]]:
+    """For each target, `count` echoes: when each was sent (monotonic clock) and how long it took, seconds.
+
+    None for those not back within `patience` seconds after the last was sent.
+    """
+    began: dict[tuple[int, int], float] = {}
+    took: dict[tuple[int, int], float] = {}
+    step = interval / max(1, len(targets))
+    upcoming = [
+        (number * interval + place * step, number, place) for number in range(count) for place in range(len(targets))
+    ]
     with udp_socket(own, 0) as sender:
         start = monotonic()
-        upcoming = [
-            (round_ * interval + place * interval / max(1, len(targets)), round_, place)
-            for round_ in range(count)
-            for place in range(len(targets))
-        ]
         end = start + count * interval + patience
-        while monotonic() < end and (upcoming or len(sent) > 0):
+        while monotonic() < end and (upcoming or len(took) < len(began)):
             while upcoming and monotonic() - start >= upcoming[0][0]:
-                _, round_, place = upcoming.pop(0)
-                sent[place, round_] = monotonic()
+                _, number, place = upcoming.pop(0)
+                began[place, number] = monotonic()
                 with contextlib.suppress(OSError):
-                    sender.sendto(PING.pack(place, round_), (targets[place], ECHO_PORT))
+                    sender.sendto(PING.pack(place, number), (targets[place], ECHO_PORT))
             until = start + upcoming[0][0] if upcoming else end
             select.select([sender.fileno()], [], [], max(0.0, until - monotonic()))
             with contextlib.suppress(BlockingIOError):
                 while True:
                     data, _ = sender.recvfrom(2048)
                     now = monotonic()
-                    place, round_ = PING.unpack_from(data)
-                    if (began := sent.pop((place, round_), None)) is not None:
-                        times[place].append(now - began)
-    return times
+                    key = PING.unpack_from(data)
+                    took.setdefault(key, now - began[key])
+    return [
+        [(began[place, number], took.get((place, number))) for number in range(count) if (place, number) in began]
+        for place in range(len(targets))
+    ]
 
 
 def send_stream(own: str, stream: Stream) -> dict[str, Any]:

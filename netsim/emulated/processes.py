@@ -66,6 +66,7 @@ def launch(
     parent = os.getpid()
 
     def give_up() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
         for capability in range(_CAPABILITIES):
             if capability not in _KEPT or user is not None:
                 _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -1,8 +1,9 @@
 """The switch of the netns substrate: a process that owns the bridges, and is the parent of every node's agent.
 
-Its namespaces have no name and live only as long as processes in them; the kernel ends these processes when their
-parent ends. So nothing is left whatever is killed. The bridges are in a namespace of their own: in the host's, its
-firewall would drop their traffic. Without root, everything happens inside a user namespace.
+Its namespaces have no name and live only as long as processes in them. An agent and its programs end with their parent,
+which the kernel sees to; what these leave behind becomes a child of the switch, which ends it. So nothing is left,
+whatever is killed. The bridges are in a namespace of their own: in the host's, its firewall would drop their traffic.
+Without root, everything happens inside a user namespace.
 """
 
 from __future__ import annotations
@@ -10,28 +11,35 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netsim.emulated.devices import batch
+from netsim.emulated.devices import batch, set_sysctls
 from netsim.emulated.priority import call_myself, die_with_parent
 from netsim.emulated.shaping import MGMT, WAN
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_NEWNS, _NEWUSER, _NEWNET = 0x00020000, 0x10000000, 0x40000000
+_NEWUSER, _NEWNET = 0x10000000, 0x40000000
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> None:
     """One JSON line on standard input says what to build; one on standard output says "ready"; then until EOF."""
-    order = json.loads(sys.stdin.readline())
+    order = json.loads(sys.stdin.readline())  # one line; more is never sent
     call_myself("longhaul-switch")
-    die_with_parent(order["runner"])
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         if order["rootless"]:
             become_root()
         unshare(_NEWNET)
+        # No IPv6 on the bridges and their ports: its neighbour discovery would be counted as traffic of the nodes.
+        set_sysctls({f"net.ipv6.conf.{which}.disable_ipv6": "1" for which in ("all", "default")})
         agents = [start_agent(node) for node in order["nodes"]]
         build(order, [pid for pid, _ in agents])
     except OSError as error:
@@ -44,11 +52,74 @@ def main() -> None:
         os.write(gate, b".")
         os.close(gate)
     print(json.dumps({"pids": [pid for pid, _ in agents]}), flush=True)
-    sys.stdin.read()
-    for pid, _ in agents:
-        os.kill(pid, signal.SIGKILL)
-    for pid, _ in agents:
-        os.waitpid(pid, 0)
+    watch([pid for pid, _ in agents])
+
+
+def watch(agents: list[int]) -> None:
+    """Until the runner closes standard input, which its end does too. What a dead agent's programs left is ended."""
+    networks = {agent: network_of(agent) for agent in agents}
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    while True:
+        ready, _, _ = select.select([sys.stdin.fileno(), wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+            for ended in reap():
+                if (network := networks.pop(ended, None)) is not None:
+                    end_children(partial(in_network, network))
+        if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
+            end_children(lambda child: True)
+            return
+
+
+def end_children(chosen: Callable[[int], bool]) -> None:
+    """Kills children, and their children, which then become ours, until none of those chosen is left."""
+    while children := [child for child in own_children() if chosen(child)]:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+        reap()
+
+
+def reap() -> list[int]:
+    """The children that have ended."""
+    ended: list[int] = []
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append(pid)
+
+
+def own_children() -> list[int]:
+    """Without those that have ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if int(parent) == os.getpid() and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def in_network(network: str, process: int) -> bool:
+    return network_of(process) == network
+
+
+def network_of(process: int) -> str:
+    """Names the network namespace of a process; empty if it has ended."""
+    try:
+        return str(Path(f"/proc/{process}/ns/net").readlink())
+    except OSError:
+        return ""
 
 
 def unshare(flags: int) -> None:
