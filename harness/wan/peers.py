@@ -27,7 +27,9 @@ from harness.wan.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.wan.reactor import Reactor
 from harness.wan.stream import Frame, Stream
 
-UNSENT = 1 << 20  # bytes that may wait in the kernel for the window, over all streams of a peer
+# Bytes that may wait in the kernel for the window. A stream alone may take much, so that the link stays busy while this
+# process waits for a core; several share less, so that none holds what another could send sooner.
+UNSENT_ALONE, UNSENT_SHARED = 1 << 22, 1 << 20
 END = 1 << 22  # bytes in a queue below which its end is near
 TICKS = 20  # looks at who is late, per timeout
 
@@ -121,7 +123,8 @@ class Peers:
             peer.say = self.say
             for sock in sockets:
                 tune(sock, self._timeout)
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, max(UNSENT // len(sockets), 1 << 16))
+                unsent = UNSENT_ALONE if len(sockets) == 1 else max(UNSENT_SHARED // len(sockets), 1 << 16)
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent)
                 stream = Stream(sock, peer, peer.fetch)
                 peer.streams.append(stream)
                 self.reactor.watch(stream, partial(self.drop, rank), partial(self._stream_ended, peer))
@@ -189,6 +192,9 @@ class Peers:
         self.reactor.join(patience + 5.0)
 
     def _tick(self, owner: Owner) -> None:
+        for peer in self._peers.values():
+            for stream in peer.streams if peer.gone is None else ():
+                stream.observe()
         owner.tick()
         self.reactor.at(time.monotonic() + min(self._timeout / TICKS, 1.0), partial(self._tick, owner))
 

@@ -1,8 +1,9 @@
 """One TCP connection of a pair: frames out, frames in, never blocking.
 
 Bodies are sent from and received into their final memory, many at a time: `sendmsg` gathers header and body,
-`recvmsg_into` scatters the rest of a body and the next header, so a frame costs about one system call per socket
-buffer that it fills.
+`recvmsg_into` scatters the rest of a body and the next header, and the kernel wakes us only when `BATCH` bytes, or the
+rest of the body, have come (SO_RCVLOWAT): at 100 Mbit/s packets trickle in, and waking for each of them would cost
+more than all copying.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from harness.wan.buffers import Body
 from harness.wan.frames import HEADER_SIZE, Header, unpack_header, word_sum
 from netsim.errors import PeerError
 
-_RATE_AT, _UNSENT_AT = 104, 144  # tcpi_pacing_rate and tcpi_notsent_bytes in struct tcp_info (linux/tcp.h)
+# tcpi_pacing_rate, tcpi_bytes_acked (and tcpi_bytes_received after it), tcpi_notsent_bytes in struct tcp_info of
+# linux/tcp.h.
+_RATE_AT, _ACKED_AT, _UNSENT_AT, _INFO_SIZE = 104, 120, 144, 148
+PROGRESS = 4096  # bytes, both ways together, that are more than questions and answers about who is there
+BATCH = 1 << 17  # bytes
 BUDGET = 1 << 22  # bytes per turn, so that one fast stream does not keep the others waiting
 
 
@@ -49,6 +54,7 @@ class Stream:
         self.writing = False  # the kernel is full: wait until it is writable
         self.ended = False  # the peer has closed its side
         self.heard = self.moved = time.monotonic()  # when anything last arrived; when payload last moved, either way
+        self._seen = self._moved_to = 0
         self.last: Frame | None = None  # to be sent when nothing else is left
         self._frame: Frame | None = None
         self._out: list[memoryview] = []
@@ -57,6 +63,7 @@ class Stream:
         self._header: Header | None = None
         self._body: Body | None = None
         self._rest = memoryview(b"")
+        self._low = 0
 
     def send(self) -> None:
         """Hand frames to the kernel until it is full or nothing is left. Raises OSError if the connection is gone."""
@@ -78,8 +85,6 @@ class Stream:
             except BlockingIOError:
                 break
             budget -= count
-            if self._frame is not None and self._frame.body is not None:
-                self.moved = time.monotonic()
             while self._out and count >= len(self._out[0]):
                 count -= len(self._out.pop(0))
             if self._out:
@@ -91,9 +96,20 @@ class Stream:
             self._frame = None
         self.writing = True
 
+    def observe(self) -> None:
+        """Bring `heard` and `moved` up to date from the kernel's counts of bytes received and acknowledged: on a slow
+        link, what the kernel holds for us or for the peer keeps it busy for many seconds."""
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+        acknowledged, received = struct.unpack_from("=QQ", info, _ACKED_AT)
+        now = time.monotonic()
+        if received != self._seen:
+            self._seen, self.heard = received, now
+        if acknowledged + received - self._moved_to > PROGRESS:
+            self._moved_to, self.moved = acknowledged + received, now
+
     def pace(self) -> tuple[int, float]:
         """Bytes that wait in the kernel for the window, and bytes per second at which the window lets them go."""
-        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNSENT_AT + 4)
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
         rate: int = struct.unpack_from("=Q", info, _RATE_AT)[0]
         unsent: int = struct.unpack_from("=I", info, _UNSENT_AT)[0]
         return unsent, float(max(rate, 1))
@@ -121,12 +137,16 @@ class Stream:
                     raise PeerError("closed its connection in the middle of a frame")
                 return
             budget -= count
-            self.heard = time.monotonic()
-            if self._rest:
-                self.moved = self.heard
             self._advance(count)
             if count < asked:
+                self._wake_at(min(len(self._rest), BATCH) or HEADER_SIZE - self._head_size)
                 return
+
+    def _wake_at(self, count: int) -> None:
+        """Let the kernel wait for `count` bytes, or the end, before it reports this socket as readable."""
+        if count != self._low:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._low = count
 
     def _advance(self, count: int) -> None:
         if self._rest:

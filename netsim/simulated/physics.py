@@ -7,11 +7,12 @@ The defaults are first principles and hold without any measurement; other number
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, inf
 
 from netsim.framing import goodput, segment
 from netsim.simulated.alpha_beta import streams_per_pair
-from netsim.topology import Link, Topology, Transport
+from netsim.simulated.loss import loss_cap
+from netsim.topology import Topology, Transport
 
 INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
 
@@ -79,17 +80,3 @@ class Physics:
         return float(INITIAL_WINDOW_SEGMENTS * segment(topology.transport.mtu)) * self.connections(
             topology, source, target
         )
-
-
-def loss_cap(link: Link, rtt: float, transport: Transport) -> float:
-    """Mean bytes per second of one TCP connection under random loss; inf without loss.
-
-    Reno: Mathis et al. 1997, 1.22 / sqrt(p) segments per RTT. Cubic: RFC 8312, equation 6 with C = 0.4 and beta = 0.7,
-    and never less than Reno. BBR does not slow down for loss (Cardwell et al. 2016).
-    """
-    p, size = link.mean_loss, segment(transport.mtu)
-    if p == 0 or transport.congestion_control == "bbr":
-        return inf
-    reno = 1.22 / sqrt(p)
-    window = reno if transport.congestion_control == "reno" else max(reno, 1.054 * (rtt / p) ** 0.75)
-    return size * window / rtt
