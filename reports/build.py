@@ -14,9 +14,12 @@ from typing import Any
 from netsim.errors import InputError
 from reports import summary
 from reports.answers import Answer, answers
+from reports.claims import Claim, claims, claims_table, load_claims
 from reports.drawing import Drawing, our_style, write
+from reports.exports import write_parquet, write_tensorboard
 from reports.figures import curves, memory, methods, network, prediction, rounds, times
 from reports.page import render_page
+from reports.predictions import predict_runs
 from reports.records import collect
 from reports.study import Study
 from reports.tables import Table, write_table
@@ -50,6 +53,9 @@ def build_report(
     out: Path,
     *,
     baseline: str | None = None,
+    claims_file: Path | None = None,
+    predict: bool = False,
+    calibration: Path | None = None,
     tensorboard: bool = False,
     parquet: bool = False,
 ) -> dict[str, Any]:
@@ -59,11 +65,18 @@ def build_report(
     """
     if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(str(out), "", "something that is not a report", "an empty directory, a report, or a new name")
-    study = Study(collect(folders, baseline))
+    listed = load_claims(claims_file) if claims_file is not None else ()
+    collection = collect(folders, baseline)
+    predictions = predict_runs(collection.runs, calibration) if predict or calibration is not None else None
+    study = Study(collection, predictions)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        document = _write(study, temporary, out)
+        document = _write(study, temporary, out, listed)
+        if parquet:
+            write_parquet(study.collection, temporary / "steps.parquet")
+        if tensorboard:
+            write_tensorboard(study.collection, temporary / "tensorboard")
         temporary.chmod(0o755)
         _put_in_place(temporary, out)
     finally:
@@ -71,10 +84,11 @@ def build_report(
     return document
 
 
-def _write(study: Study, folder: Path, out: Path) -> dict[str, Any]:
+def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> dict[str, Any]:
     for name in ("figures", "tables"):
         (folder / name).mkdir()
     tables = [summary.methods_table(study), summary.memory_table(study), summary.convergence_table(study)]
+    tables += [claims_table(claims(study, listed))] if listed else []
     tables = [table for table in tables if table.rows]
     runs = summary.runs_table(study)
     for table in [*tables, runs]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,12 @@ class Entry:
         return len(self.values) > 1
 
 
+_DIGEST = re.compile(r"[0-9a-f]{16,}$")
+_LONGEST = 120  # characters of a value that a card has room for
+
+
 def environment_card(study: Study) -> list[Entry]:
+    """Longer entries, like the queueing disciplines of every node, are left to each run's environment.json."""
     return _card(run.environment for run in study.stored)
 
 
@@ -78,12 +84,16 @@ def _card(documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
     for key, value in document.items():
-        name = f"{prefix}{str(key).replace('_', ' ')}"
+        word = "each node" if prefix.endswith("nodes › ") else str(key).replace("_", " ")
+        name = f"{prefix.removesuffix('nodes › ')}{word}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name} › ")
         elif value is not None and value != []:
             shown = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
-            yield name, shown[:300]
+            if _DIGEST.match(shown):
+                shown = shown[:12]
+            if len(shown) <= _LONGEST:
+                yield name, shown
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ def report(
         "report"
     ),
     baseline: Annotated[str | None, typer.Option(help="Label to compare with; default: the suite's own.")] = None,
+    claims: Annotated[Path | None, typer.Option(help="A YAML file of claims to hold against the runs.")] = None,
+    predict: Annotated[bool, typer.Option(help="Also predict every run with the cost model.")] = True,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Constants for the predictions; default: first principles.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard event files.")] = False,
     parquet: Annotated[bool, typer.Option(help="Also write every step as one tidy Parquet file.")] = False,
@@ -21,7 +26,16 @@ def report(
     """Make tables, figures and one offline HTML page from finished runs."""
     from reports.build import build_report  # here, so that other commands do not wait for pandas and matplotlib
 
-    summary = build_report(runs, out, baseline=baseline, tensorboard=tensorboard, parquet=parquet)
+    summary = build_report(
+        runs,
+        out,
+        baseline=baseline,
+        claims_file=claims,
+        predict=predict,
+        calibration=calibration,
+        tensorboard=tensorboard,
+        parquet=parquet,
+    )
     if as_json:
         import json
 

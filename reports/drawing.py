@@ -192,11 +192,6 @@ def inline_svg(name: str, svg: str) -> str:
     box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', opening[0])
     assert box is not None
     # Points to CSS pixels at 1.8, so that 8 pt type reads like text; narrower screens shrink it.
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[0][9:-1]}"'
-    )
-    head += f' style="max-width:{float(box[1]) * 1.8:.0f}px"' + (
-        " data-narrow" if float(box[1]) < 72 * SINGLE * 1.2 else ""
-    )
-    head += f' role="img" aria-labelledby="caption-{name}">'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]}'
+    head += f' style="max-width:{float(box[1]) * 1.8:.0f}px" role="img" aria-labelledby="caption-{name}">'
     return head + svg[opening.end() :]

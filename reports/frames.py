@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import exp
 
 import pandas as pd
 
@@ -47,10 +48,11 @@ def _run_row(index: int, run: Stored) -> dict[str, object]:
         "training_seconds": training,
         "compute_seconds": result.compute_seconds,
         "communication_seconds": result.communication_seconds,
-        "compute_utilisation": result.compute_seconds / training if training > 0 else None,
+        "compute_utilisation": result.compute_seconds / result.wall_seconds if result.wall_seconds > 0 else None,
         "startup_seconds": result.startup_seconds,
         "tokens": result.tokens,
         "final_loss": result.final_loss,
+        "final_perplexity": None if result.final_loss is None else exp(min(result.final_loss, 700.0)),
         "target_loss": result.target_loss,
         "time_to_target_seconds": result.time_to_target_seconds,
         "payload_bytes_per_worker": result.payload_bytes_per_worker,

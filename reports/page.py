@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from reports.answers import Answer
 from reports.cards import environment_card, link_cards, options_table, workload_cards
-from reports.drawing import Drawing, inline_svg
+from reports.drawing import SINGLE, Drawing, inline_svg
 from reports.study import Study
 from reports.summary import levels
 from reports.tables import Table
@@ -29,6 +29,7 @@ class _Picture:
     caption: str
     svg: Markup
     csv: str
+    narrow: bool
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def render_page(
     return template.render(
         title=" and ".join(study.groups),
         scope=_scope(study),
-        warning=f"{len(excluded)} runs are left out: {invalid} invalid, {len(excluded) - invalid} unfinished"
+        warning=f"{_runs(len(excluded))} left out: {invalid} invalid, {len(excluded) - invalid} unfinished"
         if excluded
         else "",
         answers=answers,
@@ -84,9 +85,14 @@ def render_page(
         workloads=workload_cards(study),
         environment=environment_card(study),
         excluded=excluded,
+        superseded=study.collection.superseded,
         css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
         js=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def _runs(count: int) -> str:
+    return "1 run is" if count == 1 else f"{count} runs are"
 
 
 def _scope(study: Study) -> str:
@@ -125,4 +131,5 @@ def _picture(drawing: Drawing, svg: str) -> _Picture:
         drawing.caption,
         Markup(inline_svg(drawing.name, svg)),
         f"data:text/csv;base64,{encoded}",
+        narrow=drawing.figure.get_figwidth() <= SINGLE,
     )

@@ -7,7 +7,7 @@ files are found by their fixed names, and no path leads out of the run's own dir
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class LinkReport(Record):
 
 @dataclass(frozen=True)
 class Stored:
-    """A finished run. `group` tells suites apart, and the same suite run twice."""
+    """A finished run. `group` tells suites apart, and the same suite run in two places."""
 
     directory: Path
     group: str
@@ -66,6 +66,10 @@ class Stored:
     topology: Topology
     environment: dict[str, Any]
     links: dict[str, LinkReport]  # "before", "after"; those that were probed
+
+    @property
+    def emulated_on(self) -> str:
+        return f"{self.result.substrate}/{self.result.engine}"
 
     def steps(self) -> Iterator[tuple[int, Step]]:
         """Every step of every worker, by rank."""
@@ -81,10 +85,7 @@ class Unfinished:
     """A run that began and left no result."""
 
     directory: Path
-    group: str
-    label: str
-    topology: str
-    seed: int
+    cell: Cell
     reason: str
 
 
@@ -95,6 +96,7 @@ class Collection:
     runs: tuple[Stored, ...]
     unfinished: tuple[Unfinished, ...]
     baselines: dict[str, str]  # by group
+    superseded: int = 0  # older records of cells that were run again
 
 
 def collect(folders: Sequence[Path], baseline: str | None = None) -> Collection:
@@ -107,27 +109,60 @@ def collect(folders: Sequence[Path], baseline: str | None = None) -> Collection:
             path = _inside(directory, "spec.json")
             if directory.resolve() not in found:
                 found[directory.resolve()] = folder, validate(Cell, read_json(path), str(path))
-    homes: dict[str, set[Path]] = {}
-    for directory, (_, cell) in found.items():
-        homes.setdefault(cell.suite, set()).add(directory.parent)
     runs: list[Stored] = []
     unfinished: list[Unfinished] = []
     for directory, (_, cell) in found.items():
-        group = (
-            cell.suite
-            if len(homes[cell.suite]) == 1
-            else f"{cell.suite} ({_short(directory.parent, homes[cell.suite])})"
-        )
         if _inside(directory, "result.json").exists():
-            runs.append(_stored(directory, group, cell))
+            runs.append(_stored(directory, cell))
         else:
-            unfinished.append(_unfinished(directory, group, cell))
+            unfinished.append(_unfinished(directory, cell))
     if not runs:
         where = ", ".join(str(folder) for folder in folders)
         raise InputError(
             where, "", f"{len(unfinished)} unfinished runs and no result.json", "at least one finished run"
         )
-    return Collection(tuple(runs), tuple(unfinished), _baselines(runs, baseline))
+    latest = _grouped(_latest(runs))
+    done = {_cell_of(run.directory, run.cell): _changed(run.directory / "result.json") for run in latest}
+    failed = [
+        run
+        for run in unfinished
+        if _changed(run.directory / "spec.json") > done.get(_cell_of(run.directory, run.cell), 0)
+    ]
+    superseded = len(runs) + len(unfinished) - len(latest) - len(failed)
+    return Collection(tuple(latest), tuple(failed), _baselines(latest, baseline), superseded)
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _cell_of(directory: Path, cell: Cell) -> tuple[Path, str, str, str, int]:
+    """What makes two records the same cell of a suite, though code or settings changed in between."""
+    return directory.parent, cell.suite, cell.label, str(cell.topology.get("name")), cell.seed
+
+
+def _latest(runs: Sequence[Stored]) -> list[Stored]:
+    """Of records of one cell on one substrate the newest: what an earlier version of code or suite left is history."""
+    newest: dict[object, Stored] = {}
+    for run in sorted(runs, key=lambda run: _changed(run.directory / "result.json")):
+        newest[_cell_of(run.directory, run.cell), run.result.substrate, run.result.engine] = run
+    return sorted(newest.values(), key=lambda run: run.directory)
+
+
+def _grouped(runs: Sequence[Stored]) -> list[Stored]:
+    """Groups by suite, told apart by directory and by where they were emulated if a suite has several of these."""
+    homes: dict[str, set[Path]] = {}
+    places: dict[str, set[str]] = {}
+    for run in runs:
+        homes.setdefault(run.cell.suite, set()).add(run.directory.parent)
+        places.setdefault(run.cell.suite, set()).add(run.emulated_on)
+    grouped = []
+    for run in runs:
+        suite, home = run.cell.suite, run.directory.parent
+        group = suite if len(homes[suite]) == 1 else f"{suite} ({_short(home, homes[suite])})"
+        group = group if len(places[suite]) == 1 else f"{group} on {run.emulated_on}"
+        grouped.append(replace(run, group=group))
+    return grouped
 
 
 def _inside(directory: Path, name: str) -> Path:
@@ -147,7 +182,7 @@ def _short(home: Path, homes: set[Path]) -> str:
     return str(home)
 
 
-def _stored(directory: Path, group: str, cell: Cell) -> Stored:
+def _stored(directory: Path, cell: Cell) -> Stored:
     path = _inside(directory, "result.json")
     result = validate(Result, read_json(path), str(path))
     if not 1 <= result.sites <= 4096:
@@ -156,7 +191,9 @@ def _stored(directory: Path, group: str, cell: Cell) -> Stored:
     topology = topology_from(cell.topology, f"{spec_path}: topology")
     if (label := result.label) != cell.label:
         raise InputError(str(path), "label", label, f"the label of spec.json, {cell.label!r}")
-    return Stored(directory, group, cell, result, topology, _mapping(directory, "environment.json"), _links(directory))
+    return Stored(
+        directory, cell.suite, cell, result, topology, _mapping(directory, "environment.json"), _links(directory)
+    )
 
 
 def _mapping(directory: Path, name: str) -> dict[str, Any]:
@@ -178,12 +215,12 @@ def _links(directory: Path) -> dict[str, LinkReport]:
     }
 
 
-def _unfinished(directory: Path, group: str, cell: Cell) -> Unfinished:
+def _unfinished(directory: Path, cell: Cell) -> Unfinished:
     reason = "no result was written"
     failure = _mapping(directory, "failure.json")
     if failure:
         reason = str(failure.get("error") or failure.get("reason") or reason)[:500]
-    return Unfinished(directory, group, cell.label, str(cell.topology.get("name", "")), cell.seed, reason)
+    return Unfinished(directory, cell, reason)
 
 
 def _baselines(runs: Sequence[Stored], asked: str | None) -> dict[str, str]:

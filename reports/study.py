@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reports.frames import buckets_frame, curves_frame, memory_frame, runs_frame, steps_frame
+from reports.predictions import Predictions
 from reports.records import Collection, Stored
 from reports.statistics import Comparison, Convergence, check_convergence, compare
 
@@ -43,6 +44,7 @@ def natural(text: str) -> list[tuple[float, str]]:
 @dataclass(frozen=True)
 class Study:
     collection: Collection
+    predictions: Predictions | None = None
 
     @property
     def stored(self) -> tuple[Stored, ...]:

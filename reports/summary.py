@@ -59,9 +59,7 @@ def methods_table(study: Study) -> Table:
             row["n"] = Value(len(runs), str(len(runs)), runs=indices)
             rows.append(row)
             extra.append(more | compared)
-    caption = (
-        f"{levels(study)} {comparison_words(study)} CU: compute time over training time, which is wall time without "
-    )
+    caption = f"{levels(study)} {comparison_words(study)} CU: compute time over wall time. Time to loss leaves out "
     caption += "evaluation and checkpoints. Medians over valid runs; in brackets the quartiles, "
     caption += "where they differ in the digits shown."
     return Table("methods", "Methods by network", caption, tuple(columns), tuple(rows), tuple(extra))
@@ -213,7 +211,10 @@ def runs_table(study: Study) -> Table:
     rows = []
     for row in study.everything.to_dict("records"):
         run = study.stored[int(row["run"])]
-        state = "valid" if row["valid"] else f"invalid: {row['why_invalid'] or 'no reason was recorded'}"
+        marks = (run.result.model_extra or {}).get("marks") or []
+        state = "; ".join(["valid", *(str(mark) for mark in marks)])
+        if not row["valid"]:
+            state = f"invalid: {row['why_invalid'] or 'no reason was recorded'}"
         loss = row["final_loss"]
         rows.append(
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,6 @@ from reports.figures.conditions import conditions, looks_of, repeats
 from reports.quantities import axis_scale
 from reports.study import Study
 
-# (rates in bit/s) -> compute utilisation, for one label at one round-trip time; drawn behind the measured points.
-Model = Callable[[np.ndarray], np.ndarray]
-
-
 _TIE = 1.02  # closer than this, neither is called faster
 
 
@@ -27,17 +23,22 @@ def _by_network(study: Study) -> pd.DataFrame:
     """Medians by group, label, rate and RTT of valid runs. The rate is that of the slowest pair, as asked for."""
     keys = ["group", "topology", "label", "rate", "rtt"]
     runs = study.runs.dropna(subset=["rate", "rtt"])
+    if study.predictions is not None:
+        runs = runs.merge(study.predictions.frame, on="run", how="left")
+    else:
+        runs = runs.assign(predicted_utilisation=np.nan)
     return runs.groupby(keys, as_index=False).agg(
         utilisation=("compute_utilisation", "median"),
         low=("compute_utilisation", "min"),
         high=("compute_utilisation", "max"),
+        predicted=("predicted_utilisation", "median"),
         measured_goodput=("measured_goodput", "median"),
         runs=("run", "size"),
     )
 
 
-def utilisation_against_rate(study: Study, models: Mapping[tuple[str, float], Model] | None = None) -> Drawing | None:
-    """One panel for each round-trip time. `models`: by (label, RTT in seconds)."""
+def utilisation_against_rate(study: Study) -> Drawing | None:
+    """One panel for each round-trip time; the cost model's expectation behind the measured points."""
     data = _by_network(study)
     rtts = [rtt for rtt in sorted(data["rtt"].unique()) if data.loc[data["rtt"] == rtt, "rate"].nunique() > 1]
     if not rtts:
@@ -49,11 +50,9 @@ def utilisation_against_rate(study: Study, models: Mapping[tuple[str, float], Mo
     for rtt, panel in zip(rtts, axes, strict=True):
         for label in labels:
             mine = data[(data["rtt"] == rtt) & (data["label"] == label)].sort_values("rate")
-            model = (models or {}).get((label, rtt))
             look = styles[label]
-            if model is not None and len(mine):
-                rates = np.geomspace(mine["rate"].min() / 2, mine["rate"].max() * 2, 60)
-                panel.plot(rates, model(rates), color=look.colour, linewidth=3, alpha=0.25)
+            if mine["predicted"].notna().any():
+                panel.plot(mine["rate"], mine["predicted"], color=look.colour, linewidth=3.5, alpha=0.25)
             panel.plot(mine["rate"], mine["utilisation"], **look.keywords)
             panel.vlines(mine["rate"], mine["low"], mine["high"], color=look.colour, linewidth=0.8)
         log_axis(panel, "x", scale, list(data["rate"]))
@@ -64,8 +63,8 @@ def utilisation_against_rate(study: Study, models: Mapping[tuple[str, float], Mo
     for left in axes[:: min(3, len(axes))]:
         left.set_ylabel("compute utilisation")
     legend(figure, styles, labels)
-    curve = " Broad pale lines: the cost model's closed form." if models else ""
-    caption = f"Compute time as a share of training time. Median of runs, bars from the lowest to the highest.{curve} "
+    curve = f" Broad pale lines: predicted from {study.predictions.basis}." if study.predictions else ""
+    caption = f"Compute time as a share of wall time. Median of runs, bars from the lowest to the highest.{curve} "
     caption += f"{repeats(study)} {conditions(study)}"
     return Drawing("utilisation-rate", "Compute utilisation against rate", caption, figure, data)
 

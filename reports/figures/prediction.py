@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -13,21 +11,22 @@ from reports.quantities import axis_scale
 from reports.study import Study
 
 _QUANTITIES = (
-    ("seconds", "s", "training time"),
+    ("seconds", "s", "wall time"),
     ("payload", "B", "payload per worker"),
     ("memory", "B", "persistent memory"),
 )
 
 
-def predicted_against_measured(study: Study, seconds: Mapping[str, float] | None = None) -> Drawing | None:
-    """`seconds`: predicted training time by run directory, from `longhaul validate`; bytes are in the records."""
+def predicted_against_measured(study: Study) -> Drawing | None:
+    """Wall time as the cost model expects it; bytes as the records have them planned and counted."""
     runs = study.runs
     parts = [
         _points(runs, "payload", "payload_bytes_per_worker", runs["planned_payload_bytes_per_worker"]),
         _points(runs, "memory", "memory_bytes", runs["predicted_memory_bytes"]),
     ]
-    if seconds:
-        parts.append(_points(runs, "seconds", "training_seconds", runs["directory"].map(dict(seconds))))
+    if study.predictions is not None and len(study.predictions.frame):
+        timed = runs.merge(study.predictions.frame, on="run")
+        parts.append(_points(timed, "seconds", "wall_seconds", timed["predicted_wall_seconds"]))
     data = pd.concat(parts, ignore_index=True)
     data = data[(data["measured"] > 0) & (data["predicted"] > 0)]
     shown = [quantity for quantity in _QUANTITIES if quantity[0] in set(data["quantity"])]
@@ -60,7 +59,9 @@ def predicted_against_measured(study: Study, seconds: Mapping[str, float] | None
         panel.set_ylabel(f"predicted ({scale.unit})")
         words.append(f"{title}: {_error(mine)}")
     legend(figure, styles, labels, line=False)
-    caption = f"Predicted against measured, one mark for each run; on the line they agree. {'; '.join(words)}. "
+    caption = f"One mark for each run; on the line both agree. {'; '.join(words)}. "
+    if study.predictions is not None:
+        caption += f"Time is predicted from {study.predictions.basis}. "
     return Drawing("prediction", "Predicted against measured", caption + conditions(study), figure, data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_an_unfinished_run_is_listed_with_the_reason_that_its_runner_left(run: P
     (failed / "result.json").unlink()
     (failed / "failure.json").write_text(json.dumps({"reason": "link a -> b: no answer"}))
     found = collect([run.parent])
-    assert [run.label for run in found.unfinished] == ["photon"]
+    assert [run.cell.label for run in found.unfinished] == ["photon"]
     assert found.unfinished[0].reason == "link a -> b: no answer"
 
 
@@ -115,3 +116,30 @@ def test_the_baseline_is_the_suites_own_or_ddp_or_the_one_asked_for(tmp_path: Pa
     assert collect([tmp_path]).baselines == {"made-up": "diloco"}
     with pytest.raises(InputError, match="one of the labels ddp, diloco, photon"):
         collect([tmp_path], "lordo")
+
+
+def test_an_older_record_of_the_same_cell_is_history(tmp_path: Path) -> None:
+    old, new = RecordedRun(steps=20).write(tmp_path / "a"), RecordedRun(steps=40).write(tmp_path / "b")
+    old = old.rename(tmp_path / "b" / "older")
+    os.utime(old / "result.json", (1, 1))
+    found = collect([tmp_path / "b"])
+    assert [run.directory for run in found.runs] == [new]
+    assert found.superseded == 1
+
+
+def test_a_failed_attempt_counts_only_if_it_is_the_newest(tmp_path: Path) -> None:
+    done, failed = RecordedRun(steps=20).write(tmp_path / "a"), RecordedRun(steps=20).write(tmp_path / "b")
+    failed = failed.rename(tmp_path / "a" / "failed")
+    (failed / "result.json").unlink()
+    os.utime(failed / "spec.json", (1, 1))
+    assert collect([tmp_path / "a"]).unfinished == ()
+    os.utime(done / "result.json", (0, 0))
+    assert len(collect([tmp_path / "a"]).unfinished) == 1
+
+
+def test_one_suite_on_two_substrates_is_two_groups(tmp_path: Path) -> None:
+    RecordedRun(steps=20).write(tmp_path)
+    other = RecordedRun(steps=20, changes={"substrate": "docker"}).write(tmp_path / "elsewhere")
+    other.rename(tmp_path / "on-docker")
+    groups = {stored.group for stored in collect([tmp_path]).runs}
+    assert groups == {"made-up on netns/nfqueue", "made-up on docker/nfqueue"}

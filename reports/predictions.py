@@ -1,0 +1,63 @@
+"""What the cost model expected of the runs: the only part of a report that brings in torch, and only on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports.records import Stored
+
+COLUMNS = ("run", "predicted_wall_seconds", "predicted_communication_seconds", "predicted_utilisation")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`basis`: the calibration by name, or first principles. `frame`: one row for each run with a prediction."""
+
+    basis: str
+    frame: pd.DataFrame
+
+
+def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Predictions:
+    """Predict each cell once (seeds share it); runs that the calibration was fitted to are left out.
+
+    A record of a method or with options that this version does not know has no prediction.
+    """
+    from harness.calibration import FIRST_PRINCIPLES, load_calibration
+    from harness.calibration_prediction import predict
+    from harness.records import read_json
+    from harness.suite import RunSpec
+    from netsim.documents import validate
+    from netsim.errors import InputError
+
+    constants = load_calibration(calibration) if calibration is not None else None
+    seen = set(constants.fitted_from) if constants else set()
+    known: dict[Any, dict[str, float] | None] = {}
+    rows: list[dict[str, float]] = []
+    for index, run in enumerate(runs):
+        if not run.result.valid or run.result.id in seen:
+            continue
+        cell = (run.group, run.cell.label, run.topology.name, run.result.steps)
+        if cell not in known:
+            path = run.directory / "spec.json"
+            try:
+                found = predict(validate(RunSpec, read_json(path), str(path)), constants, run.result.steps)
+            except InputError:
+                known[cell] = None
+                continue
+            known[cell] = _row(found.wall_seconds, found.communication_seconds, found.evaluation_seconds)
+        if (row := known[cell]) is not None:
+            rows.append({"run": index, **row})
+    basis = f"calibration {constants.name}" if constants else FIRST_PRINCIPLES
+    return Predictions(basis, pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def _row(wall: float | None, communication: float | None, evaluation: float | None) -> dict[str, float] | None:
+    if not wall or communication is None:
+        return None
+    share = 1 - (communication + (evaluation or 0.0)) / wall
+    return dict(zip(COLUMNS[1:], (wall, communication, share), strict=True))

@@ -1,0 +1,101 @@
+"""A claim is reproduced, not reproduced, or not testable at this size; and the table says which and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netsim.errors import InputError
+from reports.claims import Claim, Verdict, claims, claims_table, judge, load_claims
+from reports.records import collect
+from reports.statistics import Comparison
+from reports.study import Study
+from tests.reports.made_up import Network, RecordedRun, write_grid
+
+
+DDP_ON_WAN = {"label": "ddp", "topology": "wan"}
+
+
+def claim(**fields: Any) -> Claim:
+    given = {"claim": "a claim", "candidate": "diloco", "reference": "ddp", "metric": "time_to_loss", "expect": "less"}
+    return Claim.model_validate({**given, **fields})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("runs")
+    write_grid(folder, networks=(Network("lan", 1e9, 0.0004), Network("wan", 100e6, 0.08)), seeds=(1, 2, 3), steps=40)
+    RecordedRun("photon", "photon", Network("wan", 100e6, 0.08), seed=1, steps=40, speed=0.7).write(folder)
+    return Study(collect([folder]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict"),
+    [
+        ({}, "reproduced"),
+        ({"expect": "greater"}, "not reproduced"),
+        ({"ratio": 0.9}, "reproduced"),
+        ({"ratio": 0.01}, "not reproduced"),
+        ({"metric": "payload_bytes", "ratio": 0.05}, "reproduced"),
+        ({"metric": "memory_bytes", "expect": "greater", "ratio": 1.5}, "reproduced"),
+        ({"metric": "memory_bytes", "expect": "equal"}, "not reproduced"),
+        ({"metric": "final_loss", "expect": "equal", "tolerance": "5 %"}, "reproduced"),
+        (
+            {"candidate": {"label": "ddp", "topology": "lan"}, "reference": {"label": "ddp", "topology": "wan"}},
+            "reproduced",
+        ),
+        ({"untestable": "it needs 125M parameters"}, "not testable at this size"),
+        ({"candidate": "fomoe"}, "not testable at this size"),
+        ({"candidate": {"label": "diloco", "suite": "another"}}, "not testable at this size"),
+    ],
+)
+def test_claims_are_judged_by_the_runs(study: Study, fields: dict[str, Any], verdict: Verdict) -> None:
+    (found,) = claims(study, [claim(**fields)])
+    assert found.verdict == verdict, found
+
+
+def test_pairs_are_networks_and_seeds_for_time_but_seeds_alone_for_loss(study: Study) -> None:
+    timed, trained = claims(study, [claim(), claim(metric="final_loss")])
+    assert timed.found is not None
+    assert trained.found is not None
+    assert (timed.found.n, trained.found.n) == (6, 3)
+
+
+def test_one_pair_can_reproduce_a_claim_and_says_that_it_is_one() -> None:
+    assert judge(claim(), Comparison(0.5, None, None, None, 1)) == ("reproduced", "1 pair, so no interval")
+
+
+def test_an_interval_that_reaches_one_does_not_reproduce_a_direction() -> None:
+    assert judge(claim(), Comparison(0.95, 0.8, 1.1, 0.3, 5)) == ("not reproduced", "the 95 % interval has 1 in it")
+
+
+def test_the_right_direction_of_the_wrong_size_is_told_apart() -> None:
+    found = judge(claim(ratio=0.1), Comparison(0.5, 0.4, 0.6, 0.1, 5))
+    assert found == ("not reproduced", "the direction holds, the size does not")
+
+
+def test_the_table_gives_ratio_spread_and_verdict(study: Study) -> None:
+    table = claims_table(claims(study, [claim(source="arXiv 2311.08105"), claim(candidate="fomoe")]))
+    text = table.markdown()
+    assert "| a claim | arXiv 2311.08105 | time to loss: diloco / ddp | less than 1 |" in text
+    assert "not testable at this size: no valid runs of fomoe" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("claims: []", "claims"),
+        ("claims: [{claim: a, candidate: x, reference: y, metric: speed, expect: less}]", "claims.0.metric"),
+        ("claims: [{claim: a, candidate: x, reference: y, metric: final_loss, expects: less}]", "claims.0"),
+        ("claims: [{claim: a, candidate: x, reference: y, metric: final_loss, expect: equal, ratio: 2}]", "claims.0"),
+    ],
+)
+def test_a_wrong_file_of_claims_is_refused_by_file_and_field(tmp_path: Path, text: str, field: str) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_claims(path)
+    assert caught.value.field.startswith(field)
+    assert caught.value.where == str(path)
