@@ -21,7 +21,7 @@ from harness.faults import Fault, check_faults
 from harness.presets import find_model
 from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
-from netsim.topology import Topology, find_topology, topology_from
+from netsim.topology import Topology, find_topology, read_topology, topology_from
 
 
 class Data(Document):
@@ -198,7 +198,7 @@ def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Pat
     """The topology as a document that stands alone, checked; `sites` keeps only the first ones."""
     if isinstance(entry, str):
         file = find_topology(entry, path.parent)
-        document, where = read_yaml(file), str(file)
+        document, where = read_topology(file), str(file)
     else:
         document, where = entry, f"{path}: topologies"
     topology = topology_from(document, where)

@@ -14,9 +14,12 @@ from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
 from netsim.events import Event
 from netsim.framing import ETHERNET, queue_limit
+from netsim.graphs import SUFFIXES, read_graph
 from netsim.links import GilbertElliott, Impairments, Jitter, Link, Site, Transport
+from netsim.regions import delay_between
 from netsim.timeline import Timeline, timeline_of
-from netsim.units import Rate
+from netsim.traces import read_mahimahi
+from netsim.units import Rate, parse_duration
 
 __all__ = [
     "LIBRARY",
@@ -28,9 +31,11 @@ __all__ = [
     "Transport",
     "find_topology",
     "load_topology",
+    "read_topology",
     "topology_from",
 ]
 
+LEAST_RATE = 8_000.0  # bit/s: a trace's stretch without any packet; shapers have no zero
 LIBRARY = Path(__file__).resolve().parent.parent / "topologies"
 
 
@@ -120,6 +125,7 @@ class _SiteEntry(Document):
     up: Rate | None = None
     down: Rate | None = None
     workers: int = Field(default=1, ge=1, le=64)
+    region: str | None = None  # of the world; gives the delays that are not stated
 
 
 class _Defaults(Impairments):
@@ -139,7 +145,7 @@ class _File(Document):
 
 
 def find_topology(name: str, beside: Path | None = None) -> Path:
-    """A topology by path (relative to `beside` or here) or by its name in the library."""
+    """A topology or graph by path (relative to `beside` or here) or by its name in the library."""
     for path in (beside / name if beside else Path(name), Path(name), LIBRARY / f"{name}.yaml"):
         if path.is_file():
             return path
@@ -149,7 +155,29 @@ def find_topology(name: str, beside: Path | None = None) -> Path:
 
 def load_topology(path: Path) -> Topology:
     """The topology in a YAML file. Every directed pair must be given, or covered by `defaults`."""
-    return topology_from(read_yaml(path), str(path))
+    return topology_from(read_topology(path), str(path))
+
+
+def read_topology(path: Path) -> dict[str, Any]:
+    """The document in `path`, made to stand alone: graphs are turned into it, the traces that it names are read."""
+    if path.suffix in SUFFIXES:
+        return read_graph(path)
+    document = read_yaml(path)
+    events = document.get("timeline")
+    for index, event in enumerate(events if isinstance(events, list) else []):
+        trace = event.get("trace") if isinstance(event, dict) else None
+        if isinstance(trace, dict) and "file" in trace:
+            where = f"timeline.{index}.trace"
+            if "rates" in trace:
+                raise InputError(str(path), where, "file and rates", "one of them")
+            try:
+                every = parse_duration(trace.setdefault("every", "100 ms"))
+                file = path.parent / str(trace.pop("file"))
+            except ValueError as error:
+                raise InputError(str(path), f"{where}.every", trace["every"], str(error)) from None
+            rates = read_mahimahi(file, every)
+            trace["rates"] = [f"{max(rate, LEAST_RATE):.0f} bit" for rate in rates]
+    return document
 
 
 def topology_from(document: Mapping[str, Any], where: str) -> Topology:
@@ -169,10 +197,7 @@ def _resolve(file: _File, where: str) -> Topology:
                 raise InputError(where, f"links.{index}", " -> ".join(ends), "each pair of different sites once")
             given[ends] = entry
     links = tuple(
-        _link(a.name, b.name, given.get((a.name, b.name)), file.defaults, where)
-        for a in sites
-        for b in sites
-        if a is not b
+        _link(a.name, b.name, given.get((a.name, b.name)), file, where) for a in sites for b in sites if a is not b
     )
     timeline = timeline_of(file.timeline, [site.name for site in sites], where)
     return Topology(file.name, sites, links, file.transport, file.description, file.source, timeline)
@@ -192,15 +217,18 @@ def _site(name: str, entry: _SiteEntry, defaults: _Defaults, where: str) -> Site
     return Site(name, rates["up"], rates["down"], entry.workers)
 
 
-def _link(source: str, target: str, entry: _LinkEntry | None, defaults: _Defaults, where: str) -> Link:
+def _link(source: str, target: str, entry: _LinkEntry | None, file: _File, where: str) -> Link:
     """The pair's own entry over the defaults, field by field: setting one impairment never erases another."""
-    fields = {**_given(defaults), **(_given(entry) if entry else {})}
+    fields = {**_given(file.defaults), **(_given(entry) if entry else {})}
+    regions = file.sites[source].region, file.sites[target].region
     if entry is not None and entry.model_fields_set & {"delay", "rtt"}:
         fields["delay"] = entry.delay if entry.delay is not None else (entry.rtt or 0.0) / 2
+    elif regions[0] is not None and regions[1] is not None:
+        fields["delay"] = delay_between(regions[0], regions[1], f"{where}: sites")
     elif "delay" not in fields and "rtt" in fields:
         fields["delay"] = fields["rtt"] / 2
     if "delay" not in fields:
-        allowed = f"an entry with a delay for {source} -> {target}, or a delay under defaults"
+        allowed = f"an entry with a delay for {source} -> {target}, a delay under defaults, or a region of both sites"
         raise InputError(where, "links", f"no delay for the pair {source} -> {target}", allowed)
     return Link(source, target, **{key: value for key, value in fields.items() if key != "rtt"})
 

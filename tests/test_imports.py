@@ -1,0 +1,129 @@
+"""Regions, graphs and traces as sources of topologies."""
+
+from pathlib import Path
+
+import pytest
+
+from netsim.errors import InputError
+from netsim.topology import load_topology, read_topology, topology_from
+
+GML = """
+graph [
+  directed 0
+  node [ id 0 label "east" host_bandwidth_up "100 Mbit" host_bandwidth_down "200 Mbit" ]
+  node [ id 1 label "hub" ]
+  node [ id 2 label "west" host_bandwidth_up "50 Mbit" host_bandwidth_down "50 Mbit" ]
+  edge [ source 0 target 1 latency "10 ms" packet_loss 0.01 bandwidth "1 Gbit" ]
+  edge [ source 1 target 2 latency "15 ms" packet_loss 0.02 bandwidth "20 Mbit" ]
+  edge [ source 0 target 2 latency "40 ms" ]
+]
+"""
+
+GRAPHML = """<?xml version="1.0"?>
+<graphml xmlns="http://graphml.graphdrawing.org/xmlns">
+  <key id="up" for="node" attr.name="up" attr.type="string"/>
+  <key id="down" for="node" attr.name="down" attr.type="string"/>
+  <key id="delay" for="edge" attr.name="delay" attr.type="string"/>
+  <graph edgedefault="directed">
+    <node id="a"><data key="up">1 Gbit</data><data key="down">1 Gbit</data></node>
+    <node id="b"><data key="up">1 Gbit</data><data key="down">1 Gbit</data></node>
+    <edge source="a" target="b"><data key="delay">5 ms</data></edge>
+    <edge source="b" target="a"><data key="delay">7 ms</data></edge>
+  </graph>
+</graphml>
+"""
+
+
+def written(tmp_path: Path, name: str, text: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_regions_give_the_delays_that_are_not_stated() -> None:
+    document = {
+        "name": "regions",
+        "defaults": {"up": "1 Gbit", "down": "1 Gbit"},
+        "sites": {"a": {"region": "us-east"}, "b": {"region": "europe"}, "c": {"region": "europe"}},
+        "links": [{"from": "a", "to": "c", "delay": "99 ms"}],
+    }
+    topology = topology_from(document, "here")
+    assert topology.rtt("a", "b") == pytest.approx(0.084)
+    assert topology.rtt("b", "c") == pytest.approx(0.002)
+    assert topology.link("a", "c").delay == 0.099
+    assert topology.link("c", "a").delay == pytest.approx(0.042)
+
+
+def test_an_unknown_region_is_named_with_those_there_are() -> None:
+    document = {
+        "name": "regions",
+        "defaults": {"up": "1 Gbit", "down": "1 Gbit"},
+        "sites": {"a": {"region": "us-east"}, "b": {"region": "atlantis"}},
+    }
+    with pytest.raises(InputError, match=r"'atlantis'; allowed: .*europe"):
+        topology_from(document, "here")
+
+
+def test_a_graph_becomes_the_shortest_paths_among_its_sites(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, "two coasts.gml", GML))
+    assert topology.name == "two-coasts"
+    assert [site.name for site in topology.sites] == ["east", "west"]
+    link = topology.link("east", "west")
+    assert link.delay == pytest.approx(0.025)
+    assert link.rate == 20e6
+    assert link.mean_loss == pytest.approx(1 - 0.99 * 0.98)
+    assert topology.rate("west", "east") == 20e6
+    assert topology.site("east").down == 200e6
+
+
+def test_a_directed_graph_keeps_its_directions(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, "pair.graphml", GRAPHML))
+    assert topology.link("a", "b").delay == pytest.approx(0.005)
+    assert topology.link("b", "a").delay == pytest.approx(0.007)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('latency "10 ms"', 'latency "10"'), "a duration in one of"),
+        (('latency "10 ms"', 'colour "red"'), "a value for latency"),
+        (('host_bandwidth_up "50 Mbit"', ""), "two nodes or more"),
+        (("graph [", "graph"), "a gml graph"),
+    ],
+)
+def test_a_graph_that_says_too_little_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_topology(written(tmp_path, "wrong.gml", GML.replace(*change)))
+
+
+TRACED = """
+name: traced
+defaults: {up: 10 Mbit, down: 10 Mbit, delay: 10 ms}
+sites: {a: {}, b: {}}
+timeline:
+  - {from: 0 s, to: 1 s, trace: {site: a, side: up, file: cell.trace, every: 100 ms}}
+"""
+
+
+def test_a_mahimahi_trace_becomes_rates_and_the_document_stands_alone(tmp_path: Path) -> None:
+    written(tmp_path, "cell.trace", "\n".join(["10", "20", "30", "150", "200"]))
+    document = read_topology(written(tmp_path, "traced.yaml", TRACED))
+    topology = topology_from(document, "elsewhere")
+    packet = 1504 * 8 / 0.1
+    found = [(time, state.site("a").up) for time, state in topology.timeline.states(topology)][:3]
+    assert found == [(0.0, 3 * packet), (0.1, 2 * packet), (0.2, 3 * packet)]
+
+
+def test_a_trace_that_goes_back_in_time_is_refused(tmp_path: Path) -> None:
+    written(tmp_path, "cell.trace", "10\n5\n")
+    with pytest.raises(InputError, match="line 2: found '5'"):
+        read_topology(written(tmp_path, "traced.yaml", TRACED))
+
+
+@pytest.mark.parametrize("name", ["lan", "transatlantic", "six-regions", "home"])
+def test_every_topology_of_the_library_says_where_its_numbers_are_from(name: str) -> None:
+    from netsim.topology import find_topology
+
+    topology = load_topology(find_topology(name))
+    assert topology.name == name
+    assert topology.source or name == "lan"
