@@ -31,7 +31,7 @@ from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
 
-TUNED = {"global": (0.97, 0.5), "local": (0.94, 2.0)}  # omega and switch_scale in the public experiments, at rank d/8
+OMEGA = {"global": 0.97, "local": 0.94}  # as tuned in the public experiments, at rank d/8
 
 
 class LordoOptions(Options):
@@ -44,9 +44,9 @@ class LordoOptions(Options):
     error_feedback: bool = True
     rotate_moments: bool = True
     low_rank: NamePattern = LOW_RANK  # which parameters, a regular expression on their names
-    betas: tuple[float, float] = (0.999, 0.999)  # after the warm-up; during it those of the suite
+    betas: tuple[float, float] | None = None  # after the warm-up; default, and during it: the suite's
     warmup_steps: int = Field(default=1, ge=0)  # of low-rank DDP; with 1, Q_0 comes from an averaged gradient
-    switch_scale: float | None = Field(default=None, gt=0)  # learning rate after the warm-up; default 0.5, local 2
+    switch_scale: float = Field(default=1.0, gt=0)  # of the learning rate, after the warm-up
     moments: Literal["average", "keep"] | None = None  # default average; local keep, for their bases differ
     broadcast_basis: bool = False  # Q computed at rank 0 and sent, for sites whose SVDs may differ in the last bit
 
@@ -99,9 +99,7 @@ class LordoWorker(Worker):
     def __init__(self, method: Lordo, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.options = options = method.options
-        omega, scale = TUNED[options.variant]
-        self.omega = omega if options.omega is None else options.omega
-        self.scale = (options.switch_scale or scale) if options.warmup_steps else 1.0
+        self.omega = OMEGA[options.variant] if options.omega is None else options.omega
         self.parameters = list(setup.model.parameters())
         self.adam = LowRankAdam(
             setup.model,
@@ -116,11 +114,12 @@ class LordoWorker(Worker):
         self.drifted = False
 
     def betas(self, step: int) -> tuple[float, float]:
-        return self.options.betas if step > self.options.warmup_steps else self.setup.optimizer.betas
+        after = step > self.options.warmup_steps
+        return self.options.betas if after and self.options.betas else self.setup.optimizer.betas
 
     def local_update(self, step: int, lr: float) -> None:
         if step > self.options.warmup_steps:
-            self._adam_step(step, lr * self.scale)
+            self._adam_step(step, lr * self.options.switch_scale)
             self.drifted = True
 
     def _adam_step(self, step: int, lr: float) -> None:
@@ -205,6 +204,12 @@ class LordoWorker(Worker):
     def metrics(self) -> dict[str, float]:
         """How much of the last basis the new one kept: |Q_new^T Q_old|^2 / r, mean over the matrices."""
         return {"subspace_overlap": self.adam.overlap}
+
+    def own(self, name: str) -> bool:
+        return name.endswith(".e")
+
+    def common(self) -> Tensor:
+        return self.reference
 
     def state(self) -> dict[str, Tensor]:
         return {**self.adam.state(), "reference": self.reference}

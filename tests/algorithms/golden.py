@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "lordo": {
         "global": {"sync_every": 4},
+        "global-as-published": {"sync_every": 4, "betas": [0.999, 0.999], "switch_scale": 0.5, "warmup_steps": 3},
         "global-omega-1": {"sync_every": 4, "omega": 1.0},
         "global-no-feedback-3-periods": {"sync_every": 2, "k_u": 3, "k_v": 4, "error_feedback": False},
         "global-no-rotation": {"sync_every": 4, "rotate_moments": False},

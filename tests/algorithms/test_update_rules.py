@@ -234,7 +234,7 @@ def test_lowrank_ddp(omega: float) -> None:
 
 def test_lordo() -> None:
     betas, omega, scale, period = (0.9, 0.99), 0.9, 0.5, 3
-    options = {"sync_every": 3, "rank": 4, "omega": omega, "betas": betas, "warmup_steps": 1, "k_u": 2, "k_v": 3}
+    options = {"sync_every": 3, "rank": 4, "omega": omega, "betas": betas, "switch_scale": scale, "k_u": 2, "k_v": 3}
     found = run("lordo", options)
     x = start(found)
     sides = [(matrices(4), Adam(len(x), betas)) for _ in range(3)]
