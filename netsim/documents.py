@@ -14,7 +14,7 @@ from netsim.errors import InputError
 class Document(BaseModel):
     """A frozen piece of a document; a key it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 D = TypeVar("D", bound=BaseModel)
