@@ -24,7 +24,7 @@ from netsim.simulated.uniform import Load, load_of, times
 
 RATES: Floats = np.logspace(5, 14, 901)  # bit/s; 1 % of a decade between neighbours is 2.3 %
 LONGEST_PERIOD = 1 << 16
-MOST_LAYERS = 1 << 14
+MOST_LAYERS = 1 << 12
 ROUNDS = 60
 NUDGE = 0.1
 
@@ -42,7 +42,7 @@ def answers(scenario: Scenario, rows: Sequence[Row], calibration: Calibration | 
         "bandwidth_for_utilisation": [bandwidth_for(scenario, each, physics) for each in base],
         "break_even_period": break_even(scenario, base, physics),
         **found,
-        "cheapest": cheapest(rows),
+        "cheapest": cheapest(scenario, rows),
         "sensitivities": [sensitivity for each in base for sensitivity in sensitivities(scenario, each, physics)],
     }
 
@@ -157,12 +157,13 @@ def _needed(scenario: Scenario, entry: MethodEntry, shape: ModelShape) -> int:
     return sum(memory.values())
 
 
-def cheapest(rows: Sequence[Row]) -> list[Row]:
+def cheapest(scenario: Scenario, rows: Sequence[Row]) -> list[Row]:
     """At every rate and RTT of the sweep, the method that takes least time per token (and least money, where prices
-    are given) among those that fit a site's memory; if none fits, among all."""
+    are given) among those that fit a site's memory; if none fits, among all. Methods with a model of their own do not
+    take part: their tokens cost other FLOPs."""
     places: dict[tuple[float, float], list[Row]] = {}
     for row in rows:
-        if row["axis"] == "base":
+        if row["axis"] == "base" and row["model"] == scenario.model.name:
             places.setdefault((row["rate_gbit"], row["rtt_ms"]), []).append(row)
     found: list[Row] = []
     for (rate, rtt), there in sorted(places.items()):

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from harness.projection import Row, base_rows
 from harness.projection_answers import Answers
 from harness.scenario import Scenario
+from netsim.simulated.memory import round_profile
 
 STYLE: Any = {
     "font.size": 8,
@@ -49,6 +50,7 @@ def draw_figures(scenario: Scenario, rows: Sequence[Row], found: Answers, folder
         if len(found["cheapest"]) > len({row["rate_gbit"] for row in base}):
             save("fastest", lambda axes: _map(axes, found["cheapest"]))
     save("memory", lambda axes: _memory(axes, base_rows(rows, scenario), scenario))
+    save("memory-over-time", lambda axes: _memory_over_time(axes, base_rows(rows, scenario)))
     if found.get("sensitivities"):
         save("sensitivity", lambda axes: _sensitivities(axes, found["sensitivities"]), height=4.2)
     return written
@@ -95,13 +97,36 @@ def _map(axes: Axes, cells: Sequence[Row]) -> None:
 
 def _memory(axes: Axes, rows: Sequence[Row], scenario: Scenario) -> None:
     labels, left = [row["label"] for row in rows], [0.0] * len(rows)
-    for component in dict.fromkeys(name for row in rows for name in row["memory"]):
+    components = list(dict.fromkeys(name for row in rows for name in row["memory"]))
+    colours = mpl.colormaps["tab20"]
+    for index, component in enumerate(components):
         sizes = [row["memory"].get(component, 0) / 1e9 for row in rows]
-        axes.barh(labels, sizes, left=left, label=component.replace("_", " "))
+        axes.barh(labels, sizes, left=left, label=component.replace("_", " "), color=colours(index % 20))
         left = [a + b for a, b in zip(left, sizes, strict=True)]
     axes.axvline(scenario.site_memory / 1e9, color="0.2", linewidth=0.8, linestyle="--", label="a site has")
     axes.invert_yaxis()
     axes.set(xlabel="memory of a site (GB)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _memory_over_time(axes: Axes, rows: Sequence[Row]) -> None:
+    """Through the last local step of a round and its synchronisation."""
+    for index, row in enumerate(rows):
+        memory = row["memory"]
+        points = round_profile(
+            persistent=sum(memory.values()) - memory["activations"] - memory["communication_buffers"],
+            activations=memory["activations"],
+            buffers=memory["communication_buffers"],
+            step_seconds=row["step_seconds"],
+            sync_seconds=row["communication_seconds"] / max(1, row["syncs"]),
+        )
+        times, sizes = zip(*points, strict=True)
+        line = DASHES[index // 10 % len(DASHES)]
+        axes.plot(times, [size / 1e9 for size in sizes], line, label=row["label"])
+    axes.set(
+        xlabel="time since the last local step of a round began (s)", ylabel="memory of a site (GB)", ylim=(0, None)
+    )
+    axes.set_xscale("symlog", linthresh=max(row["step_seconds"] for row in rows))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
@@ -116,4 +141,4 @@ def _sensitivities(axes: Axes, rows: Sequence[Row]) -> None:
     axes.invert_yaxis()
     axes.axvline(0, color="0.3", linewidth=0.6)
     axes.set(xlabel="% change of total time per % change of the input")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TypeVar
 
 from joblib import Parallel, delayed, parallel_config
@@ -77,10 +77,20 @@ def _dask(scheduler: str | None) -> Iterator[None]:
     try:
         if not client.scheduler_info()["workers"]:
             raise HostError(f"the Dask scheduler at {scheduler} has no workers")
+        # A worker that cannot load our code would leave joblib waiting for ever.
+        strangers = {
+            address for address, known in client.run(_version, on_error="return").items() if known != _version()
+        }
+        if strangers:
+            raise HostError(f"no longhaul {_version()} at the Dask workers {', '.join(sorted(strangers))}")
         with parallel_config("dask", client=client, n_jobs=-1):
             yield
     finally:
         client.close()
+
+
+def _version() -> str:
+    return metadata.version("longhaul")
 
 
 @contextmanager

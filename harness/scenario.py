@@ -197,7 +197,7 @@ def load_scenario(path: Path) -> Scenario:
         if (entry.batch or file.batch) < file.sites:
             raise InputError(where, "batch", entry.batch or file.batch, f"a sequence for each of {file.sites} sites")
         at = f"{where}: methods.{entry.label}"
-        find(entry.method, entry.options, at).memory(scenario.shape_of(entry), file.sites)
+        find(entry.method, entry.options, at).view(scenario.shape_of(entry), file.sites, 0)
     return scenario
 
 
