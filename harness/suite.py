@@ -172,7 +172,7 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                 find(entry.method, entry.options, f"{where}: methods.{index}")
                 at = f"methods.{index}"
                 train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
-                data = validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data")
+                data = _placed(validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data"), path)
                 check_faults(file.faults, list(document["sites"]), train.steps, where)
                 yield RunSpec(
                     suite=file.name,
@@ -188,6 +188,16 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                     network=file.network,
                     faults=file.faults,
                 )
+
+
+def _placed(data: Data, suite: Path) -> Data:
+    """With its path found from the suite's folder."""
+    if data.path is None:
+        return data
+    path = suite.parent / data.path
+    if not path.exists():
+        raise InputError(str(suite), "data.path", data.path, "a file or directory, absolute or from the suite's folder")
+    return data.model_copy(update={"path": str(path)})
 
 
 def _given(document: Document) -> dict[str, Any]:

@@ -94,11 +94,12 @@ def test_a_second_call_reuses_what_is_complete(netns: tuple[Path, list[dict[str,
 
 
 def test_a_failed_cell_does_not_stop_the_rest(netns: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
-    methods = [{"method": "ddp", "data": {"source": "text", "path": str(tmp_path / "none")}}, SUITE["methods"][1]]
+    (tmp_path / "short.txt").write_text("Too little text for four shards.")
+    methods = [{"method": "ddp", "data": {"source": "text", "path": "short.txt"}}, SUITE["methods"][1]]
     code, rows = run_suite(tmp_path, "netns", methods=methods, topologies=["lan"])
     assert code == 1
     assert [row["state"] for row in rows] == ["failed", "complete"]
-    assert "none" in rows[0]["reason"]
+    assert "short.txt" in rows[0]["reason"]
     assert json.loads((Path(rows[0]["directory"]) / "failure.json").read_text())["reason"] == rows[0]["reason"]
     assert not (Path(rows[0]["directory"]) / "result.json").exists()
 

@@ -81,6 +81,7 @@ def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> N
         ({"baseline": "adam"}, "baseline", "ddp"),
         ({"compute": {"mode": "paced"}}, "compute", "step_seconds"),
         ({"data": {"source": "text"}}, "data", "path"),
+        ({"data": {"source": "text", "path": "none.txt"}}, "data.path", "from the suite's folder"),
         ({"metods": ["ddp"]}, "metods", "methods"),
     ],
 )
@@ -91,6 +92,12 @@ def test_a_wrong_suite_is_refused_with_its_field_and_what_is_allowed(
         load_suite(written(tmp_path, **changes))
     assert error.value.field == field
     assert allowed in error.value.allowed
+
+
+def test_a_path_to_data_is_found_from_the_suite(tmp_path: Path) -> None:
+    (tmp_path / "poems.txt").write_text("lines")
+    cell = load_suite(written(tmp_path, data={"source": "text", "path": "poems.txt"})).cells[0]
+    assert cell.data.path == str(tmp_path / "poems.txt")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
