@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.calibration_prediction import predict
 from harness.cell import Cell
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """Bytes are exact. `wall_seconds` is paced compute plus the simulated exposed communication; None when native."""
+    """Bytes are exact. `wall_seconds` is simulated, from first principles; None when compute is native."""
 
     label: str
     topology: str
@@ -25,17 +26,17 @@ class Expectation:
 
 
 def expectation(cell: Cell) -> Expectation:
-    """The plan summed, the memory predicted."""
+    """The plan summed and simulated, the memory predicted."""
     spec = cell.spec
-    method, sites = spec.resolve_method(), len(spec.topology["sites"])
-    plan = method.plan(spec.model, sites, spec.train.steps, spec.seed)
-    memory = max(sum(method.memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites))
+    sites = len(spec.topology["sites"])
+    expected = predict(spec)
+    memory = spec.resolve_method().memory
     return Expectation(
         label=spec.label,
         topology=spec.topology["name"],
         seed=spec.seed,
         state="complete" if cell.finished() is not None else "to run",
-        payload_bytes_per_worker=plan.payload_bytes_per_worker,
-        memory_bytes_per_worker=memory,
-        wall_seconds=None,
+        payload_bytes_per_worker=expected.payload_bytes / sites,
+        memory_bytes_per_worker=max(sum(memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites)),
+        wall_seconds=expected.wall_seconds,
     )

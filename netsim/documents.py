@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,15 @@ D = TypeVar("D", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, which refuses a key given twice instead of keeping the last."""
+    """YAML's safe subset, which refuses a key given twice instead of keeping the last.
+
+    Only true and false are truth values, as in YAML 1.2: `on`, `off`, `yes` and `no` are words.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[object, object]:
@@ -38,6 +47,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[object, object]:
     return loader.construct_mapping(node, deep=True)
 
 
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 

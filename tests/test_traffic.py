@@ -1,5 +1,7 @@
 """Payload bytes: what a transfer moves in total does not depend on how it is carried out."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,9 @@ def test_direct_and_ring_and_a_parameter_server_move_the_same_bytes(count: int, 
     assert transfer.payload_bytes == 2 * (sites - 1) * wire.bytes_for(count)
 
 
-@given(elements, st.integers(1, 9), wires, st.sampled_from([Collective.REDUCE, Collective.BROADCAST, Collective.GATHER]))
+@given(
+    elements, st.integers(1, 9), wires, st.sampled_from([Collective.REDUCE, Collective.BROADCAST, Collective.GATHER])
+)
 def test_rooted_collectives_move_one_size_per_other_member(
     count: int, sites: int, wire: WireType, collective: Collective
 ) -> None:
@@ -32,7 +36,7 @@ def test_shares_cover_the_tensor_in_order_and_start_on_a_unit(count: int, parts:
     shares = split(count, parts, unit)
     assert shares[0][0] == 0
     assert shares[-1][1] == count
-    assert all(a[1] == b[0] for a, b in zip(shares, shares[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(shares))
     assert all(start % unit == 0 or start == count for start, _ in shares)
 
 
