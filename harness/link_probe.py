@@ -159,7 +159,7 @@ class Prober:
         """The receiver's count, once nothing more arrives."""
         topology = self._topology
         link = topology.link(*pair)
-        settle = link.delay + (4 * link.jitter.spread if link.jitter else 0.0) + 0.03
+        settle = link.delay + (5 * link.jitter.spread if link.jitter else 0.0) + 0.03
         settle = max(settle, 4 * (topology.transport.mtu + ETHERNET) * 8 / topology.rate(*pair))
         receiver = self._links[pair[1]]
         end = time.monotonic() + settle + 10

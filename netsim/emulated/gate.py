@@ -53,6 +53,9 @@ class LinkFinding:
     goodput_mbit: float
     loss_asked: float
     loss: float
+    datagrams: int
+    lost: int
+    duplicated: int
     probe: str
     why: tuple[str, ...]
 
@@ -118,6 +121,9 @@ def judge(topology: Topology, source: str, target: str, found: Found, tolerance:
         goodput_mbit=round(found.goodput / 1e6, 4),
         loss_asked=there.mean_loss,
         loss=round(lost, 6),
+        datagrams=found.sent,
+        lost=found.sent - found.seen,
+        duplicated=found.duplicated,
         probe=found.probe,
         why=tuple(why),
     )

@@ -5,14 +5,25 @@ Loss and jitter draw from generators of their own, so that adding one does not c
 
 from __future__ import annotations
 
-import math
 import random
+from functools import cache
+from statistics import fmean, pstdev
 
 from netsim.emulated.plan import Impairment
 
-# Pareto of shape 3 has mean 3/2 and variance 3/4; scaled to mean zero and deviation one, as netem's table is.
-_SHAPE, _MEAN, _DEVIATION = 3.0, 1.5, math.sqrt(0.75)
-TAIL = 4.0  # deviations; netem's tables end there too
+TAIL = 4.0  # deviations of a normal delay, and units of a Pareto one; netem's tables end there too
+
+
+def _pareto(share: float) -> float:
+    """The value that a `share` of netem's Pareto delays exceed: shape 3, cut at `TAIL`."""
+    return min(TAIL, (share ** (-1 / 3) - 1.5) * 4 / 3)
+
+
+@cache
+def pareto_moments() -> tuple[float, float]:
+    """Mean and standard deviation of netem's Pareto table, which are not the zero and one that its name promises."""
+    draws = [_pareto(index / 4096) for index in range(1, 4097)]
+    return fmean(draws), pstdev(draws)
 
 
 class Fate:
@@ -54,11 +65,11 @@ class Fate:
 
 
 def deviate(distribution: str, generator: random.Random) -> float:
-    """One draw with mean zero; standard deviation one (normal, pareto, cut at four) or half-width one (uniform)."""
+    """One draw with mean zero; standard deviation one (normal, pareto) or half-width one (uniform)."""
     if distribution == "uniform":
         return generator.uniform(-1.0, 1.0)
     if distribution == "pareto":
-        draw: float = ((1.0 - generator.random()) ** (-1 / _SHAPE) - _MEAN) / _DEVIATION
-        return min(TAIL, draw)
+        mean, deviation = pareto_moments()
+        return (_pareto(1.0 - generator.random()) - mean) / deviation
     assert distribution == "normal", distribution
     return max(-TAIL, min(TAIL, generator.gauss(0.0, 1.0)))

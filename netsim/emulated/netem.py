@@ -6,10 +6,11 @@ import math
 import zlib
 from typing import Any
 
+from netsim.emulated.impairments import pareto_moments
 from netsim.emulated.plan import Impairment
 from netsim.framing import ETHERNET
 
-# netem's own tables for these are scaled to a standard deviation of one; without a table it draws uniformly.
+# netem's own tables; without one it draws uniformly.
 _TABLES = {"normal": "normal", "pareto": "pareto"}
 
 
@@ -21,15 +22,20 @@ def netem_limit(impairment: Impairment, rate: float, queue: int, mtu: int) -> in
 
     The default of 1000 caps a path of 50 ms at 242 Mbit/s.
     """
-    longest = impairment.delay + 4 * impairment.spread
+    longest = impairment.delay + 5 * impairment.spread
     return math.ceil(1.5 * rate * longest / 8 / (mtu + ETHERNET)) + math.ceil(queue / (mtu + ETHERNET)) + 1000
 
 
 def netem_arguments(impairment: Impairment, rate: float, queue: int, mtu: int) -> str:
     """The whole state of the link, always: a parameter that is left out would be reset or kept at the kernel's whim."""
-    parts = [f"netem limit {netem_limit(impairment, rate, queue, mtu)}", f"delay {_us(impairment.delay)}"]
-    if impairment.spread:
-        parts.append(_us(impairment.spread))
+    delay, spread = impairment.delay, impairment.spread
+    if impairment.distribution == "pareto":
+        mean, deviation = pareto_moments()
+        spread /= deviation
+        delay -= mean * spread
+    parts = [f"netem limit {netem_limit(impairment, rate, queue, mtu)}", f"delay {_us(delay)}"]
+    if spread:
+        parts.append(_us(spread))
         if table := _TABLES.get(impairment.distribution):
             parts.append(f"distribution {table}")
         if not impairment.reorder:

@@ -19,8 +19,12 @@ def test_the_limit_holds_the_bandwidth_delay_product() -> None:
 
 def test_jitter_names_its_table_and_keeps_order_unless_told_otherwise() -> None:
     assert arguments(spread=0.004).endswith("delay 35000us 4000us distribution normal rate 32000000000bit")
-    assert arguments(spread=0.004, distribution="pareto", reorder=True).endswith("4000us distribution pareto")
     assert arguments(spread=0.004, distribution="uniform", reorder=True).endswith("delay 35000us 4000us")
+
+
+def test_a_pareto_jitter_has_the_mean_and_deviation_asked_for_whatever_netems_table_has() -> None:
+    found = arguments(spread=0.004, distribution="pareto", reorder=True)
+    assert found.endswith("delay 35163us 4880us distribution pareto")
 
 
 def test_loss_is_random_or_in_bursts() -> None:

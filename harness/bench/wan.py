@@ -1,0 +1,151 @@
+"""`longhaul bench wan`: how exactly the emulated WAN is what was asked for, over a grid of links, idle and loaded.
+
+Every point is a network of its own: two sites, one link. Round-trip times, goodput and loss are measured by the gate's
+probes, jitter by a long series of echoes. Results may go to a file as they come; a point in it is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+
+from harness.bench.load import busy_cores
+from harness.bench.wan_page import Point, Row, draw, page, table
+from harness.environment import fingerprint
+from harness.network import open_network, resolve
+from netsim.emulated.gate import loss_interval
+from netsim.errors import LonghaulError
+from netsim.topology import Topology, topology_from
+
+RATES = ("1 Mbit", "10 Mbit", "100 Mbit", "1 Gbit")
+RTTS = ("5 ms", "50 ms", "300 ms")
+LOSSES = (0.0, 0.01, 0.03)
+JITTERS = (("normal", "5 ms"), ("pareto", "5 ms"), ("uniform", "8 ms"))
+ECHOES, INTERVAL = 200, 0.01
+APART = 0.04  # between echoes over jittery links, so that none has to wait for the one ahead
+CONFIDENCE = 0.99
+
+
+def bench_wan(
+    rate: Annotated[list[str] | None, typer.Option(help="Like '100 Mbit'; may be repeated.")] = None,
+    rtt: Annotated[list[str] | None, typer.Option(help="Like '50 ms'; may be repeated.")] = None,
+    substrate: Annotated[list[str] | None, typer.Option(help="auto, netns or docker; may be repeated.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, nfqueue or netem.")] = "auto",
+    only: Annotated[str, typer.Option(help="both, idle or loaded: with every core busy training.")] = "both",
+    results: Annotated[Path | None, typer.Option(help="A file of results to go on from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for accuracy.md and figures/accuracy.svg.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """RTT, goodput, loss and jitter of emulated links against what was asked for."""
+    console = Console(stderr=True, highlight=False)
+    substrates = [resolve(one, engine).substrate for one in substrate or ["auto"]]
+    engine = resolve(substrates[0], engine).engine
+    conditions = [False, True] if only == "both" else [only == "loaded"]
+    points = [
+        point
+        for one, loaded in product(substrates, conditions)
+        for point in _grid(rate or RATES, rtt or RTTS, one, engine, loaded)
+    ]
+    rows = {row.point: row for row in _stored(results)}
+    left = [point for point in points if point not in rows]
+    for loaded in conditions:
+        with busy_cores() if loaded and any(point.loaded for point in left) else nullcontext():
+            for point in [point for point in left if point.loaded == loaded]:
+                console.print(f"{len(rows) + 1}/{len(points)}  {point}")
+                rows[point] = _measure(point)
+                if results is not None:
+                    with results.open("a") as file:
+                        file.write(json.dumps(asdict(rows[point])) + "\n")
+    ordered = [rows[point] for point in points]
+    if out is not None:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        (out / "accuracy.md").write_text(page(ordered, fingerprint()))
+        draw(ordered, out / "figures" / "accuracy.svg")
+    if as_json:
+        print(json.dumps({"host": fingerprint(), "rows": [asdict(row) for row in ordered]}))
+    else:
+        Console().print(table(ordered))
+
+
+def _grid(
+    rates: list[str] | tuple[str, ...], rtts: list[str] | tuple[str, ...], substrate: str, engine: str, loaded: bool
+) -> Iterator[Point]:
+    for rate, rtt, loss in product(rates, rtts, LOSSES):
+        yield Point(substrate, engine, loaded, rate, rtt, loss, "", "0 ms")
+    for distribution, spread in JITTERS:
+        yield Point(substrate, engine, loaded, rates[-1], rtts[-1], 0.0, distribution, spread)
+
+
+def _stored(results: Path | None) -> list[Row]:
+    if results is None or not results.exists():
+        return []
+    lines: list[dict[str, Any]] = [json.loads(line) for line in results.read_text().splitlines()]
+    return [Row(**{**line, "point": Point(**line["point"])}) for line in lines]
+
+
+def _topology(point: Point) -> Topology:
+    link: dict[str, Any] = {"between": ["a", "b"], "rtt": point.rtt, "loss": point.loss}
+    if point.distribution:
+        link["jitter"] = {"spread": point.spread, "distribution": point.distribution}
+    document = {
+        "name": "bench",
+        "defaults": {"up": point.rate, "down": point.rate},
+        "sites": {"a": {}, "b": {}},
+        "links": [link],
+    }
+    return topology_from(document, "bench wan")
+
+
+def _measure(point: Point) -> Row:
+    topology = _topology(point)
+    interval = APART if point.distribution else INTERVAL
+    psutil.cpu_percent()
+    with (
+        tempfile.TemporaryDirectory(prefix="longhaul-bench-") as directory,
+        open_network(
+            topology, run_id="bench-wan", directory=Path(directory), substrate=point.substrate, engine=point.engine
+        ) as network,
+    ):
+        report = network.check(short=False)
+        took = [one for _, one in network.echo("a", "b", count=ECHOES, interval=interval) if one is not None]
+    busy = psutil.cpu_percent()
+    if len(took) < 2:
+        raise LonghaulError(f"no echo came back over {point}")
+    worst = max(report.links, key=lambda link: abs(link.goodput_mbit / link.goodput_mbit_expected - 1))
+    link = topology.link("a", "b")
+    sent, lost = sum(one.datagrams for one in report.links), sum(one.lost for one in report.links)
+    low, high = loss_interval(link, sent, CONFIDENCE)
+    late = sorted(one - topology.rtt("a", "b") for one in took)
+    deviation = 0.0
+    if link.jitter is not None:
+        one_way = link.jitter.spread / (math.sqrt(3) if link.jitter.distribution == "uniform" else 1)
+        deviation = one_way * math.sqrt(2)
+    return Row(
+        point=point,
+        rtt_ms_asked=1000 * topology.rtt("a", "b"),
+        rtt_ms=1000 * (fmean(took) if point.distribution else median(took)),
+        rtt_ms_late_95=1000 * late[int(0.95 * (len(late) - 1))],
+        jitter_ms_asked=1000 * deviation,
+        jitter_ms=1000 * stdev(took),
+        goodput_mbit_expected=worst.goodput_mbit_expected,
+        goodput_mbit=worst.goodput_mbit,
+        probe=worst.probe,
+        datagrams=sent,
+        lost=lost,
+        lost_least=low,
+        lost_most=high,
+        gate_passed=report.passed,
+        host_busy_percent=busy,
+    )
