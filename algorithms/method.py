@@ -14,14 +14,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from algorithms.exchange import Exchange
-from algorithms.inner import InnerOptimizer, Schedule
+from algorithms.inner import InnerOptimizer, Schedule, unflatten_into
 from algorithms.shape import ModelShape
 from netsim.documents import Document, validate
 from netsim.errors import InputError
-from netsim.traffic import Plan, WireType
+from netsim.traffic import Plan, Transfer, WireType
 
 
 class Options(Document):
@@ -104,6 +105,35 @@ class Worker(ABC):
     def memory(self) -> dict[str, int]:
         """Counted bytes of persistent tensors by component; equals `Method.memory` exactly after the first step."""
 
+    def forget(self) -> None:
+        """Drop what is under way: its results will not come, and the step that needs them is made anew or left out."""
+        self.setup.model.zero_grad(set_to_none=True)
+
+    def own(self, name: str) -> bool:
+        """Whether a piece of `state` is this worker's alone and nobody takes it over: moments that are kept local."""
+        return name.startswith("inner.")
+
+    def common(self) -> Tensor | None:
+        """The parameters after the last synchronisation, flat, where the method keeps them."""
+        return None
+
+    def shared(self) -> dict[str, Tensor]:
+        """What a worker that has missed a synchronisation takes over from one that has not, by name."""
+        found = {name: tensor for name, tensor in self.state().items() if not self.own(name)}
+        if self.common() is None:
+            found |= {f"model.{name}": p.detach() for name, p in self.setup.model.named_parameters()}
+        return found
+
+    @torch.no_grad()
+    def take_over(self, shared: Mapping[str, Tensor]) -> None:
+        """Go on from a peer's `shared`; what is this worker's own stays."""
+        for name, parameter in self.setup.model.named_parameters():
+            if f"model.{name}" in shared:
+                parameter.copy_(shared[f"model.{name}"])
+        self.load({**self.state(), **{n: t for n, t in shared.items() if not n.startswith("model.")}})
+        if (common := self.common()) is not None:
+            unflatten_into(self.setup.model.parameters(), common)
+
     def metrics(self) -> dict[str, float]:
         """Method-specific numbers of the last synchronisation, logged with the step."""
         return {}
@@ -115,6 +145,10 @@ class Method(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     summary: ClassVar[str]
     Options: ClassVar[type[Options]]
+
+    # When a site is lost: `redo` the interrupted step among those left; `resync`, everyone taking over one worker's
+    # state; or `rollback` to the last checkpoint, because a step needs everyone.
+    after_loss: ClassVar[Literal["redo", "resync", "rollback"]] = "redo"
 
     def __init__(self, options: OptionsT) -> None:
         self.options = options
@@ -139,6 +173,14 @@ class Method(ABC, Generic[OptionsT]):
     def schedule(self, base: Schedule) -> Schedule:
         """The learning-rate schedule, given the suite's."""
         return base
+
+    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
+        """Whether the ranks `present` (at least one) can go on without the others."""
+        return True
+
+    def scale(self, transfer: Transfer, present: tuple[int, ...]) -> float:
+        """What a sum over `present` is multiplied by, to stand for the sum over the transfer's members."""
+        return len(transfer.members) / len(present)
 
     @abstractmethod
     def worker(self, setup: WorkerSetup) -> Worker:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data import Dataset, prepare
+from harness.accounting import toll
+from harness.crew import Crew, crew, lines_of
+from harness.data import prepare
 from harness.environment import fingerprint
-from harness.identity import ROOT, code_identity
-from harness.job import GO, Job, Summary
-from harness.network import LinkReport, Network, NodeProcess, open_network
-from harness.outcome import Observed, assemble, memory_record
+from harness.faults import HAPPENED, read_diary, resilient
+from harness.identity import code_identity
+from harness.job import GO, Summary
+from harness.network import LinkReport, Network, open_network
+from harness.outcome import Costs, Observed, assemble, memory_record
 from harness.records import Result, read_json, write_json
 from harness.resume import common_step, cut_back
 from harness.suite import RunSpec
 from netsim.documents import validate
 from netsim.errors import InputError, LinkError, LonghaulError
 from netsim.traffic import Plan
-
-POLL_SECONDS = 0.1
-VERIFY_SECONDS = 2.0
-STOP_SECONDS = 20.0  # for the other trainers to end after the first has
 
 Watch = Callable[[str, Path], None]  # told the stage ("nodes", "gate", "training", ...) and the run's directory
 
@@ -63,10 +61,17 @@ class Events:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
-        self._begin = time.monotonic()
+        self._begin, self._zero = time.monotonic(), time.time()
 
     def add(self, kind: str, **facts: Any) -> None:
-        line = {"at": round(time.monotonic() - self._begin, 3), "kind": kind, **facts}
+        self._write(time.monotonic() - self._begin, kind, facts)
+
+    def add_at(self, when: float, kind: str, **facts: Any) -> None:
+        """Something that happened earlier, at `when` seconds since the epoch."""
+        self._write(when - self._zero, kind, facts)
+
+    def _write(self, at: float, kind: str, facts: dict[str, Any]) -> None:
+        line = {"at": round(at, 3), "kind": kind, **facts}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -124,7 +129,12 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
 
 
 def _interrupted(cell: Cell) -> bool:
-    """Whether the directory holds this very cell, begun and neither finished nor changed since."""
+    """Whether the directory holds this very cell, begun and neither finished nor changed since.
+
+    A run with declared misfortune starts anew: resumed, it would not meet the same misfortune.
+    """
+    if resilient(cell.spec.faults, cell.spec.resolve_topology()):
+        return False
     try:
         return not (cell.directory / "result.json").exists() and cell.spec == validate(
             RunSpec, read_json(cell.directory / "spec.json"), str(cell.directory)
@@ -160,14 +170,17 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
             "network": network.environment(),
         }
         write_json(directory / "environment.json", environment)
-        with _trainers(cell, network, dataset, events, resume_from) as processes:
+        with crew(spec, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
             watch("gate", directory)
             before = _gate(network, spec, events)
             counted = [node.counters().tx_bytes for node in network.nodes]
+            trainers.wait_until_ready()
             (directory / GO).touch()
             events.add("go")
             watch("training", directory)
-            _await(processes, network, directory)
+            with _timeline(network, trainers, events):
+                trainers.wait()
+            absent = frozenset(trainers.absent)
             wire = tuple(n.counters().tx_bytes - c for n, c in zip(network.nodes, counted, strict=True))
             events.add("trained")
         watch("gate", directory)
@@ -177,60 +190,54 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
     observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
-    return _record(cell, plan, observed)
+    return _record(cell, plan, observed, absent if trainers.resilient else None)
 
 
-def _record(cell: Cell, plan: Plan, observed: Observed) -> Result:
+def costs_of(directory: Path, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
+    """What misfortune cost the run in `directory`."""
+
+    def read(name: str, ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
+        return {rank: read_diary(directory / f"rank-{rank}" / name) for rank in ranks}
+
+    everyone = range(plan.sites)
+    tokens = {summary.rank: summary.tokens for summary in summaries}
+    dead = read("steps.jsonl", absent)
+    ledgers = read("ledger.jsonl", everyone)
+    sent = {rank: sum(entry["payload_bytes"] for entry in entries) for rank, entries in ledgers.items()}
+    for summary in summaries:  # which also knows of transfers that were never finished
+        sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
+    return toll(plan, read(HAPPENED, everyone), ledgers, tokens, dead, sum(sent.values()))
+
+
+@contextmanager
+def _timeline(network: Network, trainers: Crew, events: Events) -> Iterator[None]:
+    """The topology's events happen from now on, where it has any."""
+    if not network.topology.timeline:
+        yield
+        return
+    with network.play(trainers.incident) as player:
+        zero = time.time()
+        yield
+    if player.error is not None:
+        raise LinkError(f"the timeline could not be played: {player.error}")
+    for one in player.played:
+        if one.kind in ("links", "traffic"):
+            events.add_at(zero + one.done, one.kind, due=round(one.due, 3), detail=one.detail)
+
+
+def _record(cell: Cell, plan: Plan, observed: Observed, absent: frozenset[int] | None) -> Result:
+    """absent: with declared misfortune, the ranks that the run ended without."""
     summaries = []
-    for rank in range(plan.sites):
+    for rank in sorted(set(range(plan.sites)) - (absent or frozenset())):
         path = cell.directory / f"rank-{rank}" / "summary.json"
         summaries.append(validate(Summary, read_json(path), str(path)))
-    result = assemble(cell.spec, plan, summaries, observed)
+    costs = None if absent is None else costs_of(cell.directory, plan, summaries, absent)
+    result = assemble(cell.spec, plan, summaries, observed, costs)
     write_json(cell.directory / "memory.json", memory_record(summaries))
     _join_logs(cell.directory)
     (cell.directory / GO).unlink()
     write_json(cell.directory / "result.json", result)
     return result
-
-
-@contextmanager
-def _trainers(
-    cell: Cell, network: Network, dataset: Dataset, events: Events, resume_from: int
-) -> Iterator[list[NodeProcess]]:
-    """One trainer per node, started at once: they import torch while the links are being checked."""
-    processes: list[NodeProcess] = []
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "HOME": str(cell.directory),
-    }
-    try:
-        for rank, node in enumerate(network.nodes):
-            job = Job(
-                spec=cell.spec,
-                run_id=cell.run_id,
-                rank=rank,
-                wan_addresses=tuple(n.wan_address for n in network.nodes),
-                control_addresses=tuple(n.mgmt_address for n in network.nodes),
-                directory=cell.directory,
-                shard=dataset.shards[rank],
-                held_out=dataset.held_out,
-                resume_from=resume_from,
-            )
-            job.rank_directory.mkdir(exist_ok=True)
-            job.rank_directory.chmod(0o777)  # the trainer runs as nobody in a container
-            write_json(job.rank_directory / "job.json", job)
-            argv = [sys.executable, "-m", "harness.trainer", str(job.rank_directory / "job.json")]
-            processes.append(node.start(argv, environment, job.rank_directory / "log.txt"))
-        events.add("trainers")
-        yield processes
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
 
 
 def _gate(network: Network, spec: RunSpec, events: Events) -> LinkReport | None:
@@ -258,46 +265,12 @@ def _gate_after(network: Network, spec: RunSpec, events: Events) -> LinkReport |
     return report
 
 
-def _await(processes: list[NodeProcess], network: Network, directory: Path) -> None:
-    """Until all trainers have ended well. One that fails ends the run; a network that broke does, too."""
-    verified = time.monotonic()
-    deadline: float | None = None
-    while True:
-        codes = [process.poll() for process in processes]
-        if failed := [rank for rank, code in enumerate(codes) if code]:
-            reasons = "; ".join(f"rank {rank} (exit {codes[rank]}): {_why(directory, rank)}" for rank in failed)
-            raise CellError(f"training failed: {reasons}")
-        if all(code == 0 for code in codes):
-            return
-        if any(code == 0 for code in codes):
-            deadline = deadline or time.monotonic() + STOP_SECONDS
-            if time.monotonic() > deadline:
-                late = [rank for rank, code in enumerate(codes) if code is None]
-                raise CellError(f"ranks {late} did not end within {STOP_SECONDS:.0f} s of the others")
-        if time.monotonic() - verified > VERIFY_SECONDS:
-            network.verify()
-            verified = time.monotonic()
-        time.sleep(POLL_SECONDS)
-
-
-def _why(directory: Path, rank: int) -> str:
-    lines = _lines(directory / f"rank-{rank}" / "log.txt")
-    return lines[-1] if lines else "it left no message"
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return []
-
-
 def _log_tail(directory: Path) -> dict[str, list[str]]:
-    return {path.parent.name: _lines(path)[-20:] for path in sorted(directory.glob("rank-*/log.txt"))}
+    return {path.parent.name: lines_of(path)[-20:] for path in sorted(directory.glob("rank-*/log.txt"))}
 
 
 def _join_logs(directory: Path) -> None:
     """log.txt of all processes, each line under its rank."""
     with (directory / "log.txt").open("w", encoding="utf-8") as file:
         for path in sorted(directory.glob("rank-*/log.txt")):
-            file.writelines(f"{path.parent.name}: {line}\n" for line in _lines(path))
+            file.writelines(f"{path.parent.name}: {line}\n" for line in lines_of(path))

@@ -46,6 +46,11 @@ class Slots:
         self.overruns = 0
         self._start = time.monotonic()
         self._debt = 0.0
+        self._pace = 1.0
+
+    def stretch(self, pace: float) -> None:
+        """The next slots take `pace` times as long: a straggler."""
+        self._pace = pace
 
     def begin(self) -> None:
         self._start = time.monotonic() - self._debt
@@ -55,7 +60,7 @@ class Slots:
         """Sleep until the slot ends; a slot that has ended already is an overrun."""
         if self.length is None:
             return
-        left = self._start + self.length - time.monotonic()
+        left = self._start + self.length * self._pace - time.monotonic()
         if left < 0:
             self.overruns += 1
         else:
@@ -71,4 +76,4 @@ class Slots:
         if self.length is None:
             return 0.0
         forward = 1 - self.backward_share
-        return self._start + self.length * (forward + self.backward_share * transfer.ready)
+        return self._start + self.length * self._pace * (forward + self.backward_share * transfer.ready)

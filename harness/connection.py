@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
-
-from netsim.simulated.alpha_beta import choose, streams_per_pair
 
 from harness.job import CONTROL_PORT, WAN_PORT, Job
 from harness.wan.exchange import WanExchange
+from netsim.simulated.alpha_beta import choose, streams_per_pair
 from netsim.traffic import Algorithm, Transfer
 
 
-def connect_wan(job: Job, ready_at: Callable[[Transfer], float], ledger: TextIO) -> WanExchange:
-    """Over wan0, with the algorithm and the number of streams that suit the topology unless the suite names them."""
+def connect_wan(
+    job: Job,
+    ready_at: Callable[[Transfer], float],
+    ledger: TextIO,
+    generation: int = 0,
+    members: Sequence[int] | None = None,
+) -> WanExchange:
+    """Over wan0, among `members` (all unless given).
+
+    Algorithm and number of streams suit the topology unless the suite names them.
+    """
     topology, network = job.spec.resolve_topology(), job.spec.network
     if network.all_reduce == "auto":
 
@@ -36,23 +44,25 @@ def connect_wan(job: Job, ready_at: Callable[[Transfer], float], ledger: TextIO)
         job.world,
         job.wan_addresses,
         WAN_PORT,
-        f"{job.run_id}/wan",
+        f"{job.run_id}/{generation}/wan",
         streams,
         algorithm,
         network.timeout_seconds,
-        ledger=ledger,
+        members,
+        ledger,
     )
     exchange.ready_at = ready_at
     return exchange
 
 
-def connect_control(job: Job) -> WanExchange:
+def connect_control(job: Job, generation: int = 0, members: Sequence[int] | None = None) -> WanExchange:
     """Over mgmt0: barriers and instrumentation, never the method's own traffic."""
     return WanExchange.connect(
         job.rank,
         job.world,
         job.control_addresses,
         CONTROL_PORT,
-        f"{job.run_id}/control",
+        f"{job.run_id}/{generation}/control",
         timeout=job.spec.network.timeout_seconds,
+        members=members,
     )

@@ -8,8 +8,10 @@ from harness.suite import RunSpec
 from netsim.documents import Document
 
 GO = "go"  # the runner makes this file when the links have been checked; trainers wait for it
+READY = "ready"  # a trainer makes this file in its directory when it has been built and waits for the runner
 WAN_PORT = 29400
 CONTROL_PORT = 29401
+STORE_PORT = 29402
 
 
 class Job(Document):
@@ -24,6 +26,8 @@ class Job(Document):
     shard: Path
     held_out: Path
     resume_from: int = 0  # step of the checkpoint to go on from; 0: from the start
+    life: int = 0  # how often this worker has been started again
+    store: str | None = None  # where the keeper of the membership is, when misfortune is declared
 
     @property
     def world(self) -> int:

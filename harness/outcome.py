@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from harness.accounting import Toll
 from harness.job import Summary
 from harness.records import BUCKETS, Result
 from harness.suite import RunSpec
@@ -29,8 +30,16 @@ class Observed:
     resumed_from: int = 0  # step of the checkpoint that the run went on from
 
 
-def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: Observed) -> Result:
-    """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run."""
+Costs = tuple[Toll, list[str]]  # what misfortune cost, and what is wrong with the ledger
+
+
+def assemble(
+    spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: Observed, costs: Costs | None = None
+) -> Result:
+    """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run.
+
+    costs: with declared misfortune, when `summaries` may lack the ranks that were lost.
+    """
     steps = max(summary.steps for summary in summaries)
     payload = sum(summary.payload_bytes for summary in summaries)
     planned = plan.payload_bytes_until(steps)
@@ -45,9 +54,11 @@ def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: 
         if abs(summary.unaccounted_seconds) > UNACCOUNTED_SHARE * summary.wall_seconds:
             lost, of = summary.unaccounted_seconds, summary.wall_seconds
             why.append(f"rank {summary.rank}: {lost:.2f} s of {of:.2f} s are in no time bucket")
-    if payload != planned:
+    if costs is not None:
+        why += costs[1]
+    elif payload != planned:
         why.append(f"the ledger holds {payload} payload bytes, the plan {planned}")
-    if len({summary.final_loss for summary in summaries}) > 1:
+    if costs is None and len({summary.final_loss for summary in summaries}) > 1:
         why.append("workers disagree about the evaluation loss")
 
     marks = []
@@ -78,7 +89,7 @@ def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: 
             "communication_seconds": seconds["communication"],
             "seconds": seconds,
             "startup_seconds": min(summary.started_at for summary in summaries) - observed.started_at,
-            "tokens": sum(summary.tokens for summary in summaries),
+            "tokens": costs[0].tokens_committed if costs else sum(summary.tokens for summary in summaries),
             "final_loss": summaries[0].final_loss,
             "target_loss": spec.train.target_loss,
             "time_to_target_seconds": summaries[0].time_to_target_seconds,
@@ -92,6 +103,7 @@ def assemble(spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: 
             "valid": not why,
             "why_invalid": why,
             "marks": marks,
+            **(costs[0].fields() if costs else {}),
         }
     )
 

@@ -47,6 +47,7 @@ class Step(Record):
     seconds: dict[str, float]  # by bucket; what was spent since the previous step's end
     payload_bytes: int  # cumulative, sent by this worker
     evaluation_loss: float | None = None  # held-out loss, nats per token; the same at every worker
+    committed: int | None = None  # with declared misfortune: the last synchronised step that this worker is part of
     metrics: dict[str, float] = {}
 
 

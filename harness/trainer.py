@@ -7,6 +7,7 @@ the method's plan, and now and then evaluation and a checkpoint. Each is timed i
 from __future__ import annotations
 
 import json
+import math
 import random
 import resource
 import sys
@@ -22,7 +23,7 @@ from algorithms.method import Worker, WorkerSetup
 from harness.clock import Slots, Stopwatch
 from harness.connection import connect_control, connect_wan
 from harness.data import Shard, held_out_batches
-from harness.job import GO, Job, Summary
+from harness.job import GO, READY, Job, Summary
 from harness.model import build_model, mean_loss
 from harness.records import Step, read_json, write_json
 from harness.resume import Progress, restore, save, wire_bytes_sent
@@ -57,11 +58,12 @@ class Trainer:
         self.progress = Progress()
         self.started_at = 0.0  # seconds since the epoch
         self._begin = 0.0  # monotonic time at which the training clock was zero
+        self._absent = 0.0  # seconds of that clock before this process took part
         self._sent_before = 0  # payload bytes of this rank that the present ledger does not know of
         self._wire_begin = 0
 
     def run(self) -> Summary:
-        _wait_for(self.job.directory / GO)
+        self._wait_for_go()
         with (
             (self.job.rank_directory / "ledger.jsonl").open("a", encoding="utf-8") as ledger,
             connect_wan(self.job, self.slots.ready_at, ledger) as self.wan,
@@ -82,6 +84,14 @@ class Trainer:
                     self._advance(worker, log)
             return self._summary(worker, wire_before)
 
+    def _wait_for_go(self) -> None:
+        (self.job.rank_directory / READY).touch()
+        deadline = time.monotonic() + GO_TIMEOUT
+        while not (self.job.directory / GO).exists():
+            if time.monotonic() > deadline:
+                raise LonghaulError(f"the runner did not say go within {GO_TIMEOUT} s")
+            time.sleep(0.02)
+
     def _worker(self, exchange: Exchange, control: Exchange) -> Worker:
         return self.method.worker(
             WorkerSetup(
@@ -99,7 +109,7 @@ class Trainer:
     def _start_clock(self) -> None:
         self.slots.overruns = self.progress.overruns
         self.watch.lap()
-        self.started_at, self._begin = time.time(), time.monotonic() - self.progress.clock
+        self.started_at, self._begin = time.time(), time.monotonic() - self.progress.clock - self._absent
 
     def _steps_file(self) -> TextIO:
         return (self.job.rank_directory / "steps.jsonl").open("a", encoding="utf-8")
@@ -114,6 +124,8 @@ class Trainer:
         step = progress.step + 1
         training_loss = self._step(worker, step)
         evaluation = self._evaluate(worker, step)
+        if evaluation is not None and not math.isfinite(evaluation):
+            raise LonghaulError(f"training diverged: the held-out loss is {evaluation} after step {step}")
         seconds = self.watch.lap()
         progress.add(seconds)
         progress.step, progress.clock = step, time.monotonic() - self._begin
@@ -138,11 +150,15 @@ class Trainer:
         self.progress.wire_bytes = wire_bytes_sent() - self._wire_begin
         save(self.job.rank_directory, self.job.run_id, self.progress, self.model, state)
 
+    def _committed(self) -> int | None:
+        """The last synchronised step, for who must know it when a worker is lost."""
+        return None
+
     def _payload_bytes(self) -> int:
         return self._sent_before + self.wan.ledger.total
 
     def _summary(self, worker: Worker, wire_before: int) -> Summary:
-        progress, wall = self.progress, time.monotonic() - self._begin
+        progress, wall = self.progress, time.monotonic() - self._begin - self._absent
         return Summary(
             rank=self.job.rank,
             steps=progress.step,
@@ -182,11 +198,13 @@ class Trainer:
         with self.watch.bucket("pacing"):
             self.slots.wait()
         before, start = self.wan.waited_seconds, time.monotonic()
-        with self.watch.bucket("compute"):
-            worker.synchronise(step, lr)
-        waited = self.wan.waited_seconds - before
-        self.watch.move(waited, "compute", "communication")
-        self.slots.owe(time.monotonic() - start - waited)
+        try:
+            with self.watch.bucket("compute"):
+                worker.synchronise(step, lr)
+        finally:
+            waited = self.wan.waited_seconds - before
+            self.watch.move(waited, "compute", "communication")
+            self.slots.owe(time.monotonic() - start - waited)
         return loss
 
     def _evaluate(self, worker: Worker, step: int) -> float | None:
@@ -234,18 +252,19 @@ class Trainer:
             seconds=seconds,
             payload_bytes=progress.payload_bytes,
             evaluation_loss=evaluation,
+            committed=self._committed(),
             metrics=worker.metrics(),
         )
         log.write(record.model_dump_json(exclude_none=True) + "\n")
         log.flush()
 
 
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + GO_TIMEOUT
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise LonghaulError(f"the runner did not say go within {GO_TIMEOUT} s")
-        time.sleep(0.02)
+def _trainer(job: Job) -> Trainer:
+    if job.store is None:
+        return Trainer(job)
+    from harness.recovery import ResilientTrainer  # builds on this module
+
+    return ResilientTrainer(job)
 
 
 def main() -> int:
@@ -253,7 +272,7 @@ def main() -> int:
     path = Path(sys.argv[1])
     job = validate(Job, read_json(path), str(path))
     try:
-        summary = Trainer(job).run()
+        summary = _trainer(job).run()
     except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)
         return 3

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import GradBucket, HashStore
 from torch.nn.parallel import DistributedDataParallel
 
+from algorithms.averaging import Moments
 from algorithms.exchange import Handle
 from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
 from algorithms.method import Method, Options, Worker, WorkerSetup
@@ -48,6 +49,7 @@ class Ddp(Method[DdpOptions]):
     name = "ddp"
     summary = "gradients averaged at every step"
     Options = DdpOptions
+    after_loss = "rollback"
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         # Gradients become ready from the last layer to the first; the tied embedding is used first, so it comes last.
@@ -121,6 +123,17 @@ class DdpWorker(Worker):
 
     def state(self) -> dict[str, Tensor]:
         return optimizer_tensors(self.optimizer)
+
+    def forget(self) -> None:
+        super().forget()
+        self._under_way.clear()
+
+    def own(self, name: str) -> bool:
+        return False
+
+    def shared(self) -> dict[str, Tensor]:
+        Moments(self.optimizer, list(self.setup.model.parameters()))  # allocates what a fresh optimizer lacks
+        return super().shared()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         load_optimizer_tensors(self.optimizer, state)

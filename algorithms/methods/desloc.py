@@ -137,6 +137,9 @@ class DeslocWorker(Worker):
         with swapped_in(self.parameters, mean):
             yield self.setup.model
 
+    def common(self) -> Tensor | None:
+        return self.reference
+
     def state(self) -> dict[str, Tensor]:
         extra = {"reference": self.reference, "momentum": self.momentum}
         kept = {name: tensor for name, tensor in extra.items() if tensor is not None}

@@ -94,6 +94,9 @@ class DilocoWorker(Worker):
         finally:
             unflatten_into(self.parameters, local)
 
+    def common(self) -> Tensor:
+        return self.outer
+
     def state(self) -> dict[str, Tensor]:
         return {**optimizer_tensors(self.optimizer), "outer": self.outer, "outer_momentum": self.momentum}
 

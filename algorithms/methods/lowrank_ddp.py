@@ -39,6 +39,7 @@ class LowRankDdp(Method[LowRankDdpOptions]):
     name = "lowrank_ddp"
     summary = "gradients averaged at every step, moments in a subspace"
     Options = LowRankDdpOptions
+    after_loss = "rollback"
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         options, everyone = self.options, tuple(range(sites))
@@ -120,6 +121,9 @@ class LowRankDdpWorker(Worker):
 
     def metrics(self) -> dict[str, float]:
         return {"subspace_overlap": self.adam.overlap}
+
+    def own(self, name: str) -> bool:
+        return name.endswith(".e") and self.options.send == "projected"
 
     def state(self) -> dict[str, Tensor]:
         return self.adam.state()

@@ -173,6 +173,16 @@ class Photon(Method[PhotonOptions]):
         stretch = self.options.central_batch / self.options.local_batch
         return replace(base, warmup=round(base.warmup * stretch), total=round(base.total * stretch))
 
+    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
+        """A client's loss is part of the method; the server's is not."""
+        return self.options.aggregation != "ps" or self.options.server in present
+
+    def scale(self, transfer: Transfer, present: tuple[int, ...]) -> float:
+        weights = self.options.client_weights
+        if weights is None:
+            return super().scale(transfer, present)
+        return sum(weights[k] for k in transfer.members) / sum(weights[k] for k in present)
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return PhotonWorker(self, setup)
 
@@ -241,6 +251,12 @@ class PhotonWorker(Worker):
             control_broadcast(self.setup.control, "photon/evaluation", current, self.options.server)
         with swapped_in(self.parameters, current):
             yield self.setup.model
+
+    def own(self, name: str) -> bool:
+        return super().own(name) or (self.through_server and name.startswith("server"))
+
+    def common(self) -> Tensor:
+        return self.outer
 
     def state(self) -> dict[str, Tensor]:
         own = {f"server.{name}": value for name, value in self.server_state.items()}

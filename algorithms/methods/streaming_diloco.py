@@ -50,6 +50,7 @@ class StreamingDiloco(Method[StreamingOptions]):
     name = "streaming_diloco"
     summary = "DiLoCo by fragments, overlapped with training, in FP4"
     Options = StreamingOptions
+    after_loss = "resync"
 
     def fragments(self, shape: ModelShape) -> list[list[int]]:
         """Indices of `shape.parameters`, by fragment; the last is what lies outside the layers."""
@@ -156,6 +157,13 @@ class StreamingWorker(Worker):
             handle.wait()
             found[f"under_way.{self.fragments.index(fragment)}.{due}"] = delta
         return found
+
+    def forget(self) -> None:
+        super().forget()
+        self.under_way = []
+
+    def own(self, name: str) -> bool:
+        return name.startswith(("inner.", "under_way."))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         load_optimizer_tensors(self.optimizer, state)

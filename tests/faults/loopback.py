@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness.cell import Events, costs_of
+from harness.crew import crew
 from harness.data import prepare
+from harness.faults import read_diary
 from harness.job import GO, Job, Summary
-from harness.records import read_json, write_json
+from harness.outcome import Observed, assemble
+from harness.records import Result, read_json, write_json
 from harness.suite import RunSpec, load_suite
 
 
@@ -83,3 +88,63 @@ def train(spec: RunSpec, directory: Path, cache: Path, **fields: Any) -> list[Su
     for process in [start(spec, directory, cache, rank, **fields) for rank in range(sites)]:
         end(process)
     return [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in range(sites)]
+
+
+class LocalProcess:
+    """A program, as a node's agent gives it to the runner."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class LocalNode:
+    """A site whose links are loopback."""
+
+    def __init__(self, site: str, address: str) -> None:
+        self.site, self.wan_address, self.mgmt_address = site, address, address
+
+    def start(self, argv: list[str], env: dict[str, str], log: Path) -> LocalProcess:
+        with log.open("ab") as output:
+            return LocalProcess(
+                subprocess.Popen(argv, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
+            )
+
+
+class LocalNetwork:
+    """Loopback in the place of an emulated network."""
+
+    def __init__(self, spec: RunSpec, directory: Path) -> None:
+        self.topology = spec.resolve_topology()
+        places = addresses(directory, len(self.topology.sites))
+        self.nodes = [LocalNode(site.name, place) for site, place in zip(self.topology.sites, places, strict=True)]
+
+    def verify(self) -> None:
+        """Nothing is shaped."""
+
+
+def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, list[dict[str, Any]]]:
+    """The whole of a run with declared misfortune but for its network; result and events."""
+    directory.mkdir()
+    network: Any = LocalNetwork(spec, directory)
+    sites = len(network.nodes)
+    dataset = prepare(spec.data, sites, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
+    with (
+        closing(Events(directory / "events.jsonl")) as events,
+        crew(spec, "loopback", directory, network, dataset, events, 0) as trainers,
+    ):
+        trainers.wait_until_ready()
+        (directory / GO).touch()
+        trainers.wait()
+    left = sorted(set(range(sites)) - trainers.absent)
+    summaries = [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in left]
+    plan = spec.resolve_method().plan(spec.model, sites, spec.train.steps, spec.seed)
+    costs = costs_of(directory, plan, summaries, frozenset(trainers.absent))
+    observed = Observed("loopback", "none", "none", (0,) * sites, (), 0.0)
+    return assemble(spec, plan, summaries, observed, costs), read_diary(directory / "events.jsonl")

@@ -1,0 +1,141 @@
+"""What misfortune cost a run: tokens, bytes, seconds. Pure, from the workers' diaries, ledgers and steps."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.present import among
+from netsim.errors import LonghaulError
+from netsim.traffic import Plan
+
+FAULTS = ("crash", "pause", "straggle", "corrupt", "short", "partition")
+CATCH_UP = "catch_up"
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Toll:
+    """Tokens of training that ended in the model or did not; bytes that had to be sent again or to catch up; seconds
+    from a fault until somebody noticed, and from then until all members of the next generation went on.
+    """
+
+    faults: dict[str, int]
+    generations: int
+    tokens_committed: int
+    tokens_lost: int
+    bytes_repeated: int
+    bytes_caught_up: int
+    detection_seconds: list[float]
+    recovery_seconds: list[float]
+
+    def fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def membership_of(diaries: Mapping[int, Entries], world: int) -> dict[int, tuple[int, ...]]:
+    """The members of each generation that somebody became a member of."""
+    found = {0: tuple(range(world))}
+    for entries in diaries.values():
+        for entry in entries:
+            if entry["kind"] == "reformed":
+                found[entry["generation"]] = tuple(entry["members"])
+    return found
+
+
+def payload(
+    plan: Plan, ledgers: Mapping[int, Entries], members: Mapping[int, tuple[int, ...]]
+) -> tuple[int, int, list[str]]:
+    """(bytes of the steps that count, bytes of catching up, what is wrong). A step counts the last time all members
+    carried it out; each time that they did, its bytes must be the plan's for those members.
+    """
+    sent: defaultdict[tuple[int, int], int] = defaultdict(int)
+    there: defaultdict[tuple[int, int, str, int], int] = defaultdict(int)
+    caught_up = 0
+    for entries in ledgers.values():
+        for entry in entries:
+            if entry["transfer"] == CATCH_UP:
+                caught_up += entry["payload_bytes"]
+                continue
+            key = entry["generation"], entry["step"]
+            sent[key] += entry["payload_bytes"]
+            there[*key, entry["transfer"], entry["phase"]] += 1
+    counted: dict[int, int] = {}
+    wrong = []
+    for (generation, step), found in sorted(sent.items()):
+        try:
+            transfers = [among(transfer, members[generation]) for transfer in plan.at(step)]
+        except LonghaulError:
+            continue
+        due = {(t.name, t.phase): len(t.members) for t in transfers}
+        have = {(name, phase): n for (g, s, name, phase), n in there.items() if (g, s) == (generation, step)}
+        if have != due:
+            continue  # interrupted: somebody was lost on the way, and the step was made anew or taken over
+        planned = sum(transfer.payload_bytes for transfer in transfers)
+        if found != planned:
+            wrong.append(f"step {step} of generation {generation}: the ledger holds {found} bytes, the plan {planned}")
+        counted[step] = planned
+    return sum(counted.values()), caught_up, wrong
+
+
+def seconds(diaries: Mapping[int, Entries]) -> tuple[list[float], list[float]]:
+    """(from each fault to its detection, from detection to the last member's going on), by generation."""
+    entries = sorted((e for found in diaries.values() for e in found), key=lambda e: float(e["when"]))
+    strikes = [e["when"] for e in entries if e["kind"] in ("crash", "pause", "corrupt", "short")]
+    noticed: dict[int, float] = {}
+    for entry in entries:
+        if entry["kind"] == "detected":
+            noticed.setdefault(entry["generation"], entry["when"])
+    went_on: dict[int, float] = {}
+    for entry in entries:
+        if entry["kind"] == "reformed":
+            went_on[entry["generation"]] = entry["when"]
+    detection, recovery = [], []
+    for generation, when in sorted(noticed.items()):
+        after = min((g for g in went_on if g >= generation), default=None)
+        if after is not None:
+            recovery.append(round(went_on[after] - when, 4))
+        if earlier := [strike for strike in strikes if strike <= when]:
+            detection.append(round(when - earlier[-1], 4))
+            strikes = [strike for strike in strikes if strike > when]
+    return detection, recovery
+
+
+def toll(
+    plan: Plan,
+    diaries: Mapping[int, Entries],
+    ledgers: Mapping[int, Entries],
+    tokens: Mapping[int, int],
+    dead: Mapping[int, Entries],
+    sent: int,
+) -> tuple[Toll, list[str]]:
+    """The toll, and what is wrong with the ledger.
+
+    tokens: of the workers that ended the run; dead: the steps of those that did not; sent: payload bytes of all.
+    """
+    kinds = Counter(e["kind"] for entries in diaries.values() for e in entries if e["kind"] in FAULTS)
+    lost = sum(e["tokens"] for entries in diaries.values() for e in entries if e["kind"] == "tokens lost")
+    committed = sum(tokens.values())
+    for steps in dead.values():
+        if steps:
+            last = max((s.get("committed") or 0 for s in steps), default=0)
+            kept = max((s["tokens"] for s in steps if s["step"] <= last), default=0)
+            committed += kept
+            lost += steps[-1]["tokens"] - kept
+    members = membership_of(diaries, plan.sites)
+    counted, caught_up, wrong = payload(plan, ledgers, members)
+    detection, recovery = seconds(diaries)
+    found = Toll(
+        faults=dict(kinds),
+        generations=len(members),
+        tokens_committed=committed,
+        tokens_lost=lost,
+        bytes_repeated=sent - counted - caught_up,
+        bytes_caught_up=caught_up,
+        detection_seconds=detection,
+        recovery_seconds=recovery,
+    )
+    return found, wrong
