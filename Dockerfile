@@ -4,7 +4,7 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE}
 
-# Where pip finds packages, if not in its public index; an empty one says nothing. They are not kept in the image.
+# Where pip finds packages, if not in its public index; an empty one says nothing. `docker history` shows them.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS

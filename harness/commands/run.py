@@ -21,7 +21,7 @@ from netsim.units import show_duration, show_size
 def run(
     suite: Annotated[Path, typer.Argument(help="A suite file, like suites/quickstart.yaml.")],
     runs: Annotated[Path, typer.Option(help="Where records go.")] = Path("runs"),
-    substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto: the suite's choice goes second.")] = "auto",
+    substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto; before the suite's.")] = "auto",
     engine: Annotated[str, typer.Option(help="nfqueue, netem or auto.")] = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, their bytes and memory; run none.")

@@ -34,6 +34,8 @@ def main() -> None:
     """Serves networks until SIGTERM. The environment names the directory where runner and sites meet."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     meeting = Path(os.environ[MEETING_VARIABLE], SOCKET)
+    with contextlib.suppress(OSError):
+        Path("/tmp").chmod(0o1777)  # an engine that starts a container again gives its tmpfs another mode
     try:
         greeting = {
             "site": socket.gethostname(),

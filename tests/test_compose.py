@@ -1,0 +1,263 @@
+"""compose.yaml: what it promises, read from the file; and a suite on the containers that it brings up, for real."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.network import resolve
+from harness.records import read_json, read_run
+from netsim.emulated.capabilities import container_engine
+from netsim.emulated.compile import sysctls
+from netsim.emulated.compose import seats
+from netsim.emulated.congestion import allowed
+from netsim.errors import HostError
+from netsim.links import Transport
+from netsim.topology import find_topology, load_topology
+
+ROOT = Path(__file__).parent.parent
+SITES = ("virginia", "ohio", "london", "frankfurt")
+REALTIME = Path("/sys/fs/cgroup/cpu/docker/cpu.rt_runtime_us")
+
+
+def services(name: str = "compose.yaml") -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / name).read_text())["services"])
+
+
+def default(text: str) -> str:
+    """A setting with every ${VARIABLE:-default} as its default."""
+    while "${" in text:
+        before, _, rest = text.partition("${")
+        variable, _, after = rest.partition("}")
+        text = before + variable.partition(":-")[2] + after
+    return text
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.host.yaml", "compose.realtime.yaml"])
+def test_the_files_declare_no_version_which_compose_2_calls_obsolete(name: str) -> None:
+    assert "version" not in yaml.safe_load((ROOT / name).read_text())
+
+
+def test_the_services_are_the_transatlantic_sites_and_a_runner() -> None:
+    topology = load_topology(find_topology("transatlantic", ROOT))
+    assert tuple(site.name for site in topology.sites) == SITES
+    assert set(services()) == {*SITES, "runner"}
+    assert all(services()[site]["hostname"] == site for site in SITES)
+
+
+def test_sites_are_made_with_the_kernel_settings_that_a_topology_asks_by_default() -> None:
+    for site in SITES:
+        made = {key: default(value) for key, value in services()[site]["sysctls"].items()}
+        assert made == sysctls(Transport())
+
+
+def test_sites_have_the_capabilities_of_the_docker_substrate_and_the_runner_none_over_a_network() -> None:
+    from netsim.emulated.containers import CAPABILITIES
+
+    for site in SITES:
+        assert services()[site]["cap_drop"] == ["ALL"]
+        assert services()[site]["cap_add"] == CAPABILITIES
+    runner = services()["runner"]
+    assert runner["cap_drop"] == ["ALL"]
+    assert runner["cap_add"] == ["DAC_OVERRIDE"]
+    assert runner["network_mode"] == "none"
+
+
+def test_no_service_sees_the_engine_and_every_root_file_system_is_read_only() -> None:
+    for service in services().values():
+        assert service["read_only"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not any("docker.sock" in volume for volume in service["volumes"])
+
+
+def test_a_site_is_played_by_the_container_of_its_name_or_by_one_that_is_free() -> None:
+    assert seats(["london", "ohio"], ["ohio", "virginia", "london"]) == {"london": "london", "ohio": "ohio"}
+    assert seats(["paris", "ohio"], ["ohio", "virginia", "london"]) == {"paris": "london", "ohio": "ohio"}
+    assert seats(["paris", "ohio"], ["ohio"]) is None
+
+
+def test_the_compose_substrate_says_that_it_is_for_the_runner_of_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LONGHAUL_MEETING", raising=False)
+    with pytest.raises(HostError, match="LONGHAUL_MEETING"):
+        resolve("compose", "auto")
+
+
+def compose_command() -> list[str]:
+    """Compose 2 where the engine's client has it, else Compose 1."""
+    if shutil.which("docker"):
+        found = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        if found.returncode == 0:
+            return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else []
+
+
+def reason_to_skip() -> str:
+    if not container_engine():
+        return "no Docker engine answers"
+    if not compose_command():
+        return "neither `docker compose` nor docker-compose is installed"
+    if os.geteuid() != 0:
+        return "needs root to let containers use cubic, and real-time on hosts that divide it"
+    if sys.prefix == sys.base_prefix:
+        return "needs a virtual environment that can be mounted"
+    if not Path("/lib").is_symlink():
+        return "compose.host.yaml needs a merged /usr"
+    return ""
+
+
+TRAIN: dict[str, Any] = {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_batches": 4}
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "model": "tiny",
+    "train": TRAIN,
+    "methods": ["ddp", {"method": "diloco", "options": {"sync_every": 3}}],
+    "topologies": ["transatlantic"],
+}
+
+
+def pair(name: str, congestion_control: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": "Two sites that no container is named after.",
+        "source": "made up",
+        "defaults": {"up": "50 Mbit", "down": "50 Mbit"},
+        "transport": {"congestion_control": congestion_control},
+        "sites": {"oslo": {}, "quito": {}},
+        "links": [{"between": ["oslo", "quito"], "delay": "20 ms"}],
+    }
+
+
+OTHERS = {
+    **SMALL,
+    "name": "others",
+    "methods": ["ddp"],
+    "topologies": [pair("pair", "cubic"), pair("unlike", "reno")],
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Compose project of its own, in directories of its own."""
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+
+    def __call__(self, *arguments: str, suite: str = "small") -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "LONGHAUL_HOST_IMAGE": self.name,
+            "LONGHAUL_VENV": sys.prefix,
+            "LONGHAUL_SUITE": f"suites/{suite}.yaml",
+            "LONGHAUL_SUITES": str(self.folder / "suites"),
+            "LONGHAUL_RUNS": str(self.folder / "runs"),
+            "LONGHAUL_REPORT": str(self.folder / "report"),
+        }
+        if not Path(sys.base_prefix).is_relative_to("/usr"):
+            environment["LONGHAUL_PYTHON"] = sys.base_prefix
+        files = [word for name in self.files for word in ("-f", str(ROOT / name))]
+        command = [*compose_command(), "-p", self.name, *files, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+    def run(self, suite: str) -> subprocess.CompletedProcess[str]:
+        return self("up", "--no-color", "--abort-on-container-exit", "--exit-code-from", "runner", suite=suite)
+
+    def left(self) -> list[str]:
+        """Everything that the engine still holds of this project."""
+        import docker
+
+        client = docker.from_env()
+        try:
+            mine: dict[str, Any] = {"label": f"com.docker.compose.project={self.name}"}
+            found = [str(container.name) for container in client.containers.list(all=True, filters=mine)]
+            found += [str(network.name) for network in client.networks.list(filters=mine)]
+            found += [str(volume.name) for volume in client.volumes.list(filters=mine)]
+            return [*found, *(str(image.id) for image in client.images.list(self.name))]
+        finally:
+            client.close()
+
+
+@contextmanager
+def realtime() -> Iterator[bool]:
+    """Lets the engine's containers have real-time priorities, where control groups keep these from them."""
+    if not REALTIME.exists():
+        yield False
+        return
+    before = REALTIME.read_text()
+    REALTIME.write_text("900000")
+    try:
+        yield True
+    finally:
+        REALTIME.write_text(before)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("compose")
+    (folder / "suites").mkdir()
+    for suite in (SMALL, OTHERS):
+        (folder / "suites" / f"{suite['name']}.yaml").write_text(yaml.safe_dump(suite))
+    with realtime() as divided:
+        files = ("compose.yaml", "compose.host.yaml", *(["compose.realtime.yaml"] if divided else []))
+        made = Project(f"longhaul-test-{os.getpid()}", folder, files)
+        try:
+            with allowed("cubic"):
+                up = made("up", "-d", *SITES)
+            assert up.returncode == 0, up.stderr
+            yield made
+        finally:
+            down = made("down", "--volumes", "--rmi", "all")
+        assert down.returncode == 0, down.stderr
+        assert made.left() == []
+
+
+on_an_engine = [
+    pytest.mark.docker,
+    pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip()),
+    pytest.mark.timeout(300),
+]
+
+
+class TestOnAnEngine:
+    pytestmark = on_an_engine
+
+    def test_a_suite_completes_on_four_containers_with_valid_records_and_a_report(self, project: Project) -> None:
+        done = project.run("small")
+        assert done.returncode == 0, done.stdout
+        runs = [read_run(path.parent) for path in sorted((project.folder / "runs/small").glob("*/result.json"))]
+        assert [run.result.algorithm for run in runs] == ["ddp", "diloco"]
+        for run in runs:
+            assert run.result.valid, run.result.why_invalid
+            assert run.result.substrate == "compose"
+            assert run.result.sites == 4
+            assert run.result.payload_bytes_per_worker == run.result.planned_payload_bytes_per_worker > 0
+        assert (project.folder / "report/small/index.html").is_file()
+        for links in (project.folder / "runs/small").glob("*/links.json"):
+            found = json.loads(links.read_text())
+            assert found["before"]["passed"]
+            assert found["after"]["passed"]
+
+    def test_trainers_are_nobody(self, project: Project) -> None:
+        written = list((project.folder / "runs/small").glob("*/rank-*/summary.json"))
+        assert len(written) == 8
+        assert {path.stat().st_uid for path in written} == {65534}
+
+    def test_other_sites_find_a_container_and_other_kernel_settings_are_refused(self, project: Project) -> None:
+        # A first run ended with all containers stopped; they start again as they were made.
+        with allowed("cubic"):
+            assert project("start", *SITES).returncode == 0
+        done = project.run("others")
+        assert done.returncode == 1, done.stdout
+        assert "LONGHAUL_CONGESTION_CONTROL" in done.stdout
+        (result,) = (project.folder / "runs/others").glob("*/result.json")
+        assert read_run(result.parent).result.valid
+        assert read_json(result.parent / "environment.json")["network"]["containers"] == ["frankfurt", "london"]
