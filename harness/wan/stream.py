@@ -122,7 +122,7 @@ class Stream:
     def receive(self) -> None:
         """Take in what has arrived. Raises OSError if the connection is gone, PeerError if it is out of step."""
         budget = BUDGET
-        while budget > 0 and not self.ended:
+        while budget > 0:
             buffers = [self._head[self._head_size :]]
             asked = len(buffers[0]) + len(self._rest)
             if self._rest:
@@ -130,7 +130,7 @@ class Stream:
             try:
                 count = self.sock.recvmsg_into(buffers)[0]
             except BlockingIOError:
-                return
+                break
             if count == 0:
                 self.ended = True
                 if self._rest or self._head_size:
@@ -139,8 +139,9 @@ class Stream:
             budget -= count
             self._advance(count)
             if count < asked:
-                self._wake_at(min(len(self._rest), BATCH) or HEADER_SIZE - self._head_size)
-                return
+                break
+        # However the turn ended: a threshold left from before might never be reached by what is still to come.
+        self._wake_at(min(len(self._rest), BATCH) or HEADER_SIZE - self._head_size)
 
     def _wake_at(self, count: int) -> None:
         """Let the kernel wait for `count` bytes, or the end, before it reports this socket as readable."""
