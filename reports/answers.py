@@ -119,4 +119,7 @@ def _number(value: object) -> float | None:
 
 
 def _listed(names: tuple[str, ...]) -> str:
+    """At most four names."""
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} others"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

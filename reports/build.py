@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +105,7 @@ def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> di
 
 def draw_all(study: Study) -> dict[str, list[Drawing]]:
     """Every figure that the records have data for, by section."""
-    with our_style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a label may be in any script
+    with our_style():
         drawn = {title: [draw(study) for draw in draws] for title, draws in SECTIONS.items()}
     return {title: [drawing for drawing in drawings if drawing is not None] for title, drawings in drawn.items()}
 

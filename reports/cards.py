@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from netsim.topology import Topology
+from netsim.units import show_rate, show_size
 from reports.frames import links_frame
 from reports.quantities import digits
 from reports.study import Study
@@ -97,13 +99,16 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 @dataclass(frozen=True)
-class LinkCard:
-    """The probes of one network, over all runs on it, valid or not."""
+class NetworkCard:
+    """One network: what it is, and its probes over all runs on it, valid or not. `table`: None without probes."""
 
     place: str
+    description: str
+    source: str
+    about: list[Entry]
     verdict: str
     passed: bool
-    table: Table
+    table: Table | None
 
 
 _LINK_COLUMNS = (
@@ -121,22 +126,37 @@ _LINK_COLUMNS = (
 )
 
 
-def link_cards(study: Study) -> list[LinkCard]:
+def network_cards(study: Study) -> list[NetworkCard]:
     """One for each network; goodput is compared with what framing leaves of the rate."""
     links = links_frame(study.stored).merge(study.everything[["run", "group", "topology"]], on="run")
     cards = []
     for place in study.places:
+        topology = next(r.topology for r in study.stored if (r.group, r.topology.name) == place)
         mine = links[(links["group"] == place[0]) & (links["topology"] == place[1])]
-        if not len(mine):
-            continue
         rows = tuple(_link_row(name, probes) for name, probes in mine.groupby(["source", "target"], sort=False))
         failed = int((~mine["passed"].astype(bool)).sum())
-        runs = mine["run"].nunique()
-        verdict = f"{len(rows)} directed links, {len(mine)} probes in {runs} run{'s' if runs > 1 else ''}: "
-        verdict += "all within tolerance" if not failed else f"{failed} outside tolerance"
-        table = Table(f"links-{'-'.join(place)}", study.place_name(*place), "", _LINK_COLUMNS, rows)
-        cards.append(LinkCard(study.place_name(*place), verdict, not failed, table))
+        name = study.place_name(*place)
+        table = Table(f"links-{'-'.join(place)}", name, "", _LINK_COLUMNS, rows) if rows else None
+        verdict = _verdict(len(rows), len(mine), mine["run"].nunique(), failed) if rows else "not probed"
+        words, source = (" ".join(text.split()) for text in (topology.description, topology.source))
+        cards.append(NetworkCard(name, words, source, _about(topology), verdict, not failed, table))
     return cards
+
+
+def _verdict(links: int, probes: int, runs: int, failed: int) -> str:
+    outcome = "all within tolerance" if not failed else f"{failed} outside tolerance"
+    return f"{links} directed links, {probes} probes in {runs} run{'s' if runs > 1 else ''}: {outcome}"
+
+
+def _about(topology: Topology) -> list[Entry]:
+    """Sites with their access rates, and TCP as pinned."""
+    entries = []
+    for site in topology.sites:
+        workers = f", {site.workers} workers" if site.workers > 1 else ""
+        entries.append(Entry(site.name, (f"{show_rate(site.up)} up, {show_rate(site.down)} down{workers}",)))
+    tcp = topology.transport
+    entries.append(Entry("TCP", (f"{tcp.congestion_control}, buffers {show_size(tcp.buffer)}, MTU {tcp.mtu} B",)))
+    return entries
 
 
 def _link_row(name: Any, probes: pd.DataFrame) -> dict[str, Value]:
@@ -145,7 +165,7 @@ def _link_row(name: Any, probes: pd.DataFrame) -> dict[str, Value]:
     goodput_off = ((probes["goodput_mbit"] / probes["goodput_mbit_expected"] - 1) * 100).astype(float)
     passed, total = int(probes["passed"].sum()), len(probes)
     return {
-        "link": Value(f"{source} -> {target}", f"{source} → {target}"),
+        "link": Value(f"{source} -> {target}", f"{source}\u00a0→\u00a0{target}"),
         "rtt_asked": _middle(probes["rtt_ms_asked"]),
         "rtt": _middle(probes["rtt_ms"]),
         "rtt_worst": _furthest(rtt_off),

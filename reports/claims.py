@@ -146,7 +146,7 @@ def judge(claim: Claim, found: Comparison) -> tuple[Verdict, str]:
     bound = claim.ratio if claim.ratio is not None else 1.0
     slack = 1e-9 * bound  # ratios went through logarithms
     meets = found.ratio <= bound + slack if less else found.ratio >= bound - slack
-    if claim.ratio is None and found.ratio == 1.0:
+    if claim.ratio is None and abs(found.ratio - 1) <= slack:
         meets = False
     if not meets:
         right = found.ratio < 1 if less else found.ratio > 1

@@ -16,12 +16,24 @@ import pandas as pd
 from harness.records import BUCKETS
 from reports.records import Collection, LinkReport, Stored
 
+# Columns that are all None in some suites, and numbers all the same.
+_MAY_BE_MISSING = (
+    "final_loss",
+    "final_perplexity",
+    "target_loss",
+    "time_to_target_seconds",
+    "compute_utilisation",
+    "rate",
+    "rtt",
+    "measured_goodput",
+)
 INSTRUMENTS = ("evaluation", "checkpoint")
 
 
 def runs_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     """One row for each finished run, valid or not."""
-    return pd.DataFrame([_run_row(index, run) for index, run in enumerate(runs)])
+    frame = pd.DataFrame([_run_row(index, run) for index, run in enumerate(runs)])
+    return frame.astype(dict.fromkeys(_MAY_BE_MISSING, float))
 
 
 def _run_row(index: int, run: Stored) -> dict[str, object]:
@@ -96,6 +108,7 @@ def steps_frame(runs: Sequence[Stored]) -> pd.DataFrame:
             rows.append(row)
     columns = ["run", "rank", "step", "clock", "loss", "lr", "tokens", "payload_bytes", "evaluation_loss"]
     frame = pd.DataFrame(rows, columns=None if rows else [*columns, *(f"{name}_seconds" for name in BUCKETS)])
+    frame = frame.astype({name: float for name in frame.columns if name not in ("run", "rank", "step", "tokens")})
     instruments = frame[[f"{name}_seconds" for name in INSTRUMENTS]].sum(axis=1)
     return frame.assign(training_clock=frame["clock"] - instruments.groupby([frame["run"], frame["rank"]]).cumsum())
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from reports.answers import Answer
-from reports.cards import environment_card, link_cards, options_table, workload_cards
+from reports.cards import environment_card, network_cards, options_table, workload_cards
 from reports.drawing import SINGLE, Drawing, inline_svg
 from reports.study import Study
 from reports.summary import levels
@@ -80,7 +80,7 @@ def render_page(
             for title, drawings in sections.items()
             if drawings
         ],
-        links=link_cards(study),
+        networks=network_cards(study),
         options=options_table(study),
         workloads=workload_cards(study),
         environment=environment_card(study),

@@ -62,6 +62,8 @@ def methods_table(study: Study) -> Table:
     caption = f"{levels(study)} {comparison_words(study)} CU: compute time over wall time. Time to loss leaves out "
     caption += "evaluation and checkpoints. Medians over valid runs; in brackets the quartiles, "
     caption += "where they differ in the digits shown."
+    if (study.runs.groupby("group")["tokens"].nunique() > 1).any():
+        caption += " Runs stopped after different numbers of tokens, so wall time and bytes are not for equal work."
     return Table("methods", "Methods by network", caption, tuple(columns), tuple(rows), tuple(extra))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +17,7 @@ from reports.study import Study
 
 _MOST_STEPS = 24  # of each worker; more become a blur
 _MOST_LABELS = 8
+MODEL = -1  # the rank under which the cost model's expectation stands
 
 
 def round_timeline(study: Study) -> Drawing | None:
@@ -55,14 +58,39 @@ def _intervals(study: Study, group: str, topology: str, label: str) -> pd.DataFr
                 rows.append({"label": label, "rank": row["rank"], "step": row["step"], "bucket": name})
                 rows[-1] |= {"start": at, "end": at + seconds}
             at += seconds
+    rows += _expected(study, run, label, [int(step) for step in synchronised], first, last)
     frame = pd.DataFrame(rows)
-    begin = frame["start"].min() if len(frame) else 0.0
-    return frame.assign(run=run, start=frame["start"] - begin, end=frame["end"] - begin) if len(frame) else None
+    if not len(frame):
+        return None
+    begin = frame.groupby(frame["rank"] == MODEL)["start"].transform("min")
+    return frame.assign(run=run, start=frame["start"] - begin, end=frame["end"] - begin)
+
+
+def _expected(
+    study: Study, run: int, label: str, synchronised: list[int], first: int, last: int
+) -> list[dict[str, object]]:
+    """The same steps as the cost model expects them: paced slots, and synchronisations of mean length."""
+    slot = study.stored[run].cell.compute.get("step_seconds")
+    if study.predictions is None or not isinstance(slot, int | float):
+        return []
+    predicted = study.predictions.frame
+    found = predicted.loc[predicted["run"] == run, "predicted_communication_seconds"]
+    rows: list[dict[str, object]] = []
+    at = 0.0
+    for step in range(first + 1, last + 1) if len(found) else ():
+        spent = [("compute", float(slot))]
+        if step in synchronised:
+            spent.append(("communication", float(found.iloc[0]) / len(synchronised)))
+        for name, seconds in spent:
+            rows.append({"label": label, "rank": MODEL, "step": step, "bucket": name, "start": at, "end": at + seconds})
+            at += seconds
+    return rows
 
 
 def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) -> Drawing:
     run = study.stored[int(parts[0]["run"].iloc[0])]
     names = _workers(run)
+    names += ["model"] if any((part["rank"] == MODEL).any() for part in parts) else []
     figure = Figure(figsize=(DOUBLE, 0.65 + len(parts) * (0.13 * len(names) + 0.3)))
     axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False).ravel().tolist()
     data = pd.concat(parts, ignore_index=True)
@@ -83,17 +111,22 @@ def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) ->
     caption += (
         f"one round, at least 3 and at most {_MOST_STEPS} steps. Each row is a site; within a step the buckets are "
     )
-    caption += f"drawn in the order in which most of them happen. {conditions(study)}"
+    caption += "drawn in the order in which most of them happen. "
+    if names[-1] == "model":
+        caption += "Pale: the cost model's expectation, with a mean synchronisation. "
+    caption += conditions(study)
     return Drawing("round", "One round, site by site", caption, figure, data.drop(columns="run"))
 
 
 def _panel(panel: Axes, part: pd.DataFrame, names: list[str], fills: dict[str, tuple[str, str]]) -> None:
-    for rank in range(len(names)):
-        mine = part[part["rank"] == rank]
+    for row, name in enumerate(names):
+        model = name == "model" and row == len(names) - 1
+        mine = part[part["rank"] == (MODEL if model else row)]
         for bucket, intervals in mine.groupby("bucket"):
             colour, hatch = fills[str(bucket)]
-            spans = [(row["start"], row["end"] - row["start"]) for row in intervals.to_dict("records")]
-            panel.broken_barh(spans, (rank - 0.42, 0.84), facecolors=colour, hatch=hatch, edgecolor=INK, linewidth=0.2)
+            spans = [(found["start"], found["end"] - found["start"]) for found in intervals.to_dict("records")]
+            look: dict[str, Any] = {"hatch": hatch, "edgecolor": INK, "linewidth": 0.2, "alpha": 0.5 if model else 1.0}
+            panel.broken_barh(spans, (row - 0.42, 0.84), facecolors=colour, **look)
     panel.set_yticks(range(len(names)), names, fontsize=6)
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")

@@ -14,7 +14,6 @@ from reports.statistics import Comparison
 from reports.study import Study
 from tests.reports.made_up import Network, RecordedRun, write_grid
 
-
 DDP_ON_WAN = {"label": "ddp", "topology": "wan"}
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -17,7 +18,7 @@ import pytest
 from netsim.errors import InputError
 from reports.build import build_report
 from tests.reports.conftest import NASTY, Built
-from tests.reports.made_up import RecordedRun, rewrite
+from tests.reports.made_up import Network, RecordedRun, rewrite
 
 
 class Page(HTMLParser):
@@ -171,3 +172,24 @@ def test_importing_the_command_brings_neither_torch_nor_pandas() -> None:
     code += "\nimport reports.build; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["set()", "False"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        RecordedRun("ddp", "ddp", Network("alone", sites=1), steps=20),
+        RecordedRun("ddp", "ddp", steps=20, every=100),
+        RecordedRun("_方法 🚀 $x", "diloco", steps=20),
+        RecordedRun(
+            "ddp", "ddp", steps=20, changes={"wall_seconds": 0.0, "memory_bytes": {}, "predicted_memory_bytes": {}}
+        ),
+    ],
+    ids=["one site", "never evaluated", "a label that fonts lack", "no time and no memory"],
+)
+def test_an_odd_run_has_a_page_all_the_same(tmp_path: Path, odd: RecordedRun) -> None:
+    odd.write(tmp_path / "runs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        document = build_report([tmp_path / "runs"], tmp_path / "report")
+    assert document["valid_runs"] == 1
+    assert len(document["answers"]) == 1
