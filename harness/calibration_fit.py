@@ -23,6 +23,7 @@ from netsim.errors import InputError
 from netsim.simulated.flows import Floats
 
 LEAST_RUNS = 3
+OVERRUN_SHARE = 0.01  # of paced slots, above which the host was too slow for the clock that the model assumes
 SMALLEST_SHARE = 0.02  # exposed communication below this share of the wall time is not resolved by a run
 
 # Natural logarithms of the constants, in this order, are what is fitted.
@@ -39,7 +40,7 @@ def fit(
     runs: Sequence[Run], name: str, where: str, jobs: int = 1, progress: Callable[[], None] = lambda: None
 ) -> Calibration:
     """Constants from `runs`, which must be valid and move something."""
-    usable = [run for run in runs if run.result.valid and run.result.communication_seconds > 0 and run.result.sites > 1]
+    usable = [run for run in runs if run.result.communication_seconds > 0 and run.result.sites > 1 and not unfit(run)]
     if len(usable) < LEAST_RUNS:
         found = f"{len(usable)} usable of {len(runs)} runs"
         raise InputError(where, "", found, f"at least {LEAST_RUNS} valid runs of more than one site that communicate")
@@ -58,6 +59,16 @@ def fit(
         fitted = base.model_copy(update={"constants": _constants(solution.x)})
         errors = [abs(error) for error in workers(delayed(_wall_error)(run, fitted) for run in usable)]
     return fitted.model_copy(update={"error": Error(mean=fmean(errors), max=max(errors), runs=len(errors))})
+
+
+def unfit(run: Run) -> str:
+    """Why a run says nothing about the model; empty if it does."""
+    result = run.result
+    if not result.valid:
+        return f"invalid: {'; '.join(result.why_invalid)}"
+    if result.slot_overruns > OVERRUN_SHARE * result.steps * result.sites:
+        return f"{result.slot_overruns} paced slots were too short for this host's computation"
+    return ""
 
 
 def _constants(logarithms: Floats) -> Constants:

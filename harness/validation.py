@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.calibration import FIRST_PRINCIPLES, Calibration
+from harness.calibration_fit import unfit
 from harness.calibration_prediction import Prediction, predict
 from harness.records import Run, finished_runs, read_run
 
@@ -103,7 +104,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 def validate_runs(
     runs: Sequence[Run], calibration: Calibration | None, progress: Callable[[], None] = lambda: None
 ) -> Validation:
-    """Compare every valid run outside the calibration's fit with its prediction."""
+    """Compare every run outside the calibration's fit with its prediction, if it says something about the model."""
     seen = set(calibration.fitted_from) if calibration else set()
     rows: list[Row] = []
     left_out: dict[str, str] = {}
@@ -111,8 +112,8 @@ def validate_runs(
         progress()
         if run.result.id in seen:
             left_out[run.result.id] = "the calibration was fitted to it"
-        elif not run.result.valid:
-            left_out[run.result.id] = f"invalid: {'; '.join(run.result.why_invalid)}"
+        elif why := unfit(run):
+            left_out[run.result.id] = why
         else:
             rows.append(_compare(run, calibration))
     basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"

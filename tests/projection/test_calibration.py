@@ -93,6 +93,12 @@ def test_invalid_runs_are_named_and_not_compared(tmp_path: Path) -> None:
     assert "a link was slow" in next(iter(validation.left_out.values()))
 
 
+def test_a_run_on_a_host_too_slow_for_its_clock_is_not_compared(tmp_path: Path) -> None:
+    directory = write_run(tmp_path, spec(), calibration(), slot_overruns=20)
+    validation = validate_runs([read_run(directory)], None)
+    assert "too short" in next(iter(validation.left_out.values()))
+
+
 def test_native_computation_is_predicted_from_measured_steps_only(tmp_path: Path) -> None:
     native = spec(compute={"mode": "native"})
     assert predict(native, None).wall_seconds is None
