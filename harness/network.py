@@ -15,14 +15,14 @@ from harness.control import AgentLink, Reception, wait
 from harness.link_probe import Prober, effort_of
 from harness.player import Player
 from netsim.emulated.capabilities import Capability, capabilities, container_engine
-from netsim.emulated.compile import Address, compile_topology, duplicates_ever, sysctls
+from netsim.emulated.compile import compile_topology, duplicates_ever, sysctls
 from netsim.emulated.congestion import allowed
 from netsim.emulated.gate import LinkReport
 from netsim.emulated.janitor import sweep
 from netsim.emulated.launch import Launch, Order
 from netsim.emulated.namespaces import Namespaces
 from netsim.emulated.owner import VARIABLE, Owner, make_runtime
-from netsim.emulated.plan import NodePlan
+from netsim.emulated.plan import Address, NodePlan
 from netsim.emulated.priority import DELAY, PROBE
 from netsim.errors import HostError, InputError, LinkError, LonghaulError
 from netsim.timeline import Incident, Timeline

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from netsim.emulated.plan import Impairment, NodePlan, Peer
+from netsim.emulated.plan import Address, Impairment, NodePlan, Peer
 from netsim.framing import queue_limit
 from netsim.topology import GilbertElliott, Link, Topology, Transport
 
 BURST_HZ = 250  # the slowest tick in common use, so that the bucket is large enough on every kernel
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a node can be reached: on the shaped network, with its hardware address, and on the management network."""
-
-    wan: str
-    mac: str
-    mgmt: str
-    prefix: int = 16
-    mgmt_prefix: int = 16
 
 
 def compile_topology(

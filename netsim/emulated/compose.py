@@ -20,8 +20,8 @@ from typing import Any
 
 from netsim.emulated.attached import MEETING_VARIABLE, SOCKET
 from netsim.emulated.capabilities import Capability, named
-from netsim.emulated.compile import Address
 from netsim.emulated.launch import Order
+from netsim.emulated.plan import Address
 from netsim.errors import HostError, LinkError
 
 NOBODY = 65534

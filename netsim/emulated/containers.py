@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from netsim.emulated.compile import Address
+import docker
 from netsim.emulated.hasten import hasten
 from netsim.emulated.host_image import host_image, mounts
 from netsim.emulated.launch import Launch, Order
 from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
+from netsim.emulated.plan import Address
 from netsim.errors import HostError
 
 IMAGE_VARIABLE = "LONGHAUL_IMAGE"

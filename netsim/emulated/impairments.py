@@ -16,7 +16,8 @@ TAIL = 4.0  # deviations of a normal delay, and units of a Pareto one; netem's t
 
 def _pareto(share: float) -> float:
     """The value that a `share` of netem's Pareto delays exceed: shape 3, cut at `TAIL`."""
-    return min(TAIL, (share ** (-1 / 3) - 1.5) * 4 / 3)
+    above: float = (share ** (-1 / 3) - 1.5) * 4 / 3
+    return min(TAIL, above)
 
 
 @cache

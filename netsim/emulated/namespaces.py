@@ -9,8 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
-from netsim.emulated.compile import Address
 from netsim.emulated.launch import ROOT, Order
+from netsim.emulated.plan import Address
 from netsim.errors import HostError
 
 WAN_PREFIX, MGMT_PREFIX = "10.77", "10.78"

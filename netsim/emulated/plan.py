@@ -50,6 +50,17 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where a node can be reached: on the shaped network, with its hardware address, and on the management network."""
+
+    wan: str
+    mac: str
+    mgmt: str
+    prefix: int = 16
+    mgmt_prefix: int = 16
+
+
+@dataclass(frozen=True)
 class NodePlan:
     """Everything about one node's side of the WAN."""
 

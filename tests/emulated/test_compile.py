@@ -5,8 +5,8 @@ from itertools import combinations
 
 import pytest
 
-from netsim.emulated.compile import Address, compile_topology, duplicates_ever, matchings
-from netsim.emulated.plan import NodePlan
+from netsim.emulated.compile import compile_topology, duplicates_ever, matchings
+from netsim.emulated.plan import Address, NodePlan
 from netsim.topology import Topology, topology_from
 from tests.emulated.networks import PAIR, pair
 
