@@ -42,6 +42,7 @@ _COLUMNS = {
     "wire_bytes": "wire_bytes_per_worker",
     "memory_bytes": "memory_bytes",
 }
+_UNTIL_TARGET = ("training_time", "communication_time", "payload_bytes", "wire_bytes")
 _OF_THE_SEED = ("final_loss", "final_perplexity")
 
 Verdict = Literal["reproduced", "not reproduced", "not testable at this size"]
@@ -127,6 +128,17 @@ def _test(study: Study, claim: Claim) -> Tested:
     found = compare(pairs["candidate"].tolist(), pairs["reference"].tolist()) if len(pairs) else None
     if claim.untestable:
         return Tested(claim, found, "not testable at this size", claim.untestable, runs)
+    late = (
+        [_stopped_short(study, side).sum() for side in (candidate, reference)]
+        if claim.metric in _UNTIL_TARGET
+        else [0, 0]
+    )
+    if late[0]:
+        note = f"{late[0]} of {len(candidate)} runs of {claim.candidate.label} did not reach their target loss"
+        return Tested(claim, None, "not reproduced", note, runs)
+    if late[1]:
+        note = f"{late[1]} of {len(reference)} runs of {claim.reference.label} did not reach their target loss"
+        return Tested(claim, None, "not testable at this size", note, runs)
     if found is None:
         missing = [
             side.label for side, had in ((claim.candidate, candidate), (claim.reference, reference)) if not len(had)
@@ -159,6 +171,12 @@ def judge(claim: Claim, found: Comparison) -> tuple[Verdict, str]:
     ):
         return "not reproduced", "the 95 % interval has 1 in it"
     return "reproduced", few
+
+
+def _stopped_short(study: Study, runs: pd.DataFrame) -> pd.Series:
+    """Runs that should have ended at a target loss and did not reach it: what they took is not what it takes."""
+    wanted = [bool(study.stored[int(run)].cell.train.get("stop_at_target")) for run in runs["run"]]
+    return runs["time_to_target_seconds"].isna() & pd.Series(wanted, index=runs.index, dtype=bool)
 
 
 def _runs(study: Study, side: Side) -> pd.DataFrame:

@@ -70,6 +70,7 @@ class RecordedRun:
     steps: int = 100
     every: int = 10
     target: float | None = None
+    stop_at_target: bool = False  # said in the spec; the run goes on
     speed: float = 1.0
     suite: str = "made-up"
     options: dict[str, Any] = field(default_factory=dict)
@@ -187,7 +188,13 @@ class RecordedRun:
             "seed": self.seed,
             "model": {"name": "tiny", "kind": "dense", "layers": 4, "width": 128, "heads": 4, "sequence": 128},
             "data": {"source": "stdlib", "partition": "iid"},
-            "train": {"steps": self.steps, "batch": 8, "target_loss": self.target, "evaluate_every": self.every},
+            "train": {
+                "steps": self.steps,
+                "batch": 8,
+                "target_loss": self.target,
+                "stop_at_target": self.stop_at_target,
+                "evaluate_every": self.every,
+            },
             "compute": {"mode": "paced", "step_seconds": 0.1},
             "network": {"substrate": "netns"},
         }

@@ -98,3 +98,18 @@ def test_a_wrong_file_of_claims_is_refused_by_file_and_field(tmp_path: Path, tex
         load_claims(path)
     assert caught.value.field.startswith(field)
     assert caught.value.where == str(path)
+
+
+def test_bytes_to_a_loss_that_was_not_reached_prove_nothing(tmp_path: Path) -> None:
+    RecordedRun("ddp", "ddp", steps=40, target=3.2, stop_at_target=True).write(tmp_path)
+    RecordedRun("slow", "diloco", steps=40, target=3.2, stop_at_target=True, speed=0.3).write(tmp_path)
+    study = Study(collect([tmp_path]))
+    missed, unknown = claims(
+        study,
+        [
+            claim(candidate="slow", metric="payload_bytes"),
+            claim(candidate="ddp", reference="slow", metric="payload_bytes"),
+        ],
+    )
+    assert (missed.verdict, missed.note) == ("not reproduced", "1 of 1 runs of slow did not reach their target loss")
+    assert unknown.verdict == "not testable at this size"
