@@ -27,7 +27,7 @@ from netsim.simulated.uniform import Load, load_of, times, uniform_topology
 from netsim.traffic import Plan, Transfer
 
 Row = dict[str, Any]
-SIMULATED_TRANSFERS = 48  # of one step; more are merged before they are simulated
+SIMULATED_TRANSFERS = 16  # of one step; more are merged before they are simulated
 
 
 @dataclass(frozen=True)

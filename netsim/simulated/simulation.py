@@ -184,12 +184,17 @@ class _Run:
         return step + times * stretch.steps, clocks
 
     def _stretch(self, first: int) -> Stretch:
-        """From `first` to the next step after which nothing is under way."""
+        """From `first` to the next step after which nothing is under way.
+
+        Where overlapped transfers follow each other without a gap there is no such step; then two of the longest
+        periods are taken, and their last transfers are waited for.
+        """
         last = self.plan.steps
+        longest = 2 * max((mark.every for mark in self.plan.recurrences), default=1)
         found: list[tuple[int, tuple[Transfer, ...]]] = []
         evaluations: list[int] = []
         end, step = first - 1, self._next(first)
-        while step is not None and (end < first or step <= end):
+        while step is not None and (end < first or (step <= end and step < first + longest)):
             transfers = self.plan.at(step)
             if transfers:
                 found.append((step - first, transfers))
@@ -197,6 +202,8 @@ class _Run:
                 evaluations.append(step - first)
             end = max(end, min(last, step + max((t.overlap for t in transfers), default=0)))
             step = self._next(step + 1)
+        if step is not None and first <= step <= end:
+            end = step - 1  # cut: what is under way ends with the step before the next transfer
         if end < first:  # nothing happens any more
             end = last
         return Stretch(end - first + 1, tuple(found), tuple(evaluations))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netsim.errors import LinkError
-from netsim.simulated.compute import Compute, Slowdown
+from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links
 from netsim.simulated.physics import Physics
 from netsim.simulated.rounds import Setting, Stretch, simulate_stretch
-from netsim.simulated.simulation import Evaluation, simulate
+from netsim.simulated.simulation import Evaluation, _Run, simulate
 from netsim.simulated.uniform import load_of, times, uniform_topology
 from netsim.topology import Link, Site, Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
@@ -231,3 +233,46 @@ def test_workers_that_share_a_host_share_what_it_can_move() -> None:
     shared = Physics(host_bandwidth=8 * MB)
     outcome = simulate(plan, uniform_topology(4, 100 * RATE, 0.0), Compute((1.0,) * 4), physics=shared)
     assert outcome.wall_seconds == pytest.approx(1 + plan.payload_bytes / (8 * MB), rel=1e-3)
+
+
+class _Forgetful(dict[object, object]):
+    """Remembers no round, so that every one is simulated."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+
+@given(
+    every=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    steps=st.integers(1, 40),
+    overlap=st.integers(0, 3),
+    evaluate=st.integers(1, 20),
+    slow=st.floats(1.0, 3.0),
+)
+@settings(max_examples=30, deadline=None)
+def test_advancing_in_bulk_changes_nothing(
+    every: list[int], steps: int, overlap: int, evaluate: int, slow: float
+) -> None:
+    recurrences = tuple(
+        Recurrence((Transfer(f"x{i}", 50_000 * (i + 1), (0, 1, 2), overlap=overlap if i == 0 else 0),), e, e, steps)
+        for i, e in enumerate(every)
+    )
+    plan, topology = Plan(3, steps, recurrences), uniform_topology(3, RATE, 0.03)
+    compute, evaluation = Compute((0.1, 0.1 * slow, 0.1)), Evaluation(evaluate, 0.05)
+    setting = Setting(Links(topology, Physics()), compute, lambda t: Algorithm.DIRECT, evaluation.seconds)
+    slowly = _Run(plan, setting, evaluation, Schedule(), [], 0)
+    slowly.known = _Forgetful()  # type: ignore[assignment]
+    one_by_one = slowly.outcome()
+    quickly = simulate(plan, topology, compute, evaluation=evaluation, choose=lambda t: Algorithm.DIRECT)
+    assert quickly.simulated_rounds <= one_by_one.simulated_rounds
+    assert quickly.wall_seconds == pytest.approx(one_by_one.wall_seconds, rel=1e-6)
+    assert quickly.communication_seconds == pytest.approx(one_by_one.communication_seconds, rel=1e-5, abs=1e-6)
+    assert sum(quickly.payload_bytes) == pytest.approx(plan.payload_bytes)
+    assert min(quickly.compute_seconds) == pytest.approx(0.1 * steps)
+
+
+def test_fragments_that_overlap_without_end_are_advanced_in_bulk_too() -> None:
+    fragments = tuple(Recurrence((Transfer(f"f{i}", 10_000, (0, 1), overlap=2),), 4, 1 + i, 2000) for i in range(4))
+    outcome = simulate(Plan(2, 2000, fragments), uniform_topology(2, RATE, 0.01), Compute((1.0, 1.0)))
+    assert outcome.simulated_rounds < 10
+    assert outcome.wall_seconds == pytest.approx(2000, rel=0.01)
