@@ -104,6 +104,15 @@ class Layout:
                     start += count
         assert start == flat.numel()
 
+    def _weight(
+        self, expert: int, layer: int, placement: Placement, draw: int, present: Sequence[int], share: float | None
+    ) -> float:
+        """What one holder's copy of an expert counts: `share`, or more when other holders are not there."""
+        if share is None or len(present) == placement.sites:
+            return share or 1.0
+        holders = next(h for h in placement.groups if expert in placement.members(h, draw)[layer])
+        return 1 / len([holder for holder in holders if holder in present])
+
     def assemble(
         self,
         tensors: Sequence[Tensor],
@@ -118,20 +127,28 @@ class Layout:
         share None: holders agree, so the first holder speaks for all. Otherwise means are taken: every holder of an
         expert contributes this share of it, every worker its part of the dense weights.
         """
+        present = getattr(control, "members", tuple(range(control.world)))
+        full_number = len(present) / control.world  # sums among some are scaled up to the sum over all
         residents = placement.residents(rank, draw)
         spoken: list[Ids] = list(residents)
+
+        def first_of(holders: tuple[int, ...]) -> int | None:
+            return next((holder for holder in holders if holder in present), None)
+
         if share is None:
-            mine = [placement.members(holders, draw) for holders in placement.groups if holders[0] == rank]
+            mine = [placement.members(holders, draw) for holders in placement.groups if first_of(holders) == rank]
             spoken = [tuple(e for group in mine for e in group[layer]) for layer in range(len(self.stacks))]
         whole = []
         for index, tensor in enumerate(tensors):
             if index not in self.sparse:
-                scale = 1 / control.world if share is not None else float(rank == 0)
+                scale = 1 / control.world if share is not None else full_number * (rank == present[0])
                 whole.append(tensor.detach() * scale)
                 continue
             layer = next(i for i, stack in enumerate(self.stacks) if index in stack)
             full = tensor.new_zeros(self.experts, *tensor.shape[1:])
-            full[list(spoken[layer])] = tensor.detach()[rows_of(spoken[layer], residents[layer])] * (share or 1.0)
+            weights = [self._weight(e, layer, placement, draw, present, share) * full_number for e in spoken[layer]]
+            rows = tensor.detach()[rows_of(spoken[layer], residents[layer])]
+            full[list(spoken[layer])] = rows * rows.new_tensor(weights).view(-1, *[1] * (rows.dim() - 1))
             whole.append(full)
         flat = flatten(whole)
         transfer = Transfer("fomoe/evaluation", flat.numel(), tuple(range(control.world)), full_precision(flat))

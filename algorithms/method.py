@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.exchange import Exchange
-from algorithms.inner import InnerOptimizer, Schedule, unflatten_into
+from algorithms.inner import InnerOptimizer, Schedule, flatten, unflatten_into
 from algorithms.shape import ModelShape
 from netsim.documents import Document, validate
 from netsim.errors import InputError
-from netsim.traffic import Plan, Transfer, WireType
+from netsim.traffic import Collective, Plan, Transfer, WireType
+
+CATCH_UP = "catch_up"  # how the names of transfers begin by which a worker that missed something catches up
 
 
 class Options(Document):
@@ -124,9 +126,26 @@ class Worker(ABC):
             found |= {f"model.{name}": p.detach() for name, p in self.setup.model.named_parameters()}
         return found
 
+    def catch_up(self, root: int, behind: tuple[int, ...], present: tuple[int, ...]) -> list[tuple[Transfer, Tensor]]:
+        """This worker's part in the transfers by which the ranks `behind` catch up with `root`, which is not behind."""
+        if self.setup.rank != root and self.setup.rank not in behind:
+            return []
+        flat = flatten(tensor.float() for _, tensor in self._in_order())
+        members = tuple(sorted({root, *behind}))
+        return [(Transfer(CATCH_UP, flat.numel(), members, collective=Collective.BROADCAST, root=root), flat)]
+
+    def take_over(self, received: list[tuple[Transfer, Tensor]]) -> None:
+        """Go on from what `catch_up` brought; what is this worker's own stays."""
+        ((_, flat),) = received
+        parts = torch.split(flat, [tensor.numel() for _, tensor in self._in_order()])
+        self._adopt({n: p.view_as(t).to(t.dtype) for (n, t), p in zip(self._in_order(), parts, strict=True)})
+
+    def _in_order(self) -> list[tuple[str, Tensor]]:
+        """`shared`, in an order that does not depend on when an entry was made."""
+        return sorted(self.shared().items())
+
     @torch.no_grad()
-    def take_over(self, shared: Mapping[str, Tensor]) -> None:
-        """Go on from a peer's `shared`; what is this worker's own stays."""
+    def _adopt(self, shared: Mapping[str, Tensor]) -> None:
         for name, parameter in self.setup.model.named_parameters():
             if f"model.{name}" in shared:
                 parameter.copy_(shared[f"model.{name}"])

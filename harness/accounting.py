@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from algorithms.method import CATCH_UP
 from harness.present import among
 from netsim.errors import LonghaulError
 from netsim.traffic import Plan
 
 FAULTS = ("crash", "pause", "straggle", "corrupt", "short", "partition")
-CATCH_UP = "catch_up"
 
 Entries = Sequence[Mapping[str, Any]]
 
@@ -53,31 +53,31 @@ def payload(
     carried it out; each time that they did, its bytes must be the plan's for those members.
     """
     sent: defaultdict[tuple[int, int], int] = defaultdict(int)
-    there: defaultdict[tuple[int, int, str, int], int] = defaultdict(int)
+    missing: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)  # members who did not finish
     caught_up = 0
     for entries in ledgers.values():
         for entry in entries:
-            if entry["transfer"] == CATCH_UP:
+            if entry["transfer"].startswith(CATCH_UP):
                 caught_up += entry["payload_bytes"]
                 continue
-            key = entry["generation"], entry["step"]
+            key, name = (entry["generation"], entry["step"]), entry["transfer"]
             sent[key] += entry["payload_bytes"]
-            there[*key, entry["transfer"], entry["phase"]] += 1
+            if name not in missing[key]:
+                missing[key][name] = entry["members"]
+            missing[key][name] -= 1
+    last = dict(sorted(sent))  # step by generation
     counted: dict[int, int] = {}
     wrong = []
     for (generation, step), found in sorted(sent.items()):
         try:
-            transfers = [among(transfer, members[generation]) for transfer in plan.at(step)]
-        except LonghaulError:
+            planned = sum(among(transfer, members[generation]).payload_bytes for transfer in plan.at(step))
+        except (LonghaulError, KeyError):
             continue
-        due = {(t.name, t.phase): len(t.members) for t in transfers}
-        have = {(name, phase): n for (g, s, name, phase), n in there.items() if (g, s) == (generation, step)}
-        if have != due:
-            continue  # interrupted: somebody was lost on the way, and the step was made anew or taken over
-        planned = sum(transfer.payload_bytes for transfer in transfers)
-        if found != planned:
+        finished = not any(missing[generation, step].values())
+        if finished and found == planned:
+            counted[step] = planned
+        elif step != last[generation]:  # at its last step a generation may have been interrupted
             wrong.append(f"step {step} of generation {generation}: the ledger holds {found} bytes, the plan {planned}")
-        counted[step] = planned
     return sum(counted.values()), caught_up, wrong
 
 

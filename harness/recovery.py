@@ -15,7 +15,6 @@ from typing import TextIO, cast
 import torch
 from torch import Tensor
 
-from algorithms.inner import flatten
 from algorithms.method import Worker
 from harness.connection import connect_control, connect_wan
 from harness.data import held_out_batches
@@ -28,11 +27,10 @@ from harness.resume import cut_back, restore, save, sound_steps
 from harness.trainer import Trainer
 from harness.wan.ledger import Ledger
 from netsim.errors import LonghaulError, PeerError
-from netsim.traffic import Collective, Transfer, WireType
+from netsim.traffic import Transfer, WireType
 
 MEETINGS = 20  # without a step in between, after which a worker gives up
 LOBBY_TIMEOUTS = 10  # how many timeouts a worker waits outside
-CATCH_UP = "catch_up"  # name of the transfer
 LOST = "lost.jsonl"  # steps that were made and had to be given up
 
 
@@ -65,16 +63,17 @@ class ResilientTrainer(Trainer):
         ):
             assert self.job.store is not None
             self.membership = Membership(self.job.store, self.timeout)
-            self.steps_log = self._steps_file()
             worker = self._worker(self.method_exchange, self.control_exchange)
             if self.job.life == 0:
                 self._connect(Decision(generation=0, members=self.members, authority=0))
                 self._barrier("barrier", 0)
                 self._start_clock()
                 self.diary.add("began")
+                self.steps_log = self._steps_file()
             else:
                 self._come_back()
                 self._start_clock()
+                self.steps_log = self._steps_file()
                 self._meet(worker, None, outside=True)
             if self.method.after_loss == "rollback" or not self._survivable():
                 self._save(worker)
@@ -248,7 +247,7 @@ class ResilientTrainer(Trainer):
             self._roll_back(worker, decision.rollback)
         elif self._interrupted and rank not in decision.behind:
             self._undo(worker)
-        if decision.behind and (rank in decision.behind or rank == decision.authority):
+        if decision.behind:
             self._catch_up(worker, decision)
         if decision.rollback is not None and self.method.after_loss != "rollback":
             self.snapshot = None
@@ -270,22 +269,13 @@ class ResilientTrainer(Trainer):
 
     def _catch_up(self, worker: Worker, decision: Decision) -> None:
         """From the authority's state to those behind, over the WAN and in the ledger."""
-        members = tuple(sorted({decision.authority, *decision.behind}))
-        shared = dict(sorted(worker.shared().items()))  # a fresh optimizer lists its moments in another order
-        flat = flatten(tensor.float() for tensor in shared.values())
-        kind, root = Collective.BROADCAST, decision.authority
-        transfer = Transfer(CATCH_UP, flat.numel(), members, WireType.FP32, kind, root=root)
-        self.wan.run(decision.step, [(transfer, flat)])
-        if self.job.rank == root:
+        transfers = worker.catch_up(decision.authority, decision.behind, decision.members)
+        self.wan.run(decision.step, transfers)
+        if self.job.rank not in decision.behind:
             return
-        parts = torch.split(flat, [tensor.numel() for tensor in shared.values()])
-        taken = {
-            name: part.view(tensor.shape).to(tensor.dtype)
-            for (name, tensor), part in zip(shared.items(), parts, strict=True)
-        }
-        worker.take_over(taken)
+        worker.take_over(transfers)
         self.progress.step, self.committed, self._interrupted = decision.step, decision.committed, False
-        self.diary.add("caught up", step=decision.step, bytes=transfer.size)
+        self.diary.add("caught up", step=decision.step, bytes=sum(transfer.size for transfer, _ in transfers))
 
     def _come_back(self) -> None:
         """A new life: what the one before committed counts, what it had done since is lost."""
@@ -313,8 +303,8 @@ class ResilientTrainer(Trainer):
 
     def _save(self, worker: Worker) -> None:
         """The checkpoint to fall back to before the first regular one."""
-        if not sound_steps(self.job.rank_directory, self.job.run_id):
-            with self.watch.bucket("checkpoint"):
+        with self.watch.bucket("checkpoint"):
+            if not sound_steps(self.job.rank_directory, self.job.run_id):
                 save(self.job.rank_directory, self.job.run_id, self.progress, self.model, worker.state())
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from algorithms.averaging import MOMENTS, Moments
 from algorithms.experts import ExpertModel, Ids, Layout, expert_elements, sparse_roles
 from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
-from algorithms.method import Method, ModelView, Options, Worker, WorkerSetup
+from algorithms.method import CATCH_UP, Method, ModelView, Options, Worker, WorkerSetup
 from algorithms.migration import Migration
 from algorithms.outer import nesterov_
 from algorithms.placement import Placement
@@ -134,6 +134,13 @@ class Fomoe(Method[FomoeOptions]):
         if self.options.routing == "skip":
             return shape.flops_per_token(expert_share=resident / shape.experts)
         return shape.flops_per_token(min(shape.top_k, resident) / shape.top_k, resident / shape.experts)
+
+    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
+        """Every expert needs a living holder; experts that move need all sites."""
+        placement = self.placement(shape, sites, seed)
+        if self.moves(placement):
+            return len(present) == sites
+        return all(set(holders) & set(present) for holders in placement.groups)
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return FomoeWorker(self, setup)
@@ -293,6 +300,39 @@ class FomoeWorker(Worker):
             self.model.set_residents(layer, experts)
         for parameter, tensor in zip(self.parameters, tensors, strict=True):
             parameter.data = tensor
+
+    def _banks(self) -> list[list[Tensor]]:
+        """Everything that holders share, each in the parameters' order."""
+        moments = [] if self.diloco else [self.moments.tensors(name) for name in MOMENTS]
+        kept = [bank for bank in (self.outer, self.momentum) if bank]
+        return [*kept, *moments] if self.diloco else [self._parameters(), *kept, *moments]
+
+    def catch_up(self, root: int, behind: tuple[int, ...], present: tuple[int, ...]) -> list[tuple[Transfer, Tensor]]:
+        """Dense tensors come from `root`, experts from their first holder who is there and not behind."""
+        found = []
+        sources: list[tuple[int, tuple[int, ...], Sequence[Ids] | None]] = [(root, behind, None)]
+        for holders in self.placement.groups:
+            takers = tuple(rank for rank in holders if rank in behind)
+            source = next((rank for rank in holders if rank in present and rank not in behind), None)
+            if takers and source is not None:
+                sources.append((source, takers, self.placement.members(holders, self.draw)))
+        for index, (source, takers, members) in enumerate(sources):
+            if self.setup.rank in (source, *takers):
+                flat = torch.cat([self.layout.gather(bank, members, self.residents) for bank in self._banks()])
+                ranks = tuple(sorted({source, *takers}))
+                name, kind = f"{CATCH_UP}/{index}", Collective.BROADCAST
+                found.append((Transfer(name, flat.numel(), ranks, collective=kind, root=source), flat))
+        return found
+
+    @torch.no_grad()
+    def take_over(self, received: list[tuple[Transfer, Tensor]]) -> None:
+        mine = [h for h in self.placement.groups if self.setup.rank in h]
+        members = [None, *(self.placement.members(holders, self.draw) for holders in mine)]
+        for (_, flat), ids in zip(received, members, strict=True):
+            for bank, part in zip(self._banks(), flat.chunk(len(self._banks())), strict=True):
+                self.layout.scatter(bank, part, ids, self.residents)
+        if self.diloco:
+            torch._foreach_copy_(self._parameters(), self.outer)
 
     def state(self) -> dict[str, Tensor]:
         ramp_from = -1 if self.ramp_from is None else self.ramp_from
