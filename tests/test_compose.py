@@ -26,7 +26,7 @@ from netsim.topology import find_topology, load_topology
 
 ROOT = Path(__file__).parent.parent
 SITES = ("virginia", "ohio", "london", "frankfurt")
-REALTIME = Path("/sys/fs/cgroup/cpu/docker/cpu.rt_runtime_us")
+REALTIME = Path("/sys/fs/cgroup/cpu")
 
 
 def services(name: str = "compose.yaml") -> dict[str, Any]:
@@ -189,15 +189,22 @@ class Project:
 @contextmanager
 def realtime() -> Iterator[bool]:
     """Lets the engine's containers have real-time priorities, where control groups keep these from them."""
-    if not REALTIME.exists():
+    import docker
+
+    client = docker.from_env()
+    driver = client.info()["CgroupDriver"]
+    client.close()
+    if driver != "cgroupfs" or not (REALTIME / "cpu.rt_runtime_us").exists():
         yield False
         return
-    before = REALTIME.read_text()
-    REALTIME.write_text("900000")
+    share = REALTIME / "docker/cpu.rt_runtime_us"
+    share.parent.mkdir(exist_ok=True)  # the engine makes it for its first container
+    before = share.read_text()
+    share.write_text("900000")
     try:
         yield True
     finally:
-        REALTIME.write_text(before)
+        share.write_text(before)
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +229,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 on_an_engine = [
     pytest.mark.docker,
+    pytest.mark.root,
+    pytest.mark.slow,
     pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip()),
     pytest.mark.timeout(300),
 ]
@@ -260,4 +269,5 @@ class TestOnAnEngine:
         assert "LONGHAUL_CONGESTION_CONTROL" in done.stdout
         (result,) = (project.folder / "runs/others").glob("*/result.json")
         assert read_run(result.parent).result.valid
-        assert read_json(result.parent / "environment.json")["network"]["containers"] == ["frankfurt", "london"]
+        played_by = read_json(result.parent / "environment.json")["network"]["containers"]
+        assert len(set(played_by) & set(SITES)) == 2

@@ -152,8 +152,7 @@ class _Gathering:
             except TimeoutError:
                 continue
             link.settimeout(_ANSWER_SECONDS)
-            line = link.makefile("rb").readline()
-            if line:
+            if line := _line(link):
                 site = Attached.read(line, link)
                 present[site.name] = site
         return present
@@ -185,13 +184,18 @@ def _meeting() -> Path:
 
 
 def _accepted(name: str, site: Attached) -> None:
-    try:
-        line = site.link.makefile("rb").readline()
-    except OSError:
-        line = b""
+    line = _line(site.link)
     answer = json.loads(line) if line else {"error": "its container has ended"}
     if answer["error"]:
         raise LinkError(f"site {name}: {answer['error']}{_remedy(answer['error'])}")
+
+
+def _line(link: socket.socket) -> bytes:
+    """What a site said; nothing if it has gone."""
+    try:
+        return link.makefile("rb").readline()
+    except OSError:
+        return b""
 
 
 def _remedy(complaint: str) -> str:
