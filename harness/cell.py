@@ -27,6 +27,9 @@ from netsim.documents import validate
 from netsim.errors import InputError, LinkError, LonghaulError
 from netsim.traffic import Plan
 
+NODE_MEMORY = 4 * 10**9  # bytes
+STATE_COPIES = 8
+
 Watch = Callable[[str, Path], None]  # told the stage ("nodes", "gate", "training", ...) and the run's directory
 
 
@@ -161,6 +164,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         engine=spec.network.engine,
         read_only=[cache.absolute()],
         writable=[directory],
+        memory=_memory_limit(spec, plan.sites),
     ) as network:
         events.add("nodes", substrate=network.substrate, engine=network.engine)
         environment = {
@@ -207,6 +211,16 @@ def costs_of(directory: Path, plan: Plan, summaries: list[Summary], absent: froz
     for summary in summaries:  # which also knows of transfers that were never finished
         sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
     return toll(plan, read(HAPPENED, everyone), ledgers, tokens, dead, sum(sent.values()))
+
+
+def _memory_limit(spec: RunSpec, sites: int) -> int:
+    """Bytes for a node where the substrate bounds it: interpreter and activations, and the training state many times.
+
+    A bound against what runs away, not a budget: nothing that a sound run needs comes near it.
+    """
+    method = spec.resolve_method()
+    most = max(sum(method.memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites))
+    return NODE_MEMORY + STATE_COPIES * most
 
 
 @contextmanager

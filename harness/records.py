@@ -114,7 +114,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(str(path), "", error.strerror, "a readable record") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), "", f"not JSON ({error})", "a complete record") from None
 
 
@@ -128,9 +128,11 @@ def read_lines(path: Path, kind: type[R]) -> Iterator[R]:
             for number, line in enumerate(file, start=1):
                 try:
                     document = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     raise InputError(str(path), f"line {number}", line.strip()[:80], "one JSON document") from None
                 yield validate(kind, document, str(path), f"line {number}")
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), "", f"not UTF-8 ({error.reason})", "JSON lines") from None
     except OSError as error:
         raise InputError(str(path), "", error.strerror, "a readable record") from None
 

@@ -87,6 +87,14 @@ class ResilientTrainer(Trainer):
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
+    def _called(self) -> bool:
+        """Whether a meeting is called, or somebody may be let in now, between two rounds."""
+        upcoming = self.generation + 1
+        with self.watch.bucket("communication"):
+            if self.membership.wanted(upcoming):
+                return True
+            return self.progress.step == self.committed and self.membership.joiners(upcoming)
+
     def _finished(self) -> bool:
         return super()._finished() and self._trouble is None and not self._unevaluated
 
@@ -98,9 +106,7 @@ class ResilientTrainer(Trainer):
             self.progress.final_loss = super()._evaluate(worker, self.progress.step)
             self._unevaluated = False
             return
-        between_rounds = self.progress.step == self.committed
-        upcoming = self.generation + 1
-        if self.membership.wanted(upcoming) or (between_rounds and self.membership.joiners(upcoming)):
+        if self._called():
             self._meet(worker, None)
             return
         step = self.progress.step + 1

@@ -40,7 +40,7 @@ def _tolls(rows: list[dict[str, Any]]) -> str:
     note = [
         "",
         "From the fault to the first worker that noticed, and from there until all went on. A method that synchronises",
-        "rarely notices late, and loses nothing by it. Times are of the host that wrote this page, whose sites share its cores.",
+        "rarely notices late, and loses nothing by it. Times are of one host, whose cores all sites share.",
     ]
     return "\n".join([*lines, *note, ""])
 

@@ -1,0 +1,102 @@
+"""Who takes part in a generation, and from what it starts: decided from reports alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.membership import Decision, Report, decide
+from harness.recovery import blame
+from netsim.errors import PeerError
+
+FOUR = Decision(generation=3, members=(0, 1, 2, 3), authority=0)
+
+
+def reports(**changes: dict[str, object]) -> dict[int, Report]:
+    """All four have done step 12 and committed step 8, but for the changes, by `r0`, `r1`, ..."""
+    found = {}
+    for rank in range(4):
+        fields = {"rank": rank, "step": 12, "committed": 8, "checkpoints": (4, 8), **changes.get(f"r{rank}", {})}
+        found[rank] = Report.model_validate(fields)
+    return found
+
+
+def without(rank: int, found: dict[int, Report]) -> dict[int, Report]:
+    return {other: report for other, report in found.items() if other != rank}
+
+
+def anyone(members: tuple[int, ...]) -> bool:
+    return bool(members)
+
+
+def test_survivors_make_the_interrupted_step_anew() -> None:
+    decision = decide(FOUR, without(2, reports()), {}, "redo", anyone)
+    assert decision == Decision(generation=4, members=(0, 1, 3), authority=0, step=12, committed=8, lost=(2,))
+
+
+def test_who_missed_a_synchronisation_takes_over_from_who_has_it() -> None:
+    decision = decide(FOUR, without(2, reports(r1={"committed": 12}, r3={"committed": 12})), {}, "redo", anyone)
+    assert decision is not None
+    assert (decision.authority, decision.behind, decision.committed) == (1, (0,), 12)
+
+
+def test_a_newcomer_takes_over_and_nobody_goes_back_for_it() -> None:
+    before = Decision(generation=3, members=(0, 1, 3), authority=0)
+    newcomer = {2: Report(rank=2, step=0, committed=-1)}
+    for after_loss in ("redo", "resync", "rollback"):
+        decision = decide(before, without(2, reports()), newcomer, after_loss, anyone)
+        assert decision is not None
+        assert (decision.members, decision.behind, decision.rollback) == ((0, 1, 2, 3), (2,), None)
+
+
+def test_a_method_that_needs_everyone_goes_back_to_the_last_step_that_all_can_restore() -> None:
+    decision = decide(FOUR, without(2, reports(r3={"checkpoints": (0, 4)})), {}, "rollback", anyone)
+    assert decision is not None
+    assert (decision.rollback, decision.step, decision.committed) == (4, 4, 4)
+
+
+def test_workers_that_lost_a_fragment_all_take_over_one_state() -> None:
+    decision = decide(FOUR, without(2, reports()), {}, "resync", anyone)
+    assert decision is not None
+    assert (decision.authority, decision.behind) == (0, (1, 3))
+
+
+def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
+    def with_the_first(members: tuple[int, ...]) -> bool:
+        return 0 in members
+
+    left = without(0, reports())
+    assert decide(FOUR, left, {}, "redo", with_the_first) is None
+    back = {0: Report(rank=0, step=0, committed=-1, checkpoints=(4, 8))}
+    decision = decide(FOUR, left, back, "redo", with_the_first)
+    assert decision is not None
+    assert (decision.members, decision.rollback, decision.behind) == ((0, 1, 2, 3), 8, ())
+
+
+@pytest.mark.parametrize(
+    ("blamed", "stay"),
+    [
+        ({"r0": (3,), "r1": (3,), "r2": (3,)}, (0, 1, 2)),
+        ({"r3": (0, 1, 2)}, (0, 1, 2)),
+        ({"r0": (2, 3), "r1": (2, 3), "r2": (0, 1), "r3": (0, 1)}, (0, 1)),
+        ({"r0": (1,)}, (0, 2, 3)),
+        ({}, (0, 1, 2, 3)),
+    ],
+)
+def test_the_largest_group_that_can_reach_itself_stays(
+    blamed: dict[str, tuple[int, ...]], stay: tuple[int, ...]
+) -> None:
+    found = reports(**{name: {"blamed": ranks} for name, ranks in blamed.items()})
+    decision = decide(FOUR, found, {}, "redo", anyone)
+    assert decision is not None
+    assert decision.members == stay
+    assert set(decision.lost) == set(range(4)) - set(stay)
+
+
+def test_who_leaves_for_a_meeting_is_not_blamed() -> None:
+    assert blame(PeerError("rank 2 (10.0.0.3) closed its connection (step 8, 'x')"), called=False) == (2,)
+    assert blame(PeerError("rank 2 (10.0.0.3) closed its connection (step 8, 'x')"), called=True) == ()
+    assert blame(PeerError("rank 2 (10.0.0.3) has left (step 8, 'x')"), called=False) == ()
+    assert blame(PeerError("rank 1 (10.0.0.2) did not come within 3 s (step 8, 'x')"), called=False) == ()
+    two = "rank 1 (10.0.0.2) and rank 3 (10.0.0.4) did not answer within 3 s (step 8, 'x')"
+    assert blame(PeerError(two), called=True) == (1, 3)
+    assert blame(None, called=False) == ()

@@ -1,0 +1,119 @@
+"""What each method does when sites fail: real trainers and a real store, over loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.records import Result
+from tests.faults.loopback import run_through, spec_of
+
+pytestmark = pytest.mark.timeout(600)
+
+Events = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def go_through(
+    tmp_path: Path, cache: Path, method: str, options: dict[str, Any], faults: Events, steps: int, sites: int = 3
+) -> tuple[Result, Events]:
+    model = "tiny-moe" if method == "fomoe" else "tiny"
+    spec = spec_of(
+        tmp_path,
+        method,
+        options,
+        sites=sites,
+        model=model,
+        faults=faults,
+        train={"steps": steps, "checkpoint_every": 4},
+        network={"timeout_seconds": 120},
+    )
+    result, events = run_through(spec, tmp_path / "run", cache)
+    assert result.valid, result.why_invalid
+    assert result.steps == steps
+    assert result.final_loss is not None
+    return result, events
+
+
+def of_kind(events: Events, kind: str) -> Events:
+    return [event for event in events if event["kind"] == kind]
+
+
+def test_diloco_goes_on_with_the_survivors_from_the_next_synchronisation(tmp_path: Path, cache: Path) -> None:
+    faults = [{"kind": "crash", "site": "c", "step": 6}]
+    result, events = go_through(tmp_path, cache, "diloco", {"sync_every": 4}, faults, 12)
+    assert {event["step"] for event in of_kind(events, "detected")} == {7}
+    assert all(event["members"] == [0, 1] for event in of_kind(events, "reformed"))
+    batch = 2 * 128
+    assert result.tokens == 2 * 12 * batch + 4 * batch  # of the lost site only the round that was synchronised
+    assert result.tokens_lost in (2 * batch, 3 * batch)  # its step 5; step 8, made twice by whoever had begun it
+    assert result.bytes_caught_up == 0
+
+
+def test_ddp_goes_back_to_the_last_checkpoint_with_the_sites_that_are_there(tmp_path: Path, cache: Path) -> None:
+    faults = [{"kind": "crash", "site": "c", "step": 7}]
+    result, events = go_through(tmp_path, cache, "ddp", {}, faults, 10)
+    assert {(event["site"], event["step"]) for event in of_kind(events, "rolled back")} == {("a", 4), ("b", 4)}
+    assert result.bytes_repeated > 0
+    assert result.generations == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("diloco", {"sync_every": 4}),
+        ("ddp", {}),
+        ("lordo", {"sync_every": 4}),
+        ("local_adam", {"sync_every": 4}),
+        ("streaming_diloco", {"sync_every": 4}),
+        ("fomoe", {"sync_every": 4, "replication": 2}),
+        ("fomoe", {"sync_every": 4, "replication": 2, "outer": "diloco"}),
+    ],
+)
+def test_a_site_that_comes_back_catches_up_from_its_peers(
+    tmp_path: Path, cache: Path, method: str, options: dict[str, Any]
+) -> None:
+    """The straggler keeps the run going long enough for the site to be back before its end."""
+    faults: Events = [
+        {"kind": "crash", "site": "b", "step": 6, "back_after": "0 s"},
+        {"kind": "straggle", "site": "a", "step": 9, "until": 300, "factor": 1.5},
+    ]
+    sites = 4 if method == "fomoe" else 3
+    spec_steps = 160
+    result, events = go_through(tmp_path, cache, method, options, faults, spec_steps, sites)
+    caught_up = of_kind(events, "caught up")
+    assert "b" in {event["site"] for event in caught_up}
+    assert result.bytes_caught_up > 0
+    last = of_kind(events, "reformed")[-1]
+    assert last["members"] == list(range(sites))
+
+
+@pytest.mark.slow
+def test_photon_waits_for_its_server_and_goes_on_without_a_client(tmp_path: Path, cache: Path) -> None:
+    faults: Events = [
+        {"kind": "crash", "site": "a", "step": 10, "back_after": "0 s"},
+        {"kind": "crash", "site": "c", "step": 22},
+    ]
+    options = {"sync_every": 4, "server_optimizer": "nesterov"}
+    _, events = go_through(tmp_path, cache, "photon", options, faults, 32)
+    assert {event["step"] for event in of_kind(events, "rolled back")} == {8}
+    assert of_kind(events, "reformed")[-1]["members"] == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["corrupt", "short"])
+def test_a_site_that_sends_what_it_must_not_is_left_out_and_let_in_again(
+    tmp_path: Path, cache: Path, kind: str
+) -> None:
+    faults: Events = [{"kind": kind, "site": "b", "step": 6}]
+    _, events = go_through(tmp_path, cache, "diloco", {"sync_every": 4}, faults, 60)
+    assert [event["site"] for event in of_kind(events, "left out")] == ["b"]
+    assert "b" in {event["site"] for event in of_kind(events, "caught up")}
+    assert of_kind(events, "reformed")[-1]["members"] == [0, 1, 2]
