@@ -1,0 +1,106 @@
+"""When transfers may begin, what happens to bytes that come early, and what is written down."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+
+import pytest
+import torch
+
+from harness.wan import exchange as exchange_module
+from netsim.traffic import Algorithm, Collective, Transfer
+from tests.wan.members import addresses, close_all, connect_all, free_port, together
+
+PAIR = Transfer("t", 1000, (0, 1), algorithm=Algorithm.DIRECT)
+
+
+def test_nothing_leaves_before_its_time() -> None:
+    exchanges = connect_all(2)
+    due = time.monotonic() + 0.4
+    exchanges[0].ready_at = lambda transfer: due
+    handle = exchanges[0].start(1, PAIR, torch.ones(1000))
+    other = exchanges[1].start(1, PAIR, torch.ones(1000), not_before=due)
+    time.sleep(0.2)
+    assert exchanges[0].ledger.total == exchanges[1].ledger.total == 0
+    handle.wait()
+    other.wait()
+    assert time.monotonic() >= due
+    assert exchanges[0].ledger.entries[0].started == due
+    assert 0.1 < exchanges[0].waited_seconds < 0.4
+    close_all(exchanges)
+
+
+def test_waiting_for_the_paced_clock_is_not_being_late() -> None:
+    exchanges = connect_all(2, timeout=0.3)
+    due = time.monotonic() + 1.0
+    handles = [exchange.start(1, PAIR, torch.ones(1000), not_before=due) for exchange in exchanges]
+    for handle in handles:
+        handle.wait()
+    close_all(exchanges)
+
+
+@pytest.mark.parametrize("limit", [10**9, 100_000])
+def test_what_comes_before_it_is_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Also when it exceeds what may be kept: then TCP holds the rest back."""
+    monkeypatch.setattr(exchange_module, "EARLY_LIMIT", limit)
+    exchanges = connect_all(3)
+    transfers = [Transfer(f"t{i}", 300_000, (0, 1, 2), algorithm=Algorithm.DIRECT) for i in range(3)]
+
+    def take_part(rank: int) -> list[float]:
+        if rank == 2:
+            time.sleep(0.5)
+        tensors = [torch.full((300_000,), float(rank)) for _ in transfers]
+        exchanges[rank].run(1, list(zip(transfers, tensors, strict=True)))
+        return [float(tensor.unique()) for tensor in tensors]  # type: ignore[no-untyped-call]  # torch's own lack
+
+    assert together(range(3), take_part) == [[3.0] * 3] * 3
+    close_all(exchanges)
+
+
+def test_the_ledger_writes_a_line_per_transfer_and_tells_cold_from_warm() -> None:
+    streams = [io.StringIO() for _ in range(2)]
+    port = free_port()
+    exchanges = together(
+        range(2),
+        lambda rank: exchange_module.WanExchange.connect(
+            rank, 2, addresses(2), port, "run/0", timeout=5.0, ledger=streams[rank]
+        ),
+    )
+    steps = [(1, PAIR), (2, Transfer("u", 10, (0, 1), collective=Collective.BROADCAST, root=1))]
+    for step, transfer in steps:
+        together(
+            range(2),
+            lambda rank, step=step, t=transfer: exchanges[rank].run(step, [(t, torch.ones(t.elements))]),  # type: ignore[misc]  # mypy does not infer a lambda with a default
+        )
+    lines = [[json.loads(line) for line in stream.getvalue().splitlines()] for stream in streams]
+    kept = ("step", "transfer", "algorithm", "payload_bytes", "cold")
+    assert [[line[key] for key in kept] for line in lines[0]] == [
+        [1, "t", "direct", 4000, True],
+        [2, "u", "ps", 0, False],
+    ]
+    assert [line["payload_bytes"] for line in lines[1]] == [4000, 40]
+    assert exchanges[0].ledger.header_bytes > 0
+    close_all(exchanges)
+
+
+def test_those_who_do_not_take_part_are_not_needed() -> None:
+    exchanges = connect_all(4)
+    cohort = Transfer("t", 5000, (1, 3), algorithm=Algorithm.RING)
+    tensors = {rank: torch.full((5000,), float(rank)) for rank in cohort.members}
+    together(cohort.members, lambda rank: exchanges[rank].run(1, [(cohort, tensors[rank])]))
+    assert float(tensors[1][0]) == 4.0
+    assert exchanges[0].ledger.total == 0
+    close_all(exchanges)
+
+
+def test_parallel_streams_carry_one_transfer() -> None:
+    exchanges = connect_all(2, streams=5)
+    big = Transfer("big", 3_000_001, (0, 1), algorithm=Algorithm.DIRECT)
+    values = [torch.arange(big.elements, dtype=torch.float32) for _ in exchanges]
+    together(range(2), lambda rank: exchanges[rank].run(1, [(big, values[rank])]))
+    assert torch.equal(values[0], 2 * torch.arange(big.elements, dtype=torch.float32))
+    used = [stream.sock for peer in exchanges[0]._peers._peers.values() for stream in peer.streams]
+    assert len(used) == 5
+    close_all(exchanges)
