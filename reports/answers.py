@@ -30,6 +30,7 @@ class Answer:
     baseline_seconds: float | None
     speedup: Comparison | None
     not_reached: tuple[str, ...]
+    fell_back: tuple[str, ...]  # methods that reached the loss and ended above it
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,6 +64,8 @@ class Answer:
         others = tuple(label for label in self.not_reached if label != self.baseline or self.fastest is None)
         if others and self.fastest is not None:
             parts.append(f"not reached by every run of {_listed(others)}")
+        if self.fell_back:
+            parts.append(f"{_listed(self.fell_back)} reached it and ended above it")
         return "; ".join(parts)
 
     def _times_faster(self, found: Comparison, baseline_seconds: float) -> str:
@@ -110,7 +113,12 @@ def _answer(study: Study, group: str, topology: str) -> Answer:
         baseline_seconds=times.get(baseline),
         speedup=compared,
         not_reached=tuple(missed),
+        fell_back=tuple(label for label in times if level and _final_loss(study, group, topology, label) > level.loss),
     )
+
+
+def _final_loss(study: Study, group: str, topology: str, label: str) -> float:
+    return float(study.at(group, topology, label)["final_loss"].median())
 
 
 def _number(value: object) -> float | None:

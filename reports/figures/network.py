@@ -114,10 +114,11 @@ def _speedup(study: Study, x: str, panel_by: str, unit: str, axis: str, name: Ca
         panel.set_xlabel(f"{axis} ({scale.unit})")
     for panel in axes:
         log_axis(panel, "y", axis_scale("", [1.0]))
+    baselines = sorted(set(data["baseline"]))
+    against = ", ".join(baselines)
     for left in axes[:: min(3, len(axes))]:
-        left.set_ylabel("times faster than the baseline")
+        left.set_ylabel(f"times faster than {plain(against) if len(baselines) == 1 else 'the baseline'}")
     legend(figure, styles, labels)
-    against = ", ".join(sorted(set(data["baseline"])))
     caption = f"Training time of {against} over that of each method, to the same held-out loss; above 1 the method is "
     caption += "faster. Median of the pairs with the same seed, bars: 95 % bootstrap interval (from three pairs on). "
     caption += (

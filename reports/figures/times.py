@@ -41,19 +41,20 @@ def time_to_loss(study: Study) -> Drawing | None:
     if "seconds" not in data:
         return None
     styles, scale = looks_of(study), axis_scale("s", data["seconds"])
-    edge = float(data["seconds"].max()) * 1.6
     missed = bool(data["seconds"].isna().any())
+    wide = data["seconds"].max() > 5 * data["seconds"].min()
+    edge = float(data["seconds"].max()) * (1.6 if wide else 1.2)
     figure = Figure(figsize=(DOUBLE, 0.55 + 0.16 * len(rows) + 0.15 * len(study.places)))
     axes = figure.subplots()
-    axes.set_xscale("log")
+    axes.set_xscale("log" if wide else "linear")
     positions = _rows(axes, study, [((row["group"], row["topology"]), str(row["label"])) for row in rows])
     for y, row in zip(positions, rows, strict=True):
         _mark(axes, row, y, edge, styles[row["label"]])
-    axes.set_xlim(right=edge * (1.12 if missed else 0.95))
-    log_axis(axes, "x", scale)
+    axes.set_xlim(left=None if wide else 0, right=edge * (1.12 if missed else 0.95))
+    (log_axis if wide else linear_axis)(axes, "x", scale)
     axes.set_xlabel(f"training time to the loss ({scale.unit})")
     if missed:
-        axes.axvline(edge / 1.13, color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
+        axes.axvline(edge / (1.13 if wide else 1.05), color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
         top = ("data", "axes fraction")
         axes.annotate("not reached", (edge, 1.0), xycoords=top, ha="center", va="bottom", fontsize=6.5)
     words = "; ".join(dict.fromkeys(study.levels[group].words for group in study.groups if group in study.levels))

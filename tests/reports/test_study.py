@@ -118,3 +118,11 @@ def test_times_within_two_percent_are_called_level(tmp_path: Path) -> None:
 
 def test_labels_sort_as_people_count() -> None:
     assert sorted(["r16", "r4", "r4.5", "a"], key=natural) == ["a", "r4", "r4.5", "r16"]
+
+
+def test_a_method_that_reached_the_loss_and_lost_it_again_is_named(tmp_path: Path) -> None:
+    RecordedRun("ddp", "ddp", LAN, target=3.0).write(tmp_path)
+    RecordedRun("diloco", "diloco", LAN, target=3.0, changes={"final_loss": 3.9}).write(tmp_path)
+    (answer,) = answers(study(tmp_path))
+    assert answer.fell_back == ("diloco",)
+    assert "diloco reached it and ended above it" in answer.evidence
