@@ -26,7 +26,7 @@ from netsim.emulated.plan import NodePlan
 from netsim.emulated.priority import AGENT, call_myself
 from netsim.emulated.prober import Prober
 from netsim.emulated.processes import end_group, fork, launch
-from netsim.emulated.shaping import WAN, minor
+from netsim.emulated.shaping import minor
 from netsim.errors import LonghaulError
 
 
@@ -170,7 +170,7 @@ class Agent:
         return {
             "classes": [f"{device}: {line}" for device, line in classes],
             "qdiscs": [{"dev": device, **entry} for device, entry in qdiscs],
-            "offloads": {name: devices.offload(WAN, name) for name in ("tso", "gso", "gro")},
+            "offloads": devices.offloads(),
             "mtu": self._plan.mtu,
             "sysctls": {key: path.read_text().strip() for key, path in settings.items() if path.exists()},
             "priorities": {helper.name: _priority(helper.number) for helper in self._all()},

@@ -23,14 +23,14 @@ from netsim.emulated.shaping import (
     neighbour_lines,
     observed,
     queue_rules,
+    segment_lines,
+    segments_at_once,
     setup_lines,
 )
 from netsim.errors import HostError
 
 _SIOCETHTOOL = 0x8946
-# Get and set of each offload (linux/ethtool.h).
-_OFFLOADS = {"tso": (0x1E, 0x1F), "gso": (0x23, 0x24), "gro": (0x2B, 0x2C)}
-_SENDING = ("tso", "gso")
+_GET_GRO, _SET_GRO = 0x2B, 0x2C  # linux/ethtool.h
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -79,9 +79,8 @@ def shape(plan: NodePlan) -> None:
             *neighbour_lines(plan),
         ],
     )
-    set_offload(WAN, "gro", False)  # would join the segments of senders that segment
-    for name in _SENDING:
-        set_offload(WAN, name, not plan.segmented)
+    _ethtool(WAN, _SET_GRO, 0)  # would join the segments of senders that segment
+    batch("ip", segment_lines(plan))
     batch("tc", setup_lines(plan))
     if plan.engine == "nfqueue":
         run(["iptables-restore", "--wait", "10"], queue_rules(plan))
@@ -89,8 +88,7 @@ def shape(plan: NodePlan) -> None:
 
 def reshape(plan: NodePlan) -> None:
     """Applies a changed plan to a node that was shaped before."""
-    for name in _SENDING:
-        set_offload(WAN, name, not plan.segmented)
+    batch("ip", segment_lines(plan))
     batch("tc", change_lines(plan))
 
 
@@ -107,9 +105,9 @@ def read_back() -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]
 def faults(plan: NodePlan) -> list[str]:
     """Where the kernel's shaping, offloads or queue rules are not the plan's, in words."""
     found = differences(plan, observed(*read_back()))
-    for name in _SENDING if plan.segmented else ("gro",):
-        if offload(WAN, name):
-            found.append(f"{plan.site} {WAN}: asked {name} off, found it on")
+    asked, seen = segments_at_once(plan), offloads()
+    if seen != {"gso_max_segs": asked, "gro": 0}:
+        found.append(f"{plan.site} {WAN}: asked at most {asked} segments sent as one and none joined, found {seen}")
     if plan.engine == "nfqueue":
         rules = run(["iptables", "-w", "10", "-t", "mangle", "-S", "PREROUTING"])
         found += [
@@ -161,12 +159,10 @@ def counters() -> dict[str, int]:
     return found
 
 
-def offload(device: str, name: str) -> bool:
-    return _ethtool(device, _OFFLOADS[name][0], 0) != 0
-
-
-def set_offload(device: str, name: str, on: bool) -> None:
-    _ethtool(device, _OFFLOADS[name][1], int(on))
+def offloads() -> dict[str, int]:
+    """How many segments wan0 may send as one, and whether it joins those that arrive."""
+    (link,) = json.loads(run(["ip", "-j", "-d", "link", "show", "dev", WAN]))
+    return {"gso_max_segs": link["gso_max_segs"], "gro": _ethtool(WAN, _GET_GRO, 0)}
 
 
 def _ethtool(device: str, command: int, value: int) -> int:

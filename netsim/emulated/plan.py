@@ -75,7 +75,7 @@ class NodePlan:
     down: float
     queue_down: int
     burst_hz: int
-    segmented: bool  # offloads off: every packet on the wire is one frame
+    segmented: bool  # every packet on the wire is one frame, not a batch of them
     copies: bool = False  # packets on their way here may be duplicated, now or later
     sysctls: dict[str, str] = field(default_factory=dict)
     peers: tuple[Peer, ...] = ()

@@ -29,6 +29,16 @@ def neighbour_lines(plan: NodePlan) -> list[str]:
     return [f"neigh replace {peer.address} lladdr {peer.mac} nud permanent dev {WAN}" for peer in plan.peers]
 
 
+def segments_at_once(plan: NodePlan) -> int:
+    """How many segments may travel as one packet: the kernel's most, or one where each must meet a fate of its own."""
+    return 1 if plan.segmented else 65535
+
+
+def segment_lines(plan: NodePlan) -> list[str]:
+    """For `ip -batch`."""
+    return [f"link set {WAN} gso_max_segs {segments_at_once(plan)}"]
+
+
 def setup_lines(plan: NodePlan) -> list[str]:
     """For `tc -batch`, on a bare wan0 and IFB."""
     lines = [
