@@ -36,7 +36,7 @@ from netsim.traffic import Transfer
 from netsim.units import parse_size
 
 TARGET_PERCENT = 90.0
-RATES = {4: ("10 Mbit", "100 Mbit", "1 Gbit"), 8: ("10 Mbit", "100 Mbit", "250 Mbit")}
+RATES = {4: ("10 Mbit", "100 Mbit", "1 Gbit"), 8: ("50 Mbit", "100 Mbit", "250 Mbit")}
 RTTS = ("10 ms", "50 ms", "200 ms")
 TURN_SECONDS = 8.0  # of warm all-reduces on each side, per network
 FEWEST, MOST = 1, 12
@@ -128,6 +128,8 @@ def _measure(topology: Topology, elements: int, substrate: str, engine: str, loa
             checked = network.check(short=True)
             samples = _run(network, directory, cases, streams, timeout=max(60.0, 5 * limit))
             network.verify()
+    sent = sum(sample.payload_bytes for sample in samples if sample.case == 0)
+    assert sent == repeats * transfer.payload_bytes, "the ledger is not the plan"
     ours, gloo = (_slowest(samples, index) for index in range(2))
     return Row(
         sites=len(names),

@@ -179,7 +179,7 @@ def draw(rows: Sequence[Row], target: float, path: Path) -> None:
 
     panels = sorted({(row.sites, row.rate_mbit) for row in rows})
     figure, grid = pyplot.subplots(
-        1, len(panels), figsize=(2.1 * len(panels) + 0.8, 3.0), sharey=True, squeeze=False, layout="constrained"
+        1, len(panels), figsize=(1.9 * max(len(panels), 2) + 0.8, 3.0), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, (sites, rate) in zip(grid[0], panels, strict=True):
         chosen = sorted(
@@ -198,6 +198,6 @@ def draw(rows: Sequence[Row], target: float, path: Path) -> None:
         axes.set_title(f"{sites} sites, {rate:g} Mbit/s", fontsize=9)
         axes.set_xlabel("RTT, ms")
     grid[0][0].set_ylabel("of the alpha-beta bound, %")
-    grid[0][0].legend(frameon=False, fontsize=7, loc="lower left")
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
