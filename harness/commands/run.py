@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.progress import Progress
+from harness.records import write_json
 from harness.runner import Outcome, cells_of, run_suite
 from harness.suite import load_suite
 from netsim.units import show_duration, show_size
@@ -56,6 +57,11 @@ def run(
                 )
             Console().print(table)
         return
+    made = cells[0].directory.parent
+    made.mkdir(parents=True, exist_ok=True)
+    write_json(
+        made / "suite.json", {"suite": loaded.name, "description": loaded.description, "baseline": loaded.baseline}
+    )
     with Progress(len(cells), quiet=as_json) as progress:
         try:
             outcomes = list(run_suite(cells, runs, fresh, progress))
