@@ -166,7 +166,7 @@ class Project:
             environment["LONGHAUL_PYTHON"] = sys.base_prefix
         files = [word for name in self.files for word in ("-f", str(ROOT / name))]
         command = [*compose_command(), "-p", self.name, *files, *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
 
     def run(self, suite: str) -> subprocess.CompletedProcess[str]:
         return self("up", "--no-color", "--abort-on-container-exit", "--exit-code-from", "runner", suite=suite)
@@ -232,7 +232,7 @@ on_an_engine = [
     pytest.mark.root,
     pytest.mark.slow,
     pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip()),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(450),
 ]
 
 
