@@ -82,6 +82,16 @@ class Result(Record):
     slot_overruns: int
     valid: bool
     why_invalid: list[str] = Field(default_factory=list)
+    marks: list[str] = Field(default_factory=list)  # what a reader should know of a valid run
+    # With declared misfortune only (harness.accounting.Toll):
+    faults: dict[str, int] | None = None  # how many struck, by kind
+    generations: int | None = None  # of the membership, the first included
+    tokens_committed: int | None = None
+    tokens_lost: int | None = None  # trained in vain: lost with a worker, or made anew
+    bytes_repeated: int | None = None  # payload beyond the plan's: steps made anew, transfers broken off
+    bytes_caught_up: int | None = None  # payload by which sites that came back caught up
+    detection_seconds: list[float] | None = None  # from each fault to the first worker that noticed
+    recovery_seconds: list[float] | None = None  # from there until all members went on
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(str(path), "", found, "a readable YAML file") from None
     try:
         data = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # The constructors of explicit tags (`!!timestamp nonsense`, `!!bool perhaps`) fail in ways of their own.
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}" if mark else ""
         found = getattr(error, "problem", None) or str(error)

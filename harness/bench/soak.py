@@ -309,4 +309,4 @@ def _trajectories(runs: Path) -> dict[str, list[Any]]:
 
 
 def _marks(run: Path) -> list[str]:
-    return list(getattr(read_run(run).result, "marks", []))
+    return read_run(run).result.marks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from harness.membership import Decision, Report, decide
@@ -11,7 +13,7 @@ from netsim.errors import PeerError
 FOUR = Decision(generation=3, members=(0, 1, 2, 3), authority=0)
 
 
-def reports(**changes: dict[str, object]) -> dict[int, Report]:
+def reports(**changes: Mapping[str, object]) -> dict[int, Report]:
     """All four have done step 12 and committed step 8, but for the changes, by `r0`, `r1`, ..."""
     found = {}
     for rank in range(4):

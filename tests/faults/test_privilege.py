@@ -72,8 +72,8 @@ def container(network: Network) -> dict[str, Any]:
     import docker
 
     client = docker.from_env()
-    names = [c for c in client.containers.list(filters={"label": "longhaul.run=privilege"}) if c.name.endswith("-a")]
-    found: dict[str, Any] = names[0].attrs
+    running = client.containers.list(filters={"label": "longhaul.run=privilege"})
+    found: dict[str, Any] = next(one for one in running if str(one.name).endswith("-a")).attrs
     client.close()
     return found
 

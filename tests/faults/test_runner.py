@@ -142,4 +142,4 @@ def test_a_suite_whose_runner_was_killed_goes_on_from_its_checkpoints(tmp_path: 
     result = read_run(Path(run["directory"])).result
     assert result.steps == 60
     assert result.payload_bytes_per_worker == result.planned_payload_bytes_per_worker
-    assert any("resumed from step" in mark for mark in getattr(result, "marks", []))
+    assert any("resumed from step" in mark for mark in result.marks)

@@ -95,6 +95,8 @@ def test_any_value_is_a_result_or_is_refused(value: Any) -> None:
         "a: !!binary xyz",
         "a: 2026-13-45",
         "a: !!timestamp nonsense",
+        "a: !!bool perhaps",
+        "a: !!int x",
         "<<: 3",
         "%YAML 9.9\n---\na: 1",
         "--- a\n--- b",

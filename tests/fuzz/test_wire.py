@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch._C._distributed_c10d import TCPStore
 
 from harness.wan.exchange import WanExchange
-from harness.wan.frames import HEADER_SIZE, unpack_header, unpack_hello
+from harness.wan.frames import HEADER_SIZE, HELLO_SIZE, unpack_header, unpack_hello
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Transfer
 from tests.wan.members import addresses, close_all, connect_all, free_port, together
@@ -30,7 +30,7 @@ def test_any_bytes_are_a_header_or_are_refused(data: bytes) -> None:
 
 
 @QUICK
-@given(st.binary(max_size=200))
+@given(st.binary(min_size=HELLO_SIZE, max_size=HELLO_SIZE))
 def test_any_bytes_are_a_greeting_or_are_refused(data: bytes) -> None:
     try:
         unpack_hello(data)
