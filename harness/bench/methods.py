@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import mean, median
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 import typer
@@ -59,20 +60,24 @@ def _mean(costs: list[Cost]) -> Cost:
 
 
 class TimedSvd:
-    """Stands in for `algorithms.lowrank.basis` and notes its time."""
+    """Within it, `algorithms.lowrank.basis` notes its time."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._basis = lowrank.basis
 
-    def __call__(self, sources: Tensor, otherwise: Tensor) -> Tensor:
+    def __enter__(self) -> Self:
+        setattr(lowrank, "basis", self._timed)  # noqa: B010 - mypy refuses to assign to a function
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(lowrank, "basis", self._basis)  # noqa: B010
+
+    def _timed(self, sources: Tensor, otherwise: Tensor) -> Tensor:
         start = time.process_time()
         found = self._basis(sources, otherwise)
         self.seconds += time.process_time() - start
         return found
-
-
-svd = TimedSvd()
 
 
 class Loop:
@@ -91,7 +96,7 @@ class Loop:
         tokens = torch.randint(shape.vocabulary, (batch, shape.sequence + 1), generator=generator)
         self.inputs, self.targets = tokens[:, :-1], tokens[:, 1:]
 
-    def advance(self) -> Cost:
+    def advance(self, svd: TimedSvd) -> Cost:
         """One step."""
         self.step += 1
         before = svd.seconds
@@ -128,20 +133,20 @@ def bench_methods(
         raise typer.Exit(1)
 
 
-def measure(shape: ModelShape, batch: int, turns: int) -> list[dict[str, Any]]:
+def measure(shape: ModelShape, batch: int, turns: int, only: Sequence[str] = tuple(SETTINGS)) -> list[dict[str, Any]]:
     """One row for each method. A turn is one round, so that it holds one synchronisation."""
-    names = [name for name in SETTINGS if name != "fomoe" or shape.kind == "moe"]
+    names = [name for name in only if name != "fomoe" or shape.kind == "moe"]
     loops = {name: Loop(name, shape, batch, (turns + 1) * PERIOD) for name in names}
     rounds: dict[str, list[Cost]] = {name: [] for name in names}
-    setattr(lowrank, "basis", svd)  # noqa: B010 - mypy refuses the assignment of a callable object
-    for turn in range(turns + 1):
-        costs: dict[str, list[Cost]] = {name: [] for name in names}
-        for step in range(PERIOD):
-            for name in names if step % 2 else reversed(names):
-                costs[name].append(loops[name].advance())
-        if turn:  # the first warms caches up
-            for name, found in costs.items():
-                rounds[name].append(_mean(found))
+    with TimedSvd() as svd:
+        for turn in range(turns + 1):
+            costs: dict[str, list[Cost]] = {name: [] for name in names}
+            for step in range(PERIOD):
+                for name in names if step % 2 else reversed(names):
+                    costs[name].append(loops[name].advance(svd))
+            if turn:  # the first warms caches up
+                for name, found in costs.items():
+                    rounds[name].append(_mean(found))
     rows = []
     for name in names:
         ratios = [mine.step / adamw.step for mine, adamw in zip(rounds[name], rounds["single"], strict=True)]
