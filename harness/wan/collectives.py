@@ -108,6 +108,10 @@ class Carrier(ABC):
         first_hand = {source for kind, source, _ in self._expected if kind is not Kind.RESULT}
         return first_hand or {source for _, source, _ in self._expected}
 
+    def expects(self, member: int) -> bool:
+        """Whether `member` has yet to send us something."""
+        return any(source == member for _, source, _ in self._expected)
+
     def departed(self, parcel: Parcel) -> None:
         """The body of `parcel` has been handed to the kernel."""
         self._departed.add(parcel.piece)

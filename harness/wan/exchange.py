@@ -181,10 +181,6 @@ class WanExchange:
     def _open(self, running: _Running) -> None:
         assert running.key not in self._running, f"{running.handle.transfer} started twice"
         self._running[running.key] = running
-        for peer in running.carrier.others:
-            if (why := self._peers.gone(peer)) is not None:
-                self._fail(running, f"{self._peers.name(peer)} {why}")
-                return
         for source, header, body in self._early.pop(running.key, []):
             self._early_bytes[source] -= header.length
             self._peers.pause(source, False)
@@ -194,6 +190,10 @@ class WanExchange:
                 self._peers.drop(source, str(error))
                 return
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
+        for peer in running.carrier.others:  # one that has left may have sent its part before
+            if (why := self._peers.gone(peer)) is not None and running.carrier.expects(peer):
+                self._fail(running, f"{self._peers.name(peer)} {why}")
+                return
         if running.began <= time.monotonic():
             self._begin(running)
         else:
@@ -208,6 +208,9 @@ class WanExchange:
 
     def _send(self, running: _Running, parcels: list[Parcel]) -> None:
         for parcel in parcels:
+            if (why := self._peers.gone(parcel.target)) is not None:
+                self._fail(running, f"{self._peers.name(parcel.target)} {why}")
+                return
             running.unsent[parcel.target] = running.unsent.get(parcel.target, 0) + 1
             self._peers.send(parcel.target, running.key, parcel, partial(self._sent, running, parcel))
         self._peers.flush({parcel.target for parcel in parcels})
@@ -272,7 +275,7 @@ class WanExchange:
         """`peer` is connected no longer. One that said goodbye first may have done all that it had to."""
         for running in list(self._running.values()):
             involved = peer in running.carrier.others
-            if involved and (not orderly or peer in running.carrier.owing() or peer in running.unsent):
+            if involved and (not orderly or running.carrier.expects(peer) or peer in running.unsent):
                 self._fail(running, f"{self._peers.name(peer)} {why}")
 
     def tick(self) -> None:

@@ -143,7 +143,8 @@ class Peers:
         return max(stream.moved for stream in self._peers[peer].streams)
 
     def heard(self, peer: int) -> float:
-        return max(stream.heard for stream in self._peers[peer].streams)
+        """When `peer` last sent anything; a peer without a connection never did."""
+        return max((stream.heard for stream in self._peers[peer].streams), default=0.0) if peer in self._peers else 0.0
 
     def send(self, peer: int, key: int, parcel: Parcel, sent: Callable[[int, int], None]) -> None:
         """Queue a parcel; `sent(payload, header)` is told the bytes once the kernel has them."""

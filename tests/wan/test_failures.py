@@ -149,6 +149,18 @@ def test_leaving_right_after_the_result_fails_nobody() -> None:
         assert all(bool((tensor == 4).all()) for tensor in tensors)
 
 
+def test_what_a_member_sent_before_it_left_still_counts() -> None:
+    exchanges = connect_all(2)
+    gift = all_reduce(2, 100_000, collective=Collective.BROADCAST, root=1)
+    exchanges[1].run(1, [(gift, torch.full((100_000,), 7.0))])
+    exchanges[1].close()
+    time.sleep(0.2)
+    values = torch.zeros(100_000)
+    exchanges[0].run(1, [(gift, values)])
+    assert bool((values == 7).all())
+    exchanges[0].close()
+
+
 def test_those_left_connect_anew_and_go_on() -> None:
     port = free_port()
     exchanges = connect_all(4, port=port)
