@@ -149,7 +149,7 @@ def _first_line(link: socket.socket) -> tuple[dict[str, Any], bytes]:
             received += part
         line, _, rest = received.partition(b"\n")
         found = json.loads(line)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # a stranger may say anything
         return {}, b""
     link.settimeout(None)
     return (found, rest) if isinstance(found, dict) else ({}, b"")

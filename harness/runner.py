@@ -61,7 +61,10 @@ def _resolved(spec: RunSpec, substrate: str, engine: str) -> RunSpec:
 def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) -> Iterator[Outcome]:
     """Every cell's outcome, as it happens."""
     cache = runs.absolute() / ".cache"
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(cache, error) from None
     command_began: float | None = psutil.Process().create_time()
     with _alone(cells[0].directory.parent):
         for cell in cells:
@@ -88,13 +91,19 @@ def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two runners must not write the same suite's records at once."""
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise LonghaulError(f"another run is writing to {folder}; wait for it or choose another --runs") from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def _unwritable(folder: Path, error: OSError) -> LonghaulError:
+    return LonghaulError(f"cannot write records to {folder}: {error.strerror or error}; choose another --runs")
