@@ -100,18 +100,18 @@ class Trace(Place):
 
 
 class Traffic(Document):
-    """Somebody else's datagrams on a link: at `rate` all the time, or for `on` out of every `on` + `off`."""
+    """Somebody else's datagrams on a link: at `rate` all the time, or for `busy` of every `busy` + `idle`."""
 
     source: str = Field(alias="from")
     target: str = Field(alias="to")
     rate: Rate = Field(gt=0)
-    on: Duration | None = None
-    off: Duration | None = None
+    busy: Duration | None = None
+    idle: Duration | None = None
 
     @model_validator(mode="after")
     def _both(self) -> Self:
-        if (self.on is None) != (self.off is None) or self.on == 0 or self.off == 0:
-            raise ValueError("on and off together, both above zero, or neither")
+        if (self.busy is None) != (self.idle is None) or self.busy == 0 or self.idle == 0:
+            raise ValueError("busy and idle together, both above zero, or neither")
         return self
 
 

@@ -89,7 +89,7 @@ class Timeline:
         found = []
         for event in self.events:
             if (traffic := event.traffic) is not None:
-                for start, end in _stretches(event.start, event.stop, traffic.on, traffic.off):
+                for start, end in _stretches(event.start, event.stop, traffic.busy, traffic.idle):
                     found.append(CrossTraffic(traffic.source, traffic.target, traffic.rate, start, end))
         return sorted(found, key=lambda one: one.start)
 

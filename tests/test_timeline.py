@@ -80,7 +80,11 @@ def test_a_trace_plays_its_rates_over_and_over_and_then_what_held_before_holds_a
 
 def test_cross_traffic_is_listed_stretch_by_stretch() -> None:
     topology = timed(
-        {"from": "1 s", "to": "6 s", "traffic": {"from": "a", "to": "b", "rate": "5 Mbit", "on": "1 s", "off": "2 s"}}
+        {
+            "from": "1 s",
+            "to": "6 s",
+            "traffic": {"from": "a", "to": "b", "rate": "5 Mbit", "busy": "1 s", "idle": "2 s"},
+        }
     )
     assert topology.timeline.cross_traffic() == [
         CrossTraffic("a", "b", 5e6, 1.0, 2.0),

@@ -1,0 +1,160 @@
+"""The netem engine on a stock Debian kernel: every link feature, measured in the guest's exact virtual time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+import pytest
+from scipy.stats import binom
+
+from netsim.emulated.compile import compile_topology
+from netsim.emulated.gate import deviation, loss_interval
+from netsim.emulated.launch import ROOT
+from netsim.emulated.namespaces import Namespaces
+from netsim.framing import datagram, goodput, segment
+from netsim.topology import Topology, topology_from
+
+pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+HERE = Path(__file__).parent
+LAB = ROOT / "build" / "qemu-lab"
+
+LINKS: dict[str, dict[str, Any]] = {
+    "plain": {"delay": "25 ms"},
+    "slow": {"delay": "5 ms", "rate": "2 Mbit"},
+    "lossy": {"delay": "10 ms", "loss": 0.03},
+    "bursty": {"delay": "10 ms", "loss": {"to_bad": 0.02, "to_good": 0.25}},
+    "jittery": {"delay": "40 ms", "jitter": {"spread": "4 ms"}},
+    "heavy": {"delay": "40 ms", "jitter": {"spread": "4 ms", "distribution": "pareto", "reorder": True}},
+    "even": {"delay": "40 ms", "jitter": {"spread": "6 ms", "distribution": "uniform"}},
+    "twice": {"delay": "10 ms", "duplicate": 0.05},
+}
+
+
+def network(engine: str, link: dict[str, Any], rate: str = "8 Mbit") -> Topology:
+    """Two sites; the way from a to b is `link`, the way back a plain delay."""
+    return topology_from(
+        {
+            "name": engine,
+            "defaults": {"up": rate, "down": rate, "delay": "10 ms"},
+            "transport": {"congestion_control": "reno"},
+            "sites": {"a": {}, "b": {}},
+            "links": [{"from": "a", "to": "b", **link}],
+        },
+        "test",
+    )
+
+
+def case(name: str, engine: str, topology: Topology, **more: Any) -> dict[str, Any]:
+    addresses = {site.name: Namespaces().address(index) for index, site in enumerate(topology.sites)}
+    plans = compile_topology(topology, addresses, engine, 1, duplicates=engine == "nfqueue" and "twice" in name)
+    return {
+        "name": name,
+        "plans": [plan.to_json() for plan in plans],
+        "rate": topology.rate("a", "b"),
+        "echoes": 60,
+        "interval": 0.05,
+        "seconds": 1.5,
+        "tcp": name.endswith(("plain", "slow")),
+        **more,
+    }
+
+
+# The nfqueue engine is tested on whatever kernel the tests run on; here it shows that both engines do the same.
+TOPOLOGIES = {f"netem-{name}": network("netem", link) for name, link in LINKS.items()} | {
+    f"nfqueue-{name}": network("nfqueue", LINKS[name]) for name in ("plain", "lossy", "jittery")
+}
+
+
+def of(*links: str) -> list[str]:
+    return [name for name in TOPOLOGIES if name.split("-")[1] in links]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Path:
+    unpacked = (LAB / "qemu").is_dir()
+    if shutil.which("qemu-system-x86_64") is None and not unpacked:
+        pytest.skip("qemu-system-x86_64 is not installed")
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        pytest.skip("building the guest needs root and debootstrap")
+    if not (LAB / "complete").exists():
+        built = subprocess.run([HERE / "build.sh", LAB], capture_output=True, text=True, check=False)
+        if built.returncode:
+            pytest.skip(f"the guest could not be built: {built.stderr.strip().splitlines()[-1]}")
+    return LAB
+
+
+@pytest.fixture(scope="module")
+def found(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the guest measured, by engine and link; one boot for all."""
+    out = tmp_path_factory.mktemp("guest")
+    cases = [case(name, name.split("-")[0], topology) for name, topology in TOPOLOGIES.items()]
+    changed = network("netem", {"delay": "60 ms", "loss": 0.05})
+    addresses = {site.name: Namespaces().address(index) for index, site in enumerate(changed.sites)}
+    after = [plan.to_json() for plan in compile_topology(changed, addresses, "netem", 1)]
+    cases.append(case("netem-changed", "netem", network("netem", {"delay": "25 ms"}), after=after))
+    (out / "networks.json").write_text(json.dumps(cases))
+    command = ["env", "PYTHONPATH=/host", "PYTHONDONTWRITEBYTECODE=1", "python3", "-S", "/host/tests/qemu/guest.py"]
+    ran = subprocess.run(
+        [HERE / "run.sh", lab, ROOT, out, *command], capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert ran.returncode == 0, f"{ran.stdout[-3000:]}\n{ran.stderr[-1000:]}"
+    measured: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return measured
+
+
+def took(result: dict[str, Any]) -> list[float]:
+    return [one for _, one in result["echoes"] if one is not None]
+
+
+@pytest.mark.parametrize("name", [*TOPOLOGIES, "netem-changed"])
+def test_the_kernel_reports_what_the_plan_says(found: dict[str, Any], name: str) -> None:
+    assert found[name]["faults"] == []
+    kinds = {entry["kind"] for entry in found[name]["facts"]["qdiscs"] if entry["dev"] == "wan0"}
+    assert ("netem" in kinds) == name.startswith("netem")
+
+
+@pytest.mark.parametrize("name", of("plain", "slow"))
+def test_delay_and_goodput_are_as_asked(found: dict[str, Any], name: str) -> None:
+    topology, result = TOPOLOGIES[name], found[name]
+    assert median(took(result)) == pytest.approx(topology.rtt("a", "b"), abs=0.001)
+    expected = goodput(topology.rate("a", "b"), 1500)
+    assert result["tcp"]["rate"] == pytest.approx(expected, rel=0.03)
+    assert result["udp"]["rate"] * segment(1500) / datagram(1500) == pytest.approx(expected, rel=0.03)
+    assert result["udp"]["seen"] == result["udp"]["sent"]
+
+
+@pytest.mark.parametrize("name", of("lossy", "bursty"))
+def test_loss_is_as_asked(found: dict[str, Any], name: str) -> None:
+    counted = found[name]["udp"]
+    low, high = loss_interval(TOPOLOGIES[name].link("a", "b"), counted["sent"], 0.999)
+    assert low <= counted["sent"] - counted["seen"] <= high
+    assert counted["datagrams"] == counted["seen"]
+
+
+@pytest.mark.parametrize("name", of("jittery", "heavy", "even"))
+def test_jitter_has_the_mean_and_deviation_asked_for(found: dict[str, Any], name: str) -> None:
+    topology, times = TOPOLOGIES[name], took(found[name])
+    asked = deviation(topology.link("a", "b"))
+    assert fmean(times) == pytest.approx(topology.rtt("a", "b"), abs=0.001 + 3.3 * asked / len(times) ** 0.5)
+    assert stdev(times) == pytest.approx(asked, rel=0.4)
+
+
+def test_duplicates_are_as_many_as_asked(found: dict[str, Any]) -> None:
+    counted = found["netem-twice"]["udp"]
+    low, high = binom.interval(0.999, counted["sent"], 0.05)
+    assert low <= counted["datagrams"] - counted["seen"] <= high
+
+
+def test_a_change_of_a_live_link_takes_hold(found: dict[str, Any]) -> None:
+    before, after = found["netem-changed"], found["netem-changed"]["after"]
+    assert median(took(before)) == pytest.approx(0.035, abs=0.001)
+    assert median(took(after)) == pytest.approx(0.070, abs=0.001)
+    assert before["udp"]["seen"] == before["udp"]["sent"]
+    assert 0.01 < 1 - after["udp"]["seen"] / after["udp"]["sent"] < 0.12
