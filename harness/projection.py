@@ -17,7 +17,7 @@ import numpy as np
 from algorithms.method import Method, find
 from harness.calibration import FIRST_PRINCIPLES, Calibration, Span
 from harness.projection_memory import site_memory
-from harness.scenario import METHOD_AXES, MethodEntry, Scenario
+from harness.scenario import METHOD_AXES, MethodEntry, Scenario, Uncertainty
 from netsim.errors import InputError
 from netsim.simulated.compute import Compute
 from netsim.simulated.flows import Floats
@@ -151,12 +151,23 @@ def rows_of(scenario: Scenario, variant: Variant, calibration: Calibration | Non
     grid_rate, grid_rtt = (a.ravel() for a in np.meshgrid(rates, rtts, indexing="ij"))
     physics, off = physics_of(calibration), scenario.uncertainty
     compute, communication = projected.seconds(grid_rate, grid_rtt, physics)
-    best = np.add(*projected.seconds(grid_rate * (1 + off.rate), grid_rtt, physics, 1 + off.compute))
-    worst = np.add(*projected.seconds(grid_rate * (1 - off.rate), grid_rtt, physics, 1 / (1 + off.compute)))
+    best, _, worst = _band(projected, grid_rate, grid_rtt, physics, off)
     return [
         _row(scenario, projected, calibration, float(r), float(t), float(c), float(x), (float(lo), float(hi)))
         for r, t, c, x, lo, hi in zip(grid_rate, grid_rtt, compute, communication, best, worst, strict=True)
     ]
+
+
+def _band(
+    projected: Projected, rate: Floats, rtt: Floats, physics: Physics, off: Uncertainty
+) -> tuple[Floats, Floats, Floats]:
+    """Total seconds if the inputs are better than stated by their uncertainty, as stated, and worse."""
+
+    def total(faster: float, wider: float) -> Floats:
+        found: Floats = np.add(*projected.seconds(rate * wider, rtt, physics, faster))
+        return found
+
+    return total(1 + off.compute, 1 + off.rate), total(1.0, 1.0), total(1 / (1 + off.compute), 1 - off.rate)
 
 
 def _simulated(scenario: Scenario, projected: Projected, calibration: Calibration | None) -> Row:
@@ -176,7 +187,11 @@ def _simulated(scenario: Scenario, projected: Projected, calibration: Calibratio
         return fmean(outcome.compute_seconds), outcome.wall_seconds
 
     computing, wall = run()
-    band = (run(1 + off.compute, 1 + off.rate)[1], run(1 / (1 + off.compute), 1 - off.rate)[1])
+    if scenario.topology is None:  # the closed form's band is as good, and instant
+        low, plain, high = _band(projected, np.array([scenario.rate]), np.array([scenario.rtt]), physics, off)
+        band = (wall * float(low[0] / plain[0]), wall * float(high[0] / plain[0]))
+    else:
+        band = (run(1 + off.compute, 1 + off.rate)[1], run(1 / (1 + off.compute), 1 - off.rate)[1])
     pairs = [(a.name, b.name) for a, b in topology.pairs()]
     slowest = min((topology.rate(a, b) for a, b in pairs), default=0.0)
     furthest = max((topology.rtt(a, b) for a, b in pairs), default=0.0)

@@ -21,19 +21,21 @@ INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
 class Pieces:
     """How a collective is cut so that its halves overlap: `count` per member's share, each within these sizes, bytes.
 
-    `limit` bounds the messages that one simulated collective may have; beyond it pieces are simulated larger.
+    `most` bounds the pieces of a share, `limit` the messages of a collective that are simulated; beyond, pieces are
+    simulated larger than they are, which overlaps a little less.
     """
 
     count: int = 16
     smallest: int = 1 << 16
     largest: int = 1 << 19
+    most: int = 64
     limit: int = 40_000
 
     def of(self, share: float, members: int) -> int:
         """Pieces of a share of `share` bytes in a direct collective among `members`."""
         size = min(max(share / self.count, self.smallest), self.largest)
-        affordable = max(1, self.limit // (2 * members * max(1, members - 1)))
-        return max(1, min(ceil(share / size), max(self.count, affordable), affordable))
+        affordable = self.limit // (2 * members * max(1, members - 1))
+        return max(1, min(ceil(share / size), self.most, affordable))
 
 
 @dataclass(frozen=True)
