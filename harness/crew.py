@@ -25,6 +25,7 @@ from netsim.timeline import Incident
 POLL_SECONDS = 0.1
 VERIFY_SECONDS = 2.0
 STOP_SECONDS = 20.0  # for the other trainers to end after the first has
+INCIDENT_SECONDS = 0.5  # for the timeline to tell of what it has just done
 START_SECONDS = 300.0  # for the trainers to be built and the store to stand
 
 
@@ -158,6 +159,9 @@ class Crew:
 
     def _bury(self, rank: int, code: int) -> None:
         """A trainer that has ended otherwise than well: as declared, or the run has failed."""
+        if any(incident.site == self._sites[rank] for incident in self._network.topology.timeline.incidents()):
+            time.sleep(INCIDENT_SECONDS)
+            self._meet_incidents()
         last: dict[str, Any] = next(reversed(self._diary(rank)), {})
         declared = code == -signal.SIGKILL and (rank in self._struck or last.get("kind") == "crash")
         if not declared:

@@ -110,7 +110,8 @@ class ResilientTrainer(Trainer):
             self._meet(worker, None)
             return
         step = self.progress.step + 1
-        pace = self.misfortune.strike(step, self.wan)
+        with self.watch.bucket("pacing"):  # a pause is time in which nothing is computed
+            pace = self.misfortune.strike(step, self.wan)
         if self._takes_part(step) and self.method.after_loss == "redo":
             self._remember(step, worker)
         self._interrupted = True

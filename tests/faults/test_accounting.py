@@ -1,0 +1,80 @@
+"""What misfortune cost, counted from diaries and ledgers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.accounting import membership_of, payload, seconds, toll
+from netsim.traffic import Plan, Recurrence, Transfer
+
+EVERYONE = Transfer("delta", 100, (0, 1, 2))  # 400 bytes encoded: 1600 among three, 800 between two
+PLAN = Plan(3, 8, (Recurrence((EVERYONE,), 4, 4, 8),))
+
+
+def line(generation: int, step: int, sent: int, members: int, name: str = "delta") -> dict[str, Any]:
+    return {
+        "generation": generation,
+        "step": step,
+        "transfer": name,
+        "phase": 0,
+        "members": members,
+        "payload_bytes": sent,
+    }
+
+
+def entry(when: float, kind: str, **facts: Any) -> dict[str, Any]:
+    return {"when": when, "kind": kind, **facts}
+
+
+DIARIES = {
+    0: [entry(11.0, "detected", generation=1), entry(12.0, "reformed", generation=1, members=[0, 1])],
+    1: [
+        entry(11.5, "detected", generation=1),
+        entry(12.0, "tokens lost", tokens=64),
+        entry(12.5, "reformed", generation=1, members=[0, 1]),
+    ],
+    2: [entry(10.0, "crash", fault=0, step=6)],
+}
+LEDGERS = {
+    0: [line(0, 4, 534, 3), line(1, 8, 400, 2)],
+    1: [line(0, 4, 533, 3), line(1, 8, 400, 2)],
+    2: [line(0, 4, 533, 3)],
+}
+MEMBERS = {0: (0, 1, 2), 1: (0, 1)}
+
+
+def test_the_members_of_a_generation_are_those_that_its_members_say() -> None:
+    assert membership_of(DIARIES, 3) == MEMBERS
+
+
+def test_bytes_equal_the_plan_for_those_who_were_there() -> None:
+    assert payload(PLAN, LEDGERS, MEMBERS) == (1600 + 800, 0, [])
+
+
+def test_a_step_that_lacks_bytes_is_wrong_unless_somebody_was_lost_in_it() -> None:
+    short = {**LEDGERS, 0: [line(0, 4, 500, 3), line(0, 6, 1, 3), line(1, 8, 400, 2)]}
+    _, _, wrong = payload(PLAN, short, MEMBERS)
+    assert len(wrong) == 1
+    assert "step 4 of generation 0: the ledger holds 1566 bytes, the plan 1600" in wrong[0]
+    interrupted = {**LEDGERS, 0: [line(0, 4, 534, 3), line(0, 8, 200, 3), line(1, 8, 400, 2)]}
+    assert payload(PLAN, interrupted, MEMBERS) == (2400, 0, [])
+
+
+def test_catching_up_is_counted_apart() -> None:
+    caught = {**LEDGERS, 0: [*LEDGERS[0], line(1, 8, 4000, 2, "catch_up/0")]}
+    assert payload(PLAN, caught, MEMBERS) == (2400, 4000, [])
+
+
+def test_detection_runs_to_the_first_who_noticed_and_recovery_to_the_last_who_went_on() -> None:
+    assert seconds(DIARIES) == ([1.0], [1.5])
+
+
+def test_the_toll_adds_up() -> None:
+    dead = {2: [{"step": s, "tokens": 32 * s, "committed": 4 if s >= 4 else 0} for s in range(1, 6)]}
+    found, wrong = toll(PLAN, DIARIES, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
+    assert wrong == []
+    assert found.faults == {"crash": 1}
+    assert found.generations == 2
+    assert found.tokens_committed == 256 + 256 + 128
+    assert found.tokens_lost == 64 + 32
+    assert found.bytes_repeated == 100
