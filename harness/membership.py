@@ -149,15 +149,18 @@ class Membership:
         """Wait for what the keeper decides."""
         return Decision.model_validate_json(self._ask(lambda: self._wait(f"decision/{generation}", patience)))
 
-    def enter(self, report: Report, patience: float) -> Decision:
-        """Wait outside until a generation takes this worker in."""
+    def enter(self, report: Report, patience: float, reachable: Callable[[tuple[int, ...]], bool]) -> Decision:
+        """Wait outside until a generation takes this worker in. It asks only while it reaches the members, for those
+        who try to let in somebody behind a severed link wait in vain.
+        """
         end, turn, wish = time.monotonic() + patience, 0, secrets.token_hex(8)
         while time.monotonic() < end:
-            turn += 1
-            self._ask(partial(self._knock, report, wish, turn))
             latest = int(self._ask(lambda: self._store.get("latest")))
             if self._ask(partial(self._admitted, latest, report.rank, wish)):
                 return self.decision(latest, self._timeout)
+            if reachable(self.decision(latest, self._timeout).members):
+                turn += 1
+                self._ask(partial(self._knock, report, wish, turn))
             time.sleep(KNOCK_SECONDS)
         raise PeerError(f"rank {report.rank} was not let in within {patience:g} s")
 

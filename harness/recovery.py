@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TextIO, cast
 
 import torch
@@ -19,7 +21,7 @@ from algorithms.method import Worker
 from harness.connection import connect_control, connect_wan
 from harness.data import held_out_batches
 from harness.faults import Diary
-from harness.job import Job, Summary
+from harness.job import WAN_PORT, Job, Summary
 from harness.membership import Decision, Membership, Report
 from harness.misfortune import Misfortune
 from harness.present import PresentExchange
@@ -29,6 +31,7 @@ from harness.wan.ledger import Ledger
 from netsim.errors import LonghaulError, PeerError
 from netsim.traffic import Transfer, WireType
 
+PATH_SECONDS = 2.0  # for a greeting to cross the WAN
 MEETINGS = 20  # without a step in between, after which a worker gives up
 LOBBY_TIMEOUTS = 10  # how many timeouts a worker waits outside
 LOST = "lost.jsonl"  # steps that were made and had to be given up
@@ -177,6 +180,7 @@ class ResilientTrainer(Trainer):
     def _meet(self, worker: Worker, error: PeerError | None, outside: bool = False) -> None:
         """Until this worker is a member of a generation that is connected and of one state."""
         began = time.monotonic()
+        self._trouble = None  # whatever it was, this meeting is about it
         with self.watch.bucket("communication"):
             while True:
                 self._meetings += 1
@@ -214,7 +218,8 @@ class ResilientTrainer(Trainer):
                 return decision
             self.diary.add("left out", generation=decision.generation)
         self.committed = -1
-        return self.membership.enter(self._report(()), LOBBY_TIMEOUTS * self.timeout)
+        patience = LOBBY_TIMEOUTS * self.timeout
+        return self.membership.enter(self._report(()), patience, partial(reachable, self.job))
 
     def _report(self, blamed: tuple[int, ...]) -> Report:
         return Report(
@@ -313,6 +318,22 @@ class ResilientTrainer(Trainer):
         with self.watch.bucket("checkpoint"):
             if not sound_steps(self.job.rank_directory, self.job.run_id):
                 save(self.job.rank_directory, self.job.run_id, self.progress, self.model, worker.state())
+
+
+def reachable(job: Job, members: tuple[int, ...]) -> bool:
+    """Whether the WAN carries a greeting to the members; their exchanges turn the stranger away, which is an answer.
+
+    One that is about to be replaced by the next generation's may not listen for a moment: that is an answer, too.
+    """
+    for rank in set(members) - {job.rank}:
+        try:
+            place = (job.wan_addresses[rank], WAN_PORT)
+            socket.create_connection(place, PATH_SECONDS, (job.wan_addresses[job.rank], 0)).close()
+        except ConnectionError:
+            continue
+        except OSError:
+            return False
+    return True
 
 
 class Tagged:
