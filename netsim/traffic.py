@@ -10,7 +10,7 @@ a parameter server as n-1 contributions in and n-1 results out (Patarasu and Yua
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -189,12 +189,31 @@ class Plan:
 
     def at(self, step: int) -> tuple[Transfer, ...]:
         """The transfers released by local step `step` (1-based)."""
-        return tuple(t for r in self.recurrences if r.happens_at(step) for t in r.transfers)
+        found = [(i, r) for i, r in self._repeating if r.happens_at(step)] + self._once.get(step, [])
+        return tuple(t for _, r in sorted(found, key=lambda place: place[0]) for t in r.transfers)
 
     def next_from(self, step: int) -> int | None:
         """The first step not before `step` with a transfer."""
-        upcoming = [found for r in self.recurrences if (found := r.next_from(step)) is not None]
-        return min(upcoming, default=None)
+        upcoming = [found for _, r in self._repeating if (found := r.next_from(step)) is not None]
+        place = bisect_left(self._once_steps, step)
+        return min([*upcoming, *self._once_steps[place : place + 1]], default=None)
+
+    @cached_property
+    def _repeating(self) -> list[tuple[int, Recurrence]]:
+        return [(i, r) for i, r in enumerate(self.recurrences) if r.count > 1]
+
+    @cached_property
+    def _once(self) -> dict[int, list[tuple[int, Recurrence]]]:
+        """Those that happen a single time, by step: cohorts and placements make thousands of them."""
+        found: dict[int, list[tuple[int, Recurrence]]] = {}
+        for i, r in enumerate(self.recurrences):
+            if r.count == 1:
+                found.setdefault(r.first, []).append((i, r))
+        return found
+
+    @cached_property
+    def _once_steps(self) -> list[int]:
+        return sorted(self._once)
 
     def sync_steps(self) -> Iterator[int]:
         """The steps with a transfer, ascending."""

@@ -71,6 +71,17 @@ def test_counting_a_recurrence_agrees_with_walking_through_it(every: int, first:
     assert recurrence.next_from(until) == next((step for step in walked if step >= until), None)
 
 
+recurrences = st.builds(Recurrence, st.just((X,)), st.integers(1, 5), st.integers(1, 12), st.integers(1, 25))
+
+
+@given(st.lists(recurrences, max_size=6), st.integers(1, 30))
+def test_a_plan_finds_what_a_scan_of_its_recurrences_finds(found: list[Recurrence], step: int) -> None:
+    plan = Plan(2, 25, tuple(found))
+    assert plan.at(step) == tuple(t for r in found for t in r.transfers if r.happens_at(step))
+    later = [s for s in range(step, 40) if any(r.happens_at(s) for r in found)]
+    assert plan.next_from(step) == (later[0] if later else None)
+
+
 def test_everyone_trains_unless_a_cohort_says_otherwise() -> None:
     plan = Plan(3, 9, (), cohorts=(Cohort(1, 3, (0, 2)), Cohort(7, 9, (1,))))
     assert plan.active(2) == (0, 2)
