@@ -90,6 +90,7 @@ class Calibration(Document):
     substrates: tuple[str, ...]
     environment: dict[str, Any] = {}
     constants: Constants
+    step_overhead_seconds: float = Field(default=0.0, ge=0)  # of a paced step, on top of its slot
     evaluation_seconds_per_flop: dict[str, float] = {}  # by method; forward FLOPs of all workers; "" for any other
     native_steps: tuple[NativeStep, ...] = ()
     domain: Domain

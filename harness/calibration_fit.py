@@ -106,6 +106,7 @@ def _measured(runs: Sequence[Run], name: str) -> Calibration:
         substrates=tuple(sorted({f"{run.result.substrate}/{run.result.engine}" for run in runs})),
         environment={key: runs[0].environment.get(key) for key in ("cpu", "cores", "kernel", "python")},
         constants=Constants(),
+        step_overhead_seconds=_step_overhead(runs),
         evaluation_seconds_per_flop=_evaluations(runs),
         native_steps=_native_steps(runs),
         domain=Domain(
@@ -116,6 +117,16 @@ def _measured(runs: Sequence[Run], name: str) -> Calibration:
         ),
         error=Error(mean=0, max=0, runs=0),
     )
+
+
+def _step_overhead(runs: Sequence[Run]) -> float:
+    """What a paced step takes beyond its slot, in neither communication nor evaluation: the median over the runs."""
+    found = []
+    for run in runs:
+        if run.spec.compute.step_seconds is not None:
+            waited = sum(run.result.seconds[name] for name in ("communication", "evaluation", "checkpoint"))
+            found.append((run.result.wall_seconds - waited) / run.result.steps - run.spec.compute.step_seconds)
+    return float(f"{max(0.0, median(found)):.4g}") if found else 0.0
 
 
 def _evaluations(runs: Sequence[Run]) -> dict[str, float]:

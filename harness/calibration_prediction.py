@@ -101,7 +101,8 @@ def evaluation_seconds(spec: RunSpec, sites: int, calibration: Calibration | Non
 
 def _compute(spec: RunSpec, sites: int, calibration: Calibration | None) -> Compute | None:
     if spec.compute.step_seconds is not None:
-        return Compute((spec.compute.step_seconds,) * sites, spec.compute.backward_share)
+        overhead = calibration.step_overhead_seconds if calibration else 0.0
+        return Compute((spec.compute.step_seconds + overhead,) * sites, spec.compute.backward_share)
     step = calibration.native_step(spec, sites) if calibration else None
     if step is None:
         return None

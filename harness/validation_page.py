@@ -106,6 +106,7 @@ def _calibration(calibration: Calibration) -> list[str]:
         f"| per transfer and member | {1e3 * constants.transfer_seconds:.3g} ms |",
         f"| host time per byte of a member's tensor | {1e9 * constants.byte_seconds:.3g} ns |",
         f"| what the host can move, all workers together | {f'{host / 1e6:.4g} MB/s' if host else 'unlimited'} |",
+        f"| a paced step beyond its slot | {1e3 * calibration.step_overhead_seconds:.3g} ms |",
         f"| connections begin in slow start | {_yes(constants.cold_start)} |",
         "",
         f"Domain: {domain.rate.low / 1e6:g} - {domain.rate.high / 1e6:g} Mbit/s, "
