@@ -113,7 +113,7 @@ def _bare(spec: RunSpec, dataset: Dataset) -> float:
             logits = model(inputs)
         loss = mean_loss(logits, targets)
         loss.item()
-        (loss + model.auxiliary_loss()).backward()
+        torch.autograd.backward(loss + model.auxiliary_loss())
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr(step)
