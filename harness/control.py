@@ -48,6 +48,7 @@ class AgentLink:
             try:
                 self._link.sendall(message)
             except OSError:
+                self._ended = True
                 self._asked.pop(self._number)
                 future.set_exception(self._gone())
         return future
