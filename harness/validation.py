@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from harness.calibration import FIRST_PRINCIPLES, Calibration
 from harness.calibration_fit import unfit
 from harness.calibration_prediction import Prediction, predict
-from harness.records import Run, finished_runs, read_run
+from harness.records import Run
 
 
 @dataclass(frozen=True)
@@ -93,12 +92,6 @@ class Validation:
             "bytes_exact": self.bytes_exact,
             "memory_exact": self.memory_exact,
         }
-
-
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Every finished run under the folders, each once, by id."""
-    directories = {path.resolve(): path for folder in folders for path in finished_runs(folder)}
-    return sorted((read_run(path) for path in directories.values()), key=lambda run: run.result.id)
 
 
 def validate_runs(

@@ -12,12 +12,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.calibration import save_calibration
 from harness.calibration_fit import fit
-from harness.validation import read_runs
+from harness.validation_records import read_runs
 from netsim.errors import InputError
 
 
 def calibrate(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs, like runs/calibration.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of runs, like runs/calibration, or files of `validate --store`.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The calibration file to write.")],
     name: Annotated[str | None, typer.Option(help="Its name; default: the file's.")] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 2,

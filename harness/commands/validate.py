@@ -12,13 +12,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from harness.calibration import load_calibration
-from harness.validation import Validation, read_runs, validate_runs
+from harness.validation import Validation, validate_runs
 from harness.validation_page import write_page
+from harness.validation_records import read_runs, store_runs
 
 
 def validate(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs, or files of --store.")],
     calibration: Annotated[Path | None, typer.Option(help="A file of `longhaul calibrate`.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Keep what comparing needs of RUNS in this file (.jsonl).")] = None,
     docs: Annotated[Path | None, typer.Option(help="Write validation.md and its plot into this directory.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -28,6 +30,8 @@ def validate(
     with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
         task = progress.add_task("predicting", total=len(found))
         validation = validate_runs(found, constants, lambda: progress.advance(task))
+    if store is not None:
+        store_runs(found, store)
     if docs is not None:
         write_page(validation, constants, docs)
     if as_json:

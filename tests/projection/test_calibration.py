@@ -13,7 +13,8 @@ from harness.calibration_prediction import predict, truncated
 from harness.commands.calibrate import calibrate
 from harness.commands.validate import validate
 from harness.records import read_run
-from harness.validation import read_runs, validate_runs
+from harness.validation import validate_runs
+from harness.validation_records import read_runs, store_runs
 from netsim.errors import InputError
 from netsim.traffic import Plan, Recurrence, Transfer
 from tests.projection.records import calibration, spec, topology, write_run
@@ -84,6 +85,19 @@ def test_without_a_calibration_the_basis_is_first_principles(runs: Path) -> None
 def test_a_differing_ledger_is_found(tmp_path: Path) -> None:
     directory = write_run(tmp_path, spec(), calibration(), payload_bytes_per_worker=1.0)
     assert not validate_runs([read_run(directory)], None).bytes_exact
+
+
+def test_stored_records_are_compared_like_the_runs_themselves(runs: Path, tmp_path: Path) -> None:
+    found = read_runs([runs])
+    store_runs(found, tmp_path / "runs.jsonl")
+    assert validate_runs(read_runs([tmp_path / "runs.jsonl"]), None) == validate_runs(found, None)
+
+
+def test_a_damaged_record_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"spec": {}, "result": {}, "environment": {}}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="line 1.spec"):
+        read_runs([path])
 
 
 def test_invalid_runs_are_named_and_not_compared(tmp_path: Path) -> None:
