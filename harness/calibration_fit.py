@@ -23,7 +23,7 @@ from netsim.errors import InputError
 from netsim.simulated.flows import Floats
 
 LEAST_RUNS = 3
-OVERRUN_SHARE = 0.01  # of paced slots, above which the host was too slow for the clock that the model assumes
+SLOT_EXCESS = 0.02  # of the paced slots' time, above which the host was too slow for the clock that the model assumes
 SMALLEST_SHARE = 0.02  # exposed communication below this share of the wall time is not resolved by a run
 
 # Natural logarithms of the constants, in this order, are what is fitted.
@@ -66,8 +66,11 @@ def unfit(run: Run) -> str:
     result = run.result
     if not result.valid:
         return f"invalid: {'; '.join(result.why_invalid)}"
-    if result.slot_overruns > OVERRUN_SHARE * result.steps * result.sites:
-        return f"{result.slot_overruns} paced slots were too short for this host's computation"
+    if run.spec.compute.step_seconds is not None:
+        slots = result.steps * run.spec.compute.step_seconds
+        excess = sum(result.seconds[name] for name in ("data", "compute", "pacing")) / slots - 1
+        if excess > SLOT_EXCESS:
+            return f"its paced slots took {excess:.1%} too long: this host's computation did not fit them"
     return ""
 
 
