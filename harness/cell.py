@@ -79,7 +79,8 @@ class Events:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk has been reported by what could not be written
+            self._file.close()
 
 
 def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = None, fresh: bool = False) -> Result:

@@ -85,6 +85,9 @@ def main() -> None:
     except LonghaulError as error:
         console.print(f"[red]failed[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
+    except OSError as error:  # a disk that is full or not to be written
+        console.print(f"[red]failed[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
