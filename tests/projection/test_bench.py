@@ -1,0 +1,14 @@
+"""What `longhaul bench simulator` times does what it says."""
+
+from __future__ import annotations
+
+from harness.bench.simulator import five_methods, flow_level
+from harness.identity import ROOT
+
+
+def test_the_benchmark_projects_five_methods_over_a_full_run() -> None:
+    assert five_methods(str(ROOT / "scenarios" / "fomoe-104b.yaml")) == "5 rows of 28608 steps"
+
+
+def test_the_benchmark_simulates_flow_by_flow_and_advances_equal_rounds_in_bulk() -> None:
+    assert flow_level(0.0, 200) == "2 rounds simulated, 198 advanced in bulk"
