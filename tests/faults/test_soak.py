@@ -1,0 +1,46 @@
+"""The soak on itself, short: what is killed loses nothing, leaves nothing and changes no loss."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.bench.inputs import Tried
+from harness.bench.soak import Soak, soak
+from harness.bench.soak_page import write_page
+from tests.emulated.networks import need
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_suite_that_is_killed_completes_with_the_losses_of_the_undisturbed_one(tmp_path: Path) -> None:
+    need("netns")
+    found = soak(tmp_path, kills=2, seconds=120, substrate="netns", dice=random.Random(3), console=Console(quiet=True))
+    assert found.corrupt == []
+    assert found.leaked == []
+    assert found.completions == found.same_losses > 0
+
+
+def test_the_page_holds_every_figure(tmp_path: Path) -> None:
+    found = Soak("netns", starts=9, completions=4, same_losses=4, records_read=31, seconds=600.0)
+    found.kills.update(runner=2, agent=3)
+    row = {
+        "method": "diloco",
+        "valid": True,
+        "tokens_committed": 1000,
+        "tokens_lost": 24,
+        "bytes_repeated": 2_000_000,
+        "bytes_caught_up": 3_000_000,
+        "final_loss": 2.5,
+        "detection_seconds": [1.5],
+        "recovery_seconds": [0.5, 0.25],
+    }
+    write_page(tmp_path / "page.md", found, [row], Tried(total=50, refused=40))
+    text = (tmp_path / "page.md").read_text()
+    for figure in ("5 (3 agent, 2 runner)", "24 of 1024", "31", "50 documents", "40 refused", "2.500"):
+        assert figure in text, figure
+    assert "<!--" not in text
