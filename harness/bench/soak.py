@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -91,7 +90,7 @@ class Soak:
     """What was done, and what came of it."""
 
     substrate: str
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     starts: int = 0
     completions: int = 0
     same_losses: int = 0
@@ -232,7 +231,7 @@ def _strike(runner: subprocess.Popen[bytes], dice: random.Random, length: float,
             return
         with suppress(psutil.NoSuchProcess):
             dice.choice(victims).kill()
-    found.kills[target] += 1
+    found.kills[target] = found.kills.get(target, 0) + 1
 
 
 def _inspect(runs: Path, found: Soak) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ def test_a_suite_that_is_killed_completes_with_the_losses_of_the_undisturbed_one
 def test_the_page_holds_every_figure(tmp_path: Path) -> None:
     found = Soak("netns", starts=9, completions=4, same_losses=4, records_read=31, seconds=600.0)
     found.kills.update(runner=2, agent=3)
+    assert json.loads(json.dumps(asdict(found)))["kills"] == {"runner": 2, "agent": 3}
     row = {
         "method": "diloco",
         "valid": True,
