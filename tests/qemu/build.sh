@@ -32,9 +32,18 @@ if [ ! -e rootfs/usr/bin/python3 ]; then
   rm -rf rootfs
   debootstrap --variant=minbase --include=iproute2,iptables,python3,kmod,busybox-static bookworm rootfs >debootstrap.log
 fi
-mkdir -p rootfs/lib/modules rootfs/{lab,out,host}
-rm -rf rootfs/lib/modules/*
-cp -a "kernel/lib/modules/$kernel" rootfs/lib/modules/
+mkdir -p rootfs/lib/modules rootfs/{out,host}
+# The guest copies this root into its memory at every start, so only what the tests need stays.
+rm -rf rootfs/var/cache/apt rootfs/var/lib/apt rootfs/usr/share/{doc,locale,man,zoneinfo,perl,info} rootfs/lib/modules/*
+for part in net drivers/net fs/9p fs/netfs fs/fscache fs/overlayfs drivers/virtio drivers/block lib crypto; do
+  from=kernel/lib/modules/$kernel/kernel/$part
+  if [ -d "$from" ]; then
+    mkdir -p "rootfs/lib/modules/$kernel/kernel/$part"
+    cp -a "$from/." "rootfs/lib/modules/$kernel/kernel/$part/"
+  fi
+done
+cp kernel/lib/modules/"$kernel"/modules.* rootfs/lib/modules/"$kernel"/
+rm -rf rootfs/lib/modules/"$kernel"/kernel/drivers/net/{ethernet,wireless,usb,phy,dsa,can,wwan,ieee802154}
 chroot rootfs depmod "$kernel"
 install -m 755 "$here/guest-init" rootfs/sbin/guest-init
 
@@ -45,7 +54,7 @@ mkdir "$first"/{bin,dev,proc,sys,r,t,n,m}
 cp rootfs/bin/busybox "$first/bin/"
 install -m 755 "$here/first-init" "$first/init"
 number=10
-modules=$(for name in virtio_pci 9p 9pnet_virtio overlay; do chroot rootfs modprobe -S "$kernel" --show-depends "$name"; done |
+modules=$(for name in virtio_pci 9p 9pnet_virtio; do chroot rootfs modprobe -S "$kernel" --show-depends "$name"; done |
   sed -n 's/^insmod //p' | awk '!seen[$0]++')
 for module in $modules; do
   cp "rootfs$module" "$first/m/$number-$(basename "$module")"

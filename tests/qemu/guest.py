@@ -32,7 +32,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     runtime = make_runtime("guest", owner)
     reception = Reception(runtime / "control", [plan.site for plan in plans])
     nodes = [
-        Launch(number, plan.site, runtime / "control", reception.token, OUT / f"agent-{case['name']}-{plan.site}.log")
+        Launch(number, plan.site, runtime / "control", reception.token, Path(f"/tmp/{case['name']}-{plan.site}.log"))
         for number, plan in enumerate(plans)
     ]
     base = Namespaces()

@@ -32,7 +32,10 @@ cp -r /host/netsim /tmp/code
 cp /host/harness/__init__.py /host/harness/agent.py /host/harness/control.py /tmp/code/harness
 cp /host/tests/qemu/guest.py /tmp/code/tests/qemu
 python3 -S -m compileall -q /tmp/code/netsim/emulated /tmp/code/netsim/*.py /tmp/code/harness
-PYTHONPATH=/tmp/code exec python3 -S /tmp/code/tests/qemu/guest.py
+PYTHONPATH=/tmp/code python3 -S /tmp/code/tests/qemu/guest.py
+code=$?
+cat /tmp/*.log
+exit $code
 """
 
 LINKS: dict[str, dict[str, Any]] = {
