@@ -26,6 +26,8 @@ LEAST_RUNS = 3
 SLOT_EXCESS = 0.02  # of the paced slots' time, above which the host was too slow for the clock that the model assumes
 SMALLEST_SHARE = 0.02  # exposed communication below this share of the wall time is not resolved by a run
 
+NOTICED = 1e-3  # relative change of communication, over all runs, for an e-fold of a constant
+
 # Natural logarithms of the constants, in this order, are what is fitted.
 _NAMES = ("efficiency", "message_seconds", "transfer_seconds", "byte_seconds", "host_bandwidth")
 _START = np.log([0.95, 1e-4, 1e-3, 1e-10, 5e8])
@@ -56,7 +58,9 @@ def fit(
         solution = least_squares(
             residuals, _START, bounds=(_LOW, _HIGH), diff_step=_STEP, loss="soft_l1", f_scale=0.05, max_nfev=20
         )
-        fitted = base.model_copy(update={"constants": _constants(solution.x)})
+        # A constant that the runs do not notice is not measured by them: it stays out.
+        noticed = np.linalg.norm(np.asarray(solution.jac), axis=0) > NOTICED
+        fitted = base.model_copy(update={"constants": _constants(solution.x, [bool(each) for each in noticed])})
         errors = [abs(error) for error in workers(delayed(_wall_error)(run, fitted) for run in usable)]
     return fitted.model_copy(update={"error": Error(mean=fmean(errors), max=max(errors), runs=len(errors))})
 
@@ -74,9 +78,9 @@ def unfit(run: Run) -> str:
     return ""
 
 
-def _constants(logarithms: Floats) -> Constants:
-    values = [float(f"{value:.4g}") for value in np.exp(logarithms)]
-    return Constants.model_validate(dict(zip(_NAMES, values, strict=True)))
+def _constants(logarithms: Floats, noticed: Sequence[bool] = (True,) * len(_NAMES)) -> Constants:
+    values = zip(_NAMES, np.exp(logarithms), noticed, strict=True)
+    return Constants.model_validate({name: float(f"{value:.4g}") for name, value, kept in values if kept})
 
 
 def _residual(run: Run, calibration: Calibration) -> float:
