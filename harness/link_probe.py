@@ -14,7 +14,7 @@ from harness.control import AgentLink, Answer, wait
 from netsim.emulated.compile import matchings
 from netsim.emulated.gate import FULL, SHORT, Found, LinkFinding, LinkReport, Tolerance, judge
 from netsim.emulated.plan import NodePlan
-from netsim.emulated.probes import Stream
+from netsim.emulated.probes import Stream, pace_of
 from netsim.framing import ETHERNET, bandwidth_delay_product, datagram, segment
 from netsim.topology import Topology
 
@@ -186,9 +186,9 @@ class Prober:
         queue = min([target.queue_down, *(peer.queue for peer in source.peers if peer.site == target.site)])
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))
         room = max(2 * frame, batch * frame)
-        stream = Stream(
-            next(_numbers), "udp", source.address, target.address, window + effort.lead, payload, batch, room
-        )
+        seconds = window + effort.lead
+        pace = pace_of(rate, queue, seconds, mtu) if source.engine == "netem" else None
+        stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room, pace)
         return stream, window
 
     def _tcp(self, pair: _Pair, effort: Effort) -> tuple[Stream, float]:

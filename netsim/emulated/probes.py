@@ -56,6 +56,7 @@ class Stream:
     payload: int
     batch: int = 1  # datagrams handed over at once
     room: int = 1 << 16  # bytes of the sender that may wait ahead of the link; the link's queue must hold them
+    pace: float | None = None  # bit/s of payload, where what waits does not hold the sender back (netem disowns it)
     streams: int = 1
 
 
@@ -95,6 +96,12 @@ def echoes(
     ]
 
 
+def pace_of(rate: float, queue: int, seconds: float, mtu: int) -> float:
+    """Payload bit/s a little above what `rate` carries, by so much that the excess fills half of the link's queue."""
+    excess = min(0.05, queue / 2 * 8 / (rate * seconds))
+    return rate * (1 + excess) * datagram(mtu) / (mtu + ETHERNET)
+
+
 def send_stream(own: str, stream: Stream) -> dict[str, Any]:
     """Sends for the stream's duration as fast as the link takes it; returns how much was handed over."""
     return _send_datagrams(own, stream) if stream.kind == "udp" else _send_tcp(own, stream)
@@ -109,8 +116,12 @@ def _send_datagrams(own: str, stream: Stream) -> dict[str, Any]:
             sender.setsockopt(SOL_UDP, UDP_SEGMENT, stream.payload)
         sender.connect((stream.target, STREAM_PORT))
         buffer = bytearray(stream.batch * stream.payload)
-        sequence, end = 0, monotonic() + stream.seconds
-        while monotonic() < end:
+        start, sequence = monotonic(), 0
+        while (elapsed := monotonic() - start) < stream.seconds:
+            ahead = sequence * stream.payload * 8 / stream.pace - elapsed if stream.pace else 0.0
+            if ahead > 0:
+                sleep(min(ahead, stream.seconds - elapsed))
+                continue
             for place in range(stream.batch):
                 NUMBERED.pack_into(buffer, place * stream.payload, stream.number, sequence + place)
             with contextlib.suppress(ConnectionRefusedError):

@@ -18,7 +18,7 @@ from netsim.emulated.launch import Launch, Order
 from netsim.emulated.namespaces import Namespaces
 from netsim.emulated.owner import Owner, make_runtime
 from netsim.emulated.plan import NodePlan
-from netsim.emulated.probes import Stream
+from netsim.emulated.probes import Stream, pace_of
 from netsim.framing import ETHERNET, datagram, segment
 
 OUT = Path("/out")
@@ -68,7 +68,8 @@ def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentLink]) -
     found["echoes"] = found["echoes"][0]
     batch = max(1, min(40, int(case["rate"] * 0.002 / 8 / datagram(mtu))))
     room = max(2, batch) * (mtu + ETHERNET)
-    streams = [Stream(1, "udp", source, target, seconds, datagram(mtu), batch, room)]
+    pace = pace_of(case["rate"], plans[0].peers[0].queue, seconds, mtu) if plans[0].engine == "netem" else None
+    streams = [Stream(1, "udp", source, target, seconds, datagram(mtu), batch, room, pace)]
     if case["tcp"]:
         streams.append(Stream(2, "tcp", source, target, seconds + 0.5, segment(mtu), streams=2))
     for stream in streams:

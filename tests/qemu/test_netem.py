@@ -155,7 +155,8 @@ def test_jitter_has_the_mean_and_deviation_asked_for(found: dict[str, Any], name
     topology, times = TOPOLOGIES[name], took(found[name])
     asked = deviation(topology.link("a", "b"))
     assert fmean(times) == pytest.approx(topology.rtt("a", "b"), abs=0.001 + 3.3 * asked / len(times) ** 0.5)
-    assert stdev(times) == pytest.approx(asked, rel=0.4)
+    # So few draws of a heavy tail say little of its deviation.
+    assert stdev(times) == pytest.approx(asked, rel=0.7 if "heavy" in name else 0.4)
 
 
 def test_duplicates_are_as_many_as_asked(found: dict[str, Any]) -> None:
