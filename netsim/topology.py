@@ -147,10 +147,17 @@ class _File(Document):
 def find_topology(name: str, beside: Path | None = None) -> Path:
     """A topology or graph by path (relative to `beside` or here) or by its name in the library."""
     for path in (beside / name if beside else Path(name), Path(name), LIBRARY / f"{name}.yaml"):
-        if path.is_file():
+        if _is_file(path):
             return path
     known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
     raise InputError(name, "", "no such topology", f"a file, or one of the library: {known}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False
 
 
 def load_topology(path: Path) -> Topology:

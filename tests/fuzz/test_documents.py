@@ -111,6 +111,13 @@ def test_yaml_that_plays_tricks_is_refused_or_harmless(tmp_path: Path, text: str
     read_or_refused(load_topology, path)
 
 
+def test_a_topology_with_an_endless_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(f"name: x\ntrain: {{steps: 1}}\nmethods: [ddp]\ntopologies: [{'x' * 5000}]\n")
+    with pytest.raises(InputError):
+        load_suite(path)
+
+
 def test_spoilt_documents_are_accepted_or_refused() -> None:
     tried = try_inputs(300, seed=7)
     assert tried.wrong == []
