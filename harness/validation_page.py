@@ -13,6 +13,12 @@ _HEAD = """# Validation: predicted against measured
 This page is written by `longhaul validate RUNS --calibration FILE --docs docs` from stored runs; no number is typed in.
 Every row is a run on an emulated WAN that the calibration was not fitted to. Time is an error, bytes and memory are
 equalities: the plan's bytes against the workers' ledgers, the method's persistent memory against the counted tensors.
+
+    longhaul run suites/calibration.yaml --substrate netns && longhaul run suites/validation.yaml --substrate netns
+    longhaul run suites/validation.yaml --substrate docker && longhaul run suites/validation-small.yaml
+    longhaul calibrate runs/calibration -o docs/calibration.yaml
+    longhaul validate runs --calibration docs/calibration.yaml --store docs/validation-runs.jsonl --docs docs
+    longhaul validate docs/validation-runs.jsonl --calibration docs/calibration.yaml   # the same table, without runs
 """
 
 
@@ -34,6 +40,8 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
             f"{overall.runs} runs: mean absolute error of wall time {overall.mean:.2f} %, maximum {overall.max:.2f} %.",
             f"Bytes exact: {_yes(validation.bytes_exact)}. Persistent memory exact: {_yes(validation.memory_exact)}.",
         ]
+    if validation.left_out:
+        lines += [f"{len(validation.left_out)} more runs were read and not compared; the reasons are at the end."]
     lines += ["", "![predicted against measured wall time](validation-parity.svg)", ""]
     if calibration is not None:
         lines += _calibration(calibration)

@@ -1,0 +1,46 @@
+"""The committed measurements against the committed calibration: the model must not get worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.calibration import Calibration, load_calibration
+from harness.validation import Validation, validate_runs
+from harness.validation_records import read_runs
+
+DOCS = Path(__file__).parents[2] / "docs"
+MEAN, MAX = 5.0, 15.0  # per cent of wall time
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return load_calibration(DOCS / "calibration.yaml")
+
+
+@pytest.fixture(scope="module")
+def validation(calibration: Calibration) -> Validation:
+    return validate_runs(read_runs([DOCS / "validation-runs.jsonl"]), calibration)
+
+
+def test_predicted_wall_time_is_within_the_committed_error(validation: Validation) -> None:
+    overall = validation.overall
+    assert overall is not None
+    assert overall.mean <= MEAN
+    assert overall.max <= MAX
+
+
+def test_bytes_and_persistent_memory_are_exact(validation: Validation) -> None:
+    assert validation.bytes_exact
+    assert validation.memory_exact
+
+
+def test_no_compared_run_is_one_of_the_fit(validation: Validation, calibration: Calibration) -> None:
+    assert validation.rows
+    assert not {row.id for row in validation.rows} & set(calibration.fitted_from)
+
+
+def test_the_page_shows_every_compared_run(validation: Validation) -> None:
+    page = (DOCS / "validation.md").read_text(encoding="utf-8")
+    assert all(f"`{row.id}`" in page for row in validation.rows)
