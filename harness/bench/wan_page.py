@@ -126,7 +126,9 @@ def page(rows: Sequence[Row], host: dict[str, Any]) -> str:
     parts = [
         "# How exact the emulated WAN is",
         "",
-        "Every number on this page is written by `longhaul bench wan --substrate netns --substrate docker --out docs`.",
+        "Every number on this page is written by",
+        "`longhaul bench wan --substrate netns --substrate docker --results docs/accuracy.jsonl --out docs`, which goes on",
+        "from the points that are in the results file; without that file it measures all of them afresh.",
         "Each point is a network of two sites with one link. RTT: median of 200 echoes from user space, so the time to",
         "wake the echoing process is in it; under jitter the mean. Goodput: TCP where nothing is lost, else numbered",
         "datagrams, against `rate x MSS / frame`; the worse direction. Loss: of numbered datagrams, both directions.",
