@@ -219,19 +219,24 @@ def _strike(runner: subprocess.Popen[bytes], dice: random.Random, length: float,
         runner.kill()
         runner.wait()
         found.slowest_end_seconds = max(found.slowest_end_seconds, _until_gone(mine))
-    elif target == "container":
-        names = _containers(owner)
-        if not names:
-            return
-        subprocess.run(["docker", "kill", dice.choice(names)], capture_output=True, check=False)
-    else:
-        module = f"harness.{target}"
-        victims = [process for process in _owned(owner) if module in _command(process)]
-        if not victims:
-            return
-        with suppress(psutil.NoSuchProcess):
-            dice.choice(victims).kill()
+    elif not _kill_one(runner, owner, target, dice):
+        return
     found.kills[target] = found.kills.get(target, 0) + 1
+
+
+def _kill_one(runner: subprocess.Popen[bytes], owner: Owner, target: str, dice: random.Random) -> bool:
+    """As soon as there is a process or a container of this kind; False if the suite ends before there is one."""
+    while runner.poll() is None:
+        if target == "container":
+            if names := _containers(owner):
+                subprocess.run(["docker", "kill", dice.choice(names)], capture_output=True, check=False)
+                return True
+        elif victims := [process for process in _owned(owner) if f"harness.{target}" in _command(process)]:
+            with suppress(psutil.NoSuchProcess):
+                dice.choice(victims).kill()
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def _inspect(runs: Path, found: Soak) -> None:
