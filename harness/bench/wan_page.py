@@ -143,7 +143,7 @@ def page(rows: Sequence[Row], host: dict[str, Any]) -> str:
         *(_summary(where, list(group)) for where, group in groupby(rows, key=_where)),
         "",
         "The loss interval is one of 99 %: of a hundred such links, one may lie outside by chance. `cores busy`: one",
-        "training process per core at ordinary priority, started for it; `idle` is without them, whatever else the host",
+        "The loss interval is one of 99 %: of a hundred links, one may lie outside by chance. `cores busy`: one training",
         "was doing, which the last column states.",
         "",
         "## The envelope",
