@@ -1,5 +1,6 @@
 """Trainer processes over loopback: what a run is, without the emulated network around it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.data import prepare
 from harness.job import GO, Job, Summary
 from harness.records import Step, read_json, read_lines, write_json
 from harness.suite import RunSpec, load_suite
+from netsim.traffic import Algorithm
 
 ADDRESSES = ("127.0.0.11", "127.0.0.12")
 LAN = {
@@ -83,6 +85,18 @@ def test_a_run_moves_the_planned_bytes_and_its_buckets_explain_its_time(
     assert [step.step for step in steps] == list(range(1, 7))
     assert [step.step for step in steps if step.evaluation_loss is not None] == [3, 6]
     assert steps[-1].tokens == 6 * 2 * spec.model.sequence
+
+
+def test_ddp_sends_the_buckets_of_its_plan_once_it_knows_the_order_of_the_gradients(
+    tmp_path: Path, cache: Path
+) -> None:
+    spec = spec_of(tmp_path, "ddp", steps=3)
+    train(spec, tmp_path / "run", cache)
+    planned = {t.name: t.sent_by(0, Algorithm.DIRECT) for t in spec.resolve_method().plan(spec.model, 2, 3).at(2)}
+    lines = (tmp_path / "run" / "rank-0" / "ledger.jsonl").read_text().splitlines()
+    for step in (2, 3):
+        entries = [entry for line in lines if (entry := json.loads(line))["step"] == step]
+        assert {entry["transfer"]: entry["payload_bytes"] for entry in entries} == planned
 
 
 def test_a_peer_that_never_comes_is_named_within_the_timeout(tmp_path: Path, cache: Path) -> None:

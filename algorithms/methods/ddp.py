@@ -10,6 +10,7 @@ the exchange, so that they travel like every other method's transfers.
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,7 +40,7 @@ def buckets(elements: list[int], cap_bytes: int) -> list[int]:
     for count in elements:
         found[-1] += count
         size += count * GRADIENT_BYTES
-        if size >= (FIRST_BUCKET_BYTES if len(found) == 1 else cap_bytes):
+        if size >= (min(FIRST_BUCKET_BYTES, cap_bytes) if len(found) == 1 else cap_bytes):
             found.append(0)
             size = 0
     return [count for count in found if count]
@@ -83,12 +84,15 @@ class DdpWorker(Worker):
         self._under_way: list[tuple[Handle, Tensor]] = []
         self._step, self._ready = 0, 0
         self._total = sum(p.numel() for p in setup.model.parameters())
+        # A list, since a single cap does away with the small first bucket. Typed int, but fractions of a MiB work.
+        cap = method.options.bucket_mb
+        caps: list[Any] = [min(FIRST_BUCKET_BYTES / 2**20, cap), cap]
         self.ddp = DistributedDataParallel(
             setup.model,
             process_group=_own_group(),
             init_sync=False,  # every worker builds the same model from the same seed
             forward_sync_buffers=False,
-            bucket_cap_mb=method.options.bucket_mb,
+            bucket_cap_mb_list=caps,
             gradient_as_bucket_view=True,
         )
         self.ddp.register_comm_hook(self, _hand_over)
