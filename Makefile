@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.built
 
-.PHONY: demo test check lint types clean
+.PHONY: demo figures test check lint types clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +14,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(VENV)/bin/longhaul run suites/quickstart.yaml
 	$(VENV)/bin/longhaul report runs/quickstart --out report/quickstart
+
+# The figures and the table of the README, from the quickstart's records.
+figures: demo
+	mkdir -p docs/figures
+	for name in loss-time where-time-went; do cp report/quickstart/figures/$$name.png docs/figures/quickstart-$$name.png; done
+	{ echo '# The quickstart, measured'; echo; echo 'Written by `make figures` from `suites/quickstart.yaml`.'; echo; \
+	  cat report/quickstart/tables/methods.md; } > docs/quickstart.md
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest

@@ -13,7 +13,9 @@ def test_a_rate_is_read_in_bits_per_second(text: str, bits: float) -> None:
     assert parse_rate(text) == bits
 
 
-@pytest.mark.parametrize("text", ["200", 200, "200 MB", "200 Mb", "200 Mbps", "-5 Mbit", "fast", "", None, True, "1 mbit"])
+@pytest.mark.parametrize(
+    "text", ["200", 200, "200 MB", "200 Mb", "200 Mbps", "-5 Mbit", "fast", "", None, True, "1 mbit"]
+)
 def test_a_rate_without_a_clear_unit_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="Mbit"):
         parse_rate(text)

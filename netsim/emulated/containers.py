@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+import docker
+from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-import docker
 from netsim.emulated.hasten import hasten
 from netsim.emulated.host_image import host_image, mounts
 from netsim.emulated.launch import Launch, Order
@@ -24,7 +24,6 @@ from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
 from netsim.emulated.plan import Address
 from netsim.errors import HostError
 
-IMAGE_VARIABLE = "LONGHAUL_IMAGE"
 # NET_ADMIN: shaping and the delay daemon's queues. SYS_NICE: the daemon's priority. The rest: to start the trainer as
 # another user with fewer rights, and to end it.
 CAPABILITIES = ["NET_ADMIN", "SYS_NICE", "SETUID", "SETGID", "SETPCAP", "KILL"]
@@ -48,7 +47,7 @@ class Containers:
         """Returns when every container runs; the agents then connect by themselves."""
         labels = {LABEL: str(order.owner), RUN_LABEL: order.run_id}
         with _explained():
-            self._image = os.environ.get(IMAGE_VARIABLE) or host_image(self._client)
+            self._image = host_image(self._client)
             with ThreadPoolExecutor(max_workers=4) as pool:
                 # Both networks at once would race for the same address range.
                 for kind in ("wan", "mgmt"):
@@ -70,19 +69,17 @@ class Containers:
         )
 
     def _container(self, launch: Launch, order: Order, labels: dict[str, str]) -> Container:
-        own = os.environ.get(IMAGE_VARIABLE) is not None
         writable = [launch.log.parent, launch.control.parent, *order.writable]
         user = NOBODY if os.getuid() == 0 else os.getuid()
         container = self._client.containers.create(
             self._image,
-            command=launch.argv(user)[1:] if own else launch.argv(user),
-            entrypoint=["python3"] if own else None,
+            command=launch.argv(user),
             name=f"longhaul-{order.runtime.name[-8:]}-{launch.site}",
             hostname=launch.site,
             labels={**labels, "longhaul.site": launch.site},
             environment=launch.env(order.owner),
             network=self._networks["wan"].name,
-            mounts=mounts(writable, order.read_only, host=not own),
+            mounts=mounts(writable, order.read_only),
             read_only=True,
             tmpfs={"/tmp": "mode=1777", "/run": "mode=755"},
             cap_drop=["ALL"],
@@ -187,8 +184,6 @@ def _client() -> docker.DockerClient:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except ImageNotFound as error:
-        raise HostError(f"Docker has no image {os.environ.get(IMAGE_VARIABLE)!r}: {error.explanation}") from None
     except (APIError, DockerException) as error:
         reason = getattr(error, "explanation", None) or str(error)
         raise HostError(f"Docker refused: {reason}") from None

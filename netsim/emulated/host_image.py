@@ -54,22 +54,18 @@ def _skeleton() -> bytes:
     return packed.getvalue()
 
 
-def mounts(writable: Sequence[Path], read_only: Sequence[Path], *, host: bool) -> list[Mount]:
-    """Everything a node may see. host: also this host's system, interpreter and packages."""
-    seen: dict[str, bool] = {}
-    if host:
-        system = [Path(name) for name in SYSTEM if Path(name).is_dir() and not Path(name).is_symlink()]
-        settings = [Path(name) for name in SETTINGS if Path(name).exists()]
-        packages = [ROOT / name for name in PACKAGES if (ROOT / name).is_dir()]
-        for path in [*system, *settings, *_interpreter(), *packages]:
-            seen[str(path)] = True
-    for path in read_only:
-        seen[str(path.absolute())] = True
+def mounts(writable: Sequence[Path], read_only: Sequence[Path]) -> list[Mount]:
+    """Everything a node may see: this host's system, interpreter and packages, and what the caller names."""
+    system = [Path(name) for name in SYSTEM if Path(name).is_dir() and not Path(name).is_symlink()]
+    settings = [Path(name) for name in SETTINGS if Path(name).exists()]
+    packages = [ROOT / name for name in PACKAGES if (ROOT / name).is_dir()]
+    fixed = [*system, *settings, *_interpreter(), *packages, *(path.absolute() for path in read_only)]
+    seen = {str(path): True for path in fixed}
     for path in writable:
         seen[str(path.absolute())] = False
     return [
-        Mount(target=path, source=str(Path(path).resolve()), type="bind", read_only=fixed)
-        for path, fixed in sorted(seen.items())
+        Mount(target=path, source=str(Path(path).resolve()), type="bind", read_only=kept)
+        for path, kept in sorted(seen.items())
     ]
 
 

@@ -119,6 +119,7 @@ def test_what_outlives_its_killed_part_goes_with_its_runner(doomed: Doomed, subs
 def test_a_killed_container_is_noticed_and_leaves_nothing(tmp_path: Path) -> None:
     need("docker")
     import docker
+
     from netsim.errors import LinkError
 
     tmp_path.chmod(0o777)
