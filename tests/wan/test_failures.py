@@ -203,15 +203,17 @@ def test_a_stranger_on_the_port_is_refused_and_disturbs_nobody() -> None:
     port = free_port()
     noise = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 100, pack_hello(Hello(1, 0, 0, 1, token_digest("other")))]
     heard: list[bytes] = []
+    early = threading.Timer(0.2, lambda: heard.extend(stranger(port, message) for message in noise))
 
     def come(rank: int) -> WanExchange:
         if rank == 0:
-            threading.Timer(0.2, lambda: heard.extend(stranger(port, message) for message in noise)).start()
+            early.start()
         else:
             time.sleep(0.5)
         return WanExchange.connect(rank, 2, addresses(2), port, "run/0", 2, timeout=5.0)
 
     exchanges = together(range(2), come)
+    early.join()
     heard.extend(stranger(port, message) for message in noise)
     assert heard == [b""] * 6
     values = [torch.ones(100_000), torch.ones(100_000)]
