@@ -87,14 +87,12 @@ def test_a_run_moves_the_planned_bytes_and_its_buckets_explain_its_time(
     assert steps[-1].tokens == 6 * 2 * spec.model.sequence
 
 
-def test_ddp_sends_the_buckets_of_its_plan_once_it_knows_the_order_of_the_gradients(
-    tmp_path: Path, cache: Path
-) -> None:
+def test_ddp_sends_the_buckets_of_its_plan_from_the_first_step_on(tmp_path: Path, cache: Path) -> None:
     spec = spec_of(tmp_path, "ddp", steps=3)
     train(spec, tmp_path / "run", cache)
     planned = {t.name: t.sent_by(0, Algorithm.DIRECT) for t in spec.resolve_method().plan(spec.model, 2, 3).at(2)}
     lines = (tmp_path / "run" / "rank-0" / "ledger.jsonl").read_text().splitlines()
-    for step in (2, 3):
+    for step in (1, 2, 3):
         entries = [entry for line in lines if (entry := json.loads(line))["step"] == step]
         assert {entry["transfer"]: entry["payload_bytes"] for entry in entries} == planned
 

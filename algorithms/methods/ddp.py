@@ -95,8 +95,22 @@ class DdpWorker(Worker):
             bucket_cap_mb_list=caps,
             gradient_as_bucket_view=True,
         )
+        self._learning_order = True
         self.ddp.register_comm_hook(self, _hand_over)
         self.module = self.ddp
+        self._learn_order()
+
+    def _learn_order(self) -> None:
+        """Two passes that nobody hears of: DDP buckets anew after the first, in the order in which gradients came.
+
+        So the buckets are those of the plan from the first step on, and a worker that comes late has the same as those
+        that have been training for long.
+        """
+        tokens = torch.zeros(1, 2, dtype=torch.long)
+        for _ in range(2):
+            torch.autograd.backward(self.ddp(tokens).sum())
+        self.ddp.zero_grad(set_to_none=True)
+        self._learning_order = False
 
     def begin(self, step: int) -> None:
         self._step, self._ready = step, 0
@@ -104,6 +118,8 @@ class DdpWorker(Worker):
     def hand_over(self, bucket: GradBucket) -> Tensor:
         """Start the all-reduce of a complete bucket; the result lands in the gradients' own storage."""
         gradients: Tensor = bucket.buffer()
+        if self._learning_order:
+            return gradients
         self._ready += gradients.numel()
         transfer = Transfer(
             f"gradient/{bucket.index()}",
