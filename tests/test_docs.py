@@ -126,19 +126,12 @@ def test_the_suite_in_the_page_about_suites_loads(tmp_path: Path) -> None:
 
 
 def test_the_examples_in_the_page_about_topologies_load(tmp_path: Path) -> None:
-    whole = next(body for language, body, _ in blocks(ROOT / "docs" / "topologies.md") if language == "yaml")
-    (tmp_path / "whole.yaml").write_text(whole)
-    assert len(load_topology(tmp_path / "whole.yaml").timeline.events) == 2
-    page = (ROOT / "docs" / "topologies.md").read_text(encoding="utf-8")
-    document = yaml.safe_load(next(body for language, body, _ in blocks(ROOT / "docs" / "topologies.md")))
-    del document["timeline"]
-    rows = re.findall(r"^\| `\w+`.*?\|(.*)\|$", page[page.index("**Timeline.**") :], re.MULTILINE)
-    events = [event for row in rows for event in re.findall(r"`(\{.*?\})`", row)]
-    assert len(events) == 11
-    (tmp_path / "lyon.mahi").write_text("1\n2\n40\n")
-    lines = [yaml.safe_dump(document), "timeline:", *(f"  - {event}" for event in events)]
-    (tmp_path / "page.yaml").write_text("\n".join(lines))
-    assert len(load_topology(tmp_path / "page.yaml").timeline.events) == 11
+    parts = [body for language, body, _ in blocks(ROOT / "docs" / "topologies.md") if language == "yaml"]
+    (tmp_path / "page.yaml").write_text("".join(parts))
+    (tmp_path / "cell.trace").write_text("1\n2\n40\n")
+    topology = load_topology(tmp_path / "page.yaml")
+    assert len(topology.sites) == 3
+    assert len(topology.timeline.events) == 10
 
 
 def test_every_shipped_suite_and_topology_is_named_in_the_documents() -> None:
