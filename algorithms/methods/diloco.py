@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from algorithms.averaging import swapped_in
 from algorithms.inner import (
     flatten,
     load_optimizer_tensors,
@@ -26,6 +27,7 @@ from algorithms.inner import (
     unflatten_into,
 )
 from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.outer import nesterov_
 from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
 from netsim.traffic import Plan, Transfer
@@ -81,18 +83,13 @@ class DilocoWorker(Worker):
             delta = self.outer - flatten(self.parameters)
             self.setup.exchange.run(step, [(transfer, delta)])
             delta.div_(len(transfer.members))
-            self.momentum.mul_(self.options.outer_momentum).add_(delta)
-            self.outer.sub_(delta.add_(self.momentum, alpha=self.options.outer_momentum), alpha=self.options.outer_lr)
+            nesterov_(self.outer, delta, self.momentum, self.options.outer_lr, self.options.outer_momentum)
             unflatten_into(self.parameters, self.outer)
 
     @contextmanager
     def evaluation(self) -> Iterator[nn.Module]:
-        local = flatten(self.parameters)
-        unflatten_into(self.parameters, self.outer)
-        try:
+        with swapped_in(self.parameters, self.outer):
             yield self.setup.model
-        finally:
-            unflatten_into(self.parameters, local)
 
     def common(self) -> Tensor:
         return self.outer

@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -90,8 +91,8 @@ def _compare(spec: RunSpec, folder: Path, turns: int) -> list[tuple[float, float
     found = []
     for turn in range(turns):
         pair: list[Callable[[], float]] = [
-            lambda: _bare(spec, dataset),
-            lambda turn=turn: _harness(spec, dataset, folder / f"turn-{turn}"),  # type: ignore[misc]
+            partial(_bare, spec, dataset),
+            partial(_harness, spec, dataset, folder / f"turn-{turn}"),
         ]
         order = (0, 1) if turn % 2 == 0 else (1, 0)
         times = {index: pair[index]() for index in order}
