@@ -20,6 +20,7 @@ import torch
 from algorithms.exchange import Exchange
 from algorithms.inner import Schedule
 from algorithms.method import Worker, WorkerSetup
+from harness.allocator import keep_freed_memory
 from harness.clock import Slots, Stopwatch
 from harness.connection import connect_control, connect_wan
 from harness.data import Shard, held_out_batches
@@ -268,6 +269,7 @@ def _trainer(job: Job) -> Trainer:
 
 
 def main() -> int:
+    keep_freed_memory()
     torch.set_num_threads(1)  # workers share this host's cores; one thread each also keeps results independent of them
     path = Path(sys.argv[1])
     job = validate(Job, read_json(path), str(path))

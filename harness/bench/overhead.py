@@ -21,6 +21,7 @@ from rich.console import Console
 from torch import nn
 
 from algorithms.inner import Schedule
+from harness.allocator import keep_freed_memory
 from harness.data import Dataset, Shard, prepare
 from harness.job import GO, Job
 from harness.model import build_model, mean_loss
@@ -44,6 +45,7 @@ def bench_overhead(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """The harness's cost per training step over the bare loop."""
+    keep_freed_memory()  # as in a trainer's process; both loops gain by it
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = _compare(_spec(model), Path(folder), turns)

@@ -1,0 +1,36 @@
+"""What a training process frees at every step stays its own."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import ctypes, resource, sys
+from harness.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+libc, size = ctypes.CDLL(None), 20 << 20
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
+def step():
+    blocks = [libc.malloc(size) for _ in range(4)]
+    for block in blocks:
+        libc.memset(block, 1, size)
+    for block in blocks:
+        libc.free(block)
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / (10 * 4 * size))
+"""
+
+
+def share_faulted_in(how: str) -> float:
+    """Of what a step allocates, the share that the kernel had to provide again."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def test_a_process_that_keeps_what_it_frees_does_not_fault_it_in_again() -> None:
+    assert share_faulted_in("kept") < 0.05
+    assert share_faulted_in("default") > 0.5
