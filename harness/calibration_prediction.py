@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 from harness.calibration import Calibration, Span
 from harness.suite import RunSpec
+from netsim.simulated.alpha_beta import suited
 from netsim.simulated.compute import Compute
 from netsim.simulated.physics import Physics
 from netsim.simulated.simulation import Evaluation, simulate
@@ -51,7 +53,7 @@ def predict(
         topology,
         compute,
         physics=physics,
-        choose=None if fixed is Algorithm.AUTO else lambda transfer: fixed,
+        choose=partial(suited, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed,
         evaluation=Evaluation(spec.train.evaluate_every, evaluation_seconds(spec, sites, calibration)),
         seed=spec.seed,
     )

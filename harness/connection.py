@@ -7,7 +7,7 @@ from typing import TextIO
 
 from harness.job import CONTROL_PORT, WAN_PORT, Job
 from harness.wan.exchange import WanExchange
-from netsim.simulated.alpha_beta import choose, streams_per_pair
+from netsim.simulated.alpha_beta import streams_per_pair, suited
 from netsim.traffic import Algorithm, Transfer
 
 
@@ -26,7 +26,7 @@ def connect_wan(
     if network.all_reduce == "auto":
 
         def algorithm(transfer: Transfer) -> Algorithm:
-            return choose(topology, transfer)
+            return suited(topology, transfer)
     else:
         fixed = Algorithm(network.all_reduce)
 

@@ -30,7 +30,7 @@ from harness.environment import fingerprint
 from harness.identity import ROOT
 from harness.network import Network, NodeProcess, open_network
 from netsim.errors import LonghaulError
-from netsim.simulated.alpha_beta import bound, choose, floor, streams_per_pair
+from netsim.simulated.alpha_beta import bound, floor, streams_per_pair, suited
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Transfer
 from netsim.units import parse_size
@@ -102,7 +102,7 @@ def _elements(size: str) -> int:
 def _measure(topology: Topology, elements: int, substrate: str, engine: str, loaded: bool) -> Row:
     """One network of the grid."""
     transfer = Transfer("bench", elements, tuple(range(len(topology.sites))))
-    algorithm, limit = choose(topology, transfer), bound(topology, transfer)
+    algorithm, limit = suited(topology, transfer), bound(topology, transfer)
     repeats = 1 + max(FEWEST, min(MOST, int(TURN_SECONDS / limit)))
     cases = (
         Case(algorithm=algorithm.value, elements=elements, repeats=repeats),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netsim.framing import goodput
-from netsim.simulated.alpha_beta import bound, choose, cost, floor, streams_per_pair
+from netsim.simulated.alpha_beta import bound, choose, cost, floor, streams_per_pair, suited
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Transfer
 
@@ -65,6 +65,20 @@ def test_slow_pairs_off_the_ring_are_worth_a_ring() -> None:
         "links": [{"between": ["a", "c"], "rate": "10 Mbit"}, {"between": ["b", "d"], "rate": "10 Mbit"}],
     }
     assert choose(topology_from(document, "here"), reduce_among(4)) is Algorithm.RING
+
+
+@pytest.mark.parametrize(
+    ("sites", "rtt", "elements", "expected"),
+    [
+        (4, "10 ms", MB25, Algorithm.DIRECT),  # three connections share a downlink well
+        (6, "10 ms", MB25, Algorithm.DIRECT),
+        (8, "10 ms", MB25, Algorithm.RING),
+        (8, "200 ms", MB25, Algorithm.RING),  # a hop takes 105 ms to send, 100 to arrive
+        (8, "200 ms", MB25 // 10, Algorithm.DIRECT),  # the ring's 14 delays would show
+    ],
+)
+def test_many_sites_pass_large_payloads_around_a_ring(sites: int, rtt: str, elements: int, expected: Algorithm) -> None:
+    assert suited(star(sites, "250 Mbit", rtt), reduce_among(sites, elements)) is expected
 
 
 def test_overlapping_the_halves_saves_a_delay_or_half_the_transmission() -> None:
