@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.built
 
-.PHONY: demo figures test check lint types clean
+.PHONY: demo figures claims test check lint types clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,14 @@ figures: demo
 	for name in loss-time where-time-went; do cp report/quickstart/figures/$$name.png docs/figures/quickstart-$$name.png; done
 	{ echo '# The quickstart, measured'; echo; echo 'Written by `make figures` from `suites/quickstart.yaml`.'; echo; \
 	  cat report/quickstart/tables/methods.md; } > docs/quickstart.md
+
+# The page of reproduced and not reproduced claims, from real training: about half an hour on two cores.
+claims: $(STAMP)
+	$(VENV)/bin/longhaul run suites/claims.yaml
+	$(VENV)/bin/longhaul run suites/claims-moe.yaml
+	$(VENV)/bin/longhaul report runs/claims runs/claims-moe --claims docs/claims.yaml --out report/claims
+	{ echo '# What the papers claim, held against runs'; echo; echo 'Written by `make claims` from `docs/claims.yaml`.'; echo; \
+	  cat report/claims/tables/claims.md; } > docs/claims.md
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest

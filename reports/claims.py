@@ -43,7 +43,9 @@ _COLUMNS = {
     "memory_bytes": "memory_bytes",
 }
 _UNTIL_TARGET = ("training_time", "communication_time", "payload_bytes", "wire_bytes")
-_OF_THE_SEED = ("final_loss", "final_perplexity")
+# What methods log of themselves: mean over layers, workers and the second half of the run's steps.
+_LOGGED = ("routing_entropy", "ghost_share", "subspace_overlap")
+_OF_THE_SEED = ("final_loss", "final_perplexity", *_LOGGED)
 
 Verdict = Literal["reproduced", "not reproduced", "not testable at this size"]
 
@@ -75,11 +77,15 @@ class Claim(Document):
         "payload_bytes",
         "wire_bytes",
         "memory_bytes",
+        "routing_entropy",
+        "ghost_share",
+        "subspace_overlap",
     ]
     expect: Literal["less", "greater", "equal"]
     ratio: float | None = Field(default=None, gt=0)
     tolerance: Share = 0.02  # of equal
     untestable: str = ""  # why this host's runs cannot decide it
+    note: str = ""  # what a reader of the verdict should know
 
     @model_validator(mode="after")
     def _bound(self) -> Self:
@@ -185,12 +191,22 @@ def _runs(study: Study, side: Side) -> pd.DataFrame:
         runs = runs[runs["topology"] == side.topology]
     if side.suite is not None:
         runs = runs[[study.stored[int(run)].cell.suite == side.suite for run in runs["run"]]]
-    return runs
+    return runs.merge(_logged(study), on="run", how="left")
+
+
+def _logged(study: Study) -> pd.DataFrame:
+    """One row for each run, one column for each of `_LOGGED`; empty where the method logs no such thing."""
+    steps = study.steps[["run", "step"]].copy()
+    for name in _LOGGED:
+        columns = [column for column in study.steps.columns if column.split("/")[0] == f"metric.{name}"]
+        steps[name] = study.steps[columns].mean(axis=1) if columns else np.nan
+    late = steps[steps["step"] > steps.groupby("run")["step"].transform("max") / 2]
+    return late.groupby("run", as_index=False)[list(_LOGGED)].mean()
 
 
 def _pairs(candidate: pd.DataFrame, reference: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """Values of both sides for each seed, and for each network where both sides are on any."""
-    column = _COLUMNS[claim.metric]
+    column = _COLUMNS.get(claim.metric, claim.metric)
     given = claim.candidate.topology is not None or claim.reference.topology is not None
     keys = ["seed"] if given or claim.metric in _OF_THE_SEED else ["topology", "seed"]
     sides = [
@@ -223,6 +239,7 @@ def claims_table(tested: Sequence[Tested]) -> Table:
             ratio = Value(found.ratio, digits(found.ratio), spread, one.runs)
             count = Value(found.n, str(found.n))
         words = f"{one.verdict}: {one.note}" if one.note else one.verdict
+        words = f"{words}. {claim.note}" if claim.note else words
         metric = f"{claim.metric.replace('_', ' ')}: {claim.candidate.label} / {claim.reference.label}"
         rows.append(
             {

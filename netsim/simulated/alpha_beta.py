@@ -29,7 +29,8 @@ WINDOW = 8 * 10**6  # bytes that one connection keeps in flight well
 STREAMS = 16
 
 # Measured, warm all-reduces of 25 MB among 8 sites at 250 Mbit/s and 10, 50 and 200 ms: direct, whose seven windows
-# meet in each downlink, reached 53, 46 and 53 % of the bound, a ring 99, 101 and 105 %. Among 4 sites direct reaches 99 %.
+# meet in each downlink, reached 53, 46 and 53 % of the bound, a ring 99, 101 and 105 %. Among 4 sites direct reaches
+# 99 %.
 INCAST = 5  # connections into one downlink that share it well
 
 

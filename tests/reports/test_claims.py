@@ -113,3 +113,15 @@ def test_bytes_to_a_loss_that_was_not_reached_prove_nothing(tmp_path: Path) -> N
     )
     assert (missed.verdict, missed.note) == ("not reproduced", "1 of 1 runs of slow did not reach their target loss")
     assert unknown.verdict == "not testable at this size"
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(0.9, "reproduced"), (0.99, "not reproduced")])
+def test_what_methods_log_of_themselves_can_be_claimed(tmp_path: Path, ratio: float, verdict: Verdict) -> None:
+    for label, first in (("partial", 0.5), ("whole", 0.6)):
+        layers = {"routing_entropy/0": first, "routing_entropy/1": 0.4}  # 0.45 and 0.5 on average
+        RecordedRun(label, "fomoe", metrics=layers).write(tmp_path)
+    asked = claim(candidate="partial", reference="whole", metric="routing_entropy", expect="greater", ratio=ratio)
+    (found,) = claims(Study(collect([tmp_path])), [asked])
+    assert found.found is not None
+    assert found.found.ratio == pytest.approx(0.9)
+    assert found.verdict == verdict
