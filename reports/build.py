@@ -16,7 +16,8 @@ from reports.answers import Answer, answers
 from reports.claims import Claim, claims, claims_table, load_claims
 from reports.drawing import Drawing, our_style, write
 from reports.exports import write_parquet, write_tensorboard
-from reports.figures import curves, memory, methods, network, prediction, rounds, times
+from reports.faults import faults_table
+from reports.figures import curves, memory, methods, misfortune, network, prediction, rounds, times
 from reports.page import render_page
 from reports.predictions import predict_runs
 from reports.records import collect
@@ -34,6 +35,7 @@ SECTIONS: dict[str, tuple[Draw, ...]] = {
         network.speedup_against_rtt,
         network.fastest_map,
     ),
+    "Misfortune": (misfortune.what_happened,),
     "Memory": (memory.memory_by_component,),
     "Methods": (
         methods.replication_frontier,
@@ -87,6 +89,7 @@ def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> di
     for name in ("figures", "tables"):
         (folder / name).mkdir()
     tables = [summary.methods_table(study), summary.memory_table(study), summary.convergence_table(study)]
+    tables += [faults_table(study)]
     tables += [claims_table(claims(study, listed))] if listed else []
     tables = [table for table in tables if table.rows]
     runs = summary.runs_table(study)

@@ -55,6 +55,15 @@ class LinkReport(Record):
     links: tuple[ProbedLink, ...]
 
 
+class Happening(Record):
+    """One line of events.jsonl. `at`: seconds since the cell began."""
+
+    at: float
+    kind: str
+    site: str | None = None
+    rank: int | None = None
+
+
 @dataclass(frozen=True)
 class Stored:
     """A finished run. `group` tells suites apart, and the same suite run in two places."""
@@ -78,6 +87,11 @@ class Stored:
             if path.exists():
                 for step in read_lines(path, Step):
                     yield rank, step
+
+    def events(self) -> list[Happening]:
+        """What happened, in the order of time."""
+        path = _inside(self.directory, "events.jsonl")
+        return sorted(read_lines(path, Happening), key=lambda one: one.at) if path.exists() else []
 
 
 @dataclass(frozen=True)

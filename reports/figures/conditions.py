@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from netsim.units import show_duration, show_rate
-from reports.drawing import Look, looks
+from reports.drawing import Look, looks, plain
+from reports.records import Stored
 from reports.study import Study
 
 MOST_PANELS = 12  # more small panels than this are not readable on one page
@@ -47,3 +48,11 @@ def _compute(compute: dict[str, object]) -> str:
 
 def _listed(items: list[object] | list[int] | list[str]) -> str:
     return ", ".join(str(item) for item in items)
+
+
+def workers(run: Stored) -> list[str]:
+    """A name for each rank: its site's, numbered where a site has several workers."""
+    names = []
+    for site in run.topology.sites:
+        names += [site.name] if site.workers == 1 else [f"{site.name} {index}" for index in range(site.workers)]
+    return [plain(name) for name in names][: run.result.sites] or [str(rank) for rank in range(run.result.sites)]

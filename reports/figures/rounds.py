@@ -11,8 +11,7 @@ from matplotlib.patches import Patch
 
 from harness.records import BUCKETS
 from reports.drawing import DOUBLE, FILLS, INK, Drawing, plain
-from reports.figures.conditions import conditions
-from reports.records import Stored
+from reports.figures.conditions import conditions, workers
 from reports.study import Study
 
 _MOST_STEPS = 24  # of each worker; more become a blur
@@ -89,7 +88,7 @@ def _expected(
 
 def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) -> Drawing:
     run = study.stored[int(parts[0]["run"].iloc[0])]
-    names = _workers(run)
+    names = workers(run)
     names += ["model"] if any((part["rank"] == MODEL).any() for part in parts) else []
     figure = Figure(figsize=(DOUBLE, 0.65 + len(parts) * (0.13 * len(names) + 0.3)))
     axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False).ravel().tolist()
@@ -131,11 +130,3 @@ def _panel(panel: Axes, part: pd.DataFrame, names: list[str], fills: dict[str, t
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")
     panel.set_title(plain(str(part["label"].iloc[0])), fontsize=7, pad=2)
-
-
-def _workers(run: Stored) -> list[str]:
-    """A name for each rank: its site's, numbered where a site has several workers."""
-    names = []
-    for site in run.topology.sites:
-        names += [site.name] if site.workers == 1 else [f"{site.name} {index}" for index in range(site.workers)]
-    return [plain(name) for name in names][: run.result.sites] or [str(rank) for rank in range(run.result.sites)]

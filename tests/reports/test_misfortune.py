@@ -1,0 +1,87 @@
+"""What a suite's faults did is drawn and counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reports.build import build_report
+from reports.faults import faults_table
+from reports.figures.misfortune import what_happened
+from reports.records import collect
+from reports.study import Study
+from tests.reports.made_up import RecordedRun
+
+TOLL = {
+    "faults": {"crash": 1},
+    "generations": 3,
+    "tokens_committed": 90_000,
+    "tokens_lost": 10_000,
+    "bytes_repeated": 0,
+    "bytes_caught_up": 4_000_000,
+    "detection_seconds": [0.5, 1.5],
+    "recovery_seconds": [2.0],
+}
+EVENTS = [
+    {"at": 5.0, "kind": "go"},
+    {"at": 7.0, "kind": "crash", "site": "site-1", "rank": 1, "step": 20},
+    {"at": 8.5, "kind": "detected", "site": "site-0", "rank": 0, "generation": 1},
+    {"at": 6.0, "kind": "links", "detail": "site-0 -> site-1"},
+    {"at": 4.0, "kind": "gate", "passed": True},
+]
+
+
+@pytest.fixture
+def struck(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    for label, method in (("ddp", "ddp"), ("diloco", "diloco")):
+        directory = RecordedRun(label, method, changes=TOLL).write(folder)
+        (directory / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
+    return folder
+
+
+def test_events_are_drawn_on_the_training_clock_at_their_site(struck: Path) -> None:
+    drawing = what_happened(Study(collect([struck])))
+    assert drawing is not None
+    events = drawing.data[(drawing.data["what"] == "event") & (drawing.data["label"] == "ddp")]
+    assert sorted(zip(events["kind"], events["rank"], events["start"], strict=True)) == [
+        ("crash", 1, 2.0),
+        ("detected", 0, 3.5),
+        ("links", -1, 1.0),
+    ]
+
+
+def test_a_worker_trains_and_waits_as_long_as_its_steps_say(struck: Path) -> None:
+    study = Study(collect([struck]))
+    drawing = what_happened(study)
+    assert drawing is not None
+    waits = drawing.data[(drawing.data["what"] == "waiting for others") & (drawing.data["label"] == "diloco")]
+    run = int(study.runs.loc[study.runs["label"] == "diloco", "run"].iloc[0])
+    steps = study.steps[study.steps["run"] == run]
+    assert (waits["end"] - waits["start"]).sum() == pytest.approx(steps["communication_seconds"].sum(), rel=1e-6)
+
+
+def test_what_it_cost_stands_in_a_table(struck: Path) -> None:
+    table = faults_table(Study(collect([struck])))
+    assert [row["label"].raw for row in table.rows] == ["ddp", "diloco"]
+    row = table.rows[0]
+    assert [row[key].raw for key in ("faults", "tokens_lost", "lost_share", "detection", "recovery", "caught_up")] == [
+        1,
+        10_000,
+        0.1,
+        1.5,
+        2.0,
+        4_000_000,
+    ]
+
+
+def test_the_report_has_both_and_a_report_without_faults_has_neither(struck: Path, tmp_path: Path) -> None:
+    document = build_report([struck], tmp_path / "report")
+    assert "misfortune" in document["figures"]
+    assert document["tables"]["faults"]
+    RecordedRun().write(tmp_path / "calm")
+    calm = build_report([tmp_path / "calm"], tmp_path / "calm-report")
+    assert "misfortune" not in calm["figures"]
+    assert "faults" not in calm["tables"]
