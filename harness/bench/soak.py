@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -150,7 +151,7 @@ def soak(folder: Path, kills: int, seconds: float, substrate: str, dice: random.
     code, length = _undisturbed(suite, folder / "peace", substrate)
     if code != 0:
         raise LonghaulError(f"the undisturbed suite failed (exit {code})")
-    wanted = _trajectories(folder / "peace")
+    wanted, rules = _trajectories(folder / "peace"), _host_rules()
     while sum(found.kills.values()) < kills and time.monotonic() - began < seconds:
         runs = folder / f"round-{found.completions}"
         while True:
@@ -160,7 +161,7 @@ def soak(folder: Path, kills: int, seconds: float, substrate: str, dice: random.
             if not enough:
                 _strike(runner, dice, length, substrate, found)
             _wait(runner)
-            _inspect(runs, found)
+            _inspect(runs, rules, found)
             if runner.returncode == 0:
                 break
         found.completions += 1
@@ -239,8 +240,11 @@ def _kill_one(runner: subprocess.Popen[bytes], owner: Owner, target: str, dice: 
     return False
 
 
-def _inspect(runs: Path, found: Soak) -> None:
-    """Every record that is there is whole, and after a sweep nothing of a dead run is left."""
+def _inspect(runs: Path, rules: set[str], found: Soak) -> None:
+    """Every record that is there is whole, and after a sweep nothing of a dead run is left.
+
+    rules: the host's packet filter before the soak.
+    """
     for run in finished_runs(runs) if runs.is_dir() else []:
         try:
             read_run(run)
@@ -250,10 +254,10 @@ def _inspect(runs: Path, found: Soak) -> None:
         except InputError as error:
             found.corrupt.append(str(error))
     sweep(containers=found.substrate == "docker")
-    found.leaked += _left_behind(found.substrate)
+    found.leaked += _left_behind(found.substrate, rules)
 
 
-def _left_behind(substrate: str) -> list[str]:
+def _left_behind(substrate: str, rules: set[str]) -> list[str]:
     """Whatever still belongs to a dead owner."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
@@ -264,9 +268,18 @@ def _left_behind(substrate: str) -> list[str]:
         if substrate == "docker":
             swept = sweep(containers=True)  # what a second sweep still finds, the first has left
             left += [*swept.containers, *swept.networks]
+        left += [f"rule {rule}" for rule in sorted(_host_rules() - rules)]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.2)
+
+
+def _host_rules() -> set[str]:
+    """The host's packet filter; a node's own ends with its namespace."""
+    if shutil.which("iptables-save") is None:
+        return set()
+    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout.splitlines()
+    return {line.partition(" [")[0] for line in saved if not line.startswith("#")}
 
 
 def _owned(owner: Owner | None) -> list[psutil.Process]:

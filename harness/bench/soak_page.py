@@ -67,7 +67,7 @@ def _kills(soak: Soak) -> str:
             f"| cells that went on from a checkpoint | {soak.resumed} |",
             f"| finished records read back after a kill | {soak.records_read} |",
             f"| of these corrupt | {len(soak.corrupt)} |",
-            f"| processes, containers, networks or directories left | {len(soak.leaked)} |",
+            f"| processes, containers, networks, packet-filter rules or directories left | {len(soak.leaked)} |",
             f"| longest until all that a killed runner started had ended | {show_duration(soak.slowest_end_seconds)} |",
             f"| took | {show_duration(soak.seconds)} |",
             "",
