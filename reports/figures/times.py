@@ -76,8 +76,8 @@ def _mark(axes: Axes, row: Mapping[str, Any], y: float, edge: float, look: Look)
         return
     axes.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.2)
     axes.plot(seconds, y, **style)
-    text = show(seconds, "s")
-    axes.annotate(text, (max(seconds, float(row["high"])), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5)
+    text, beside = show(seconds, "s"), max(seconds, float(row["high"]))
+    axes.annotate(text, (beside, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5)
 
 
 def _rows(axes: Axes, study: Study, rows: Sequence[tuple[tuple[str, str], str]]) -> list[float]:
