@@ -37,7 +37,7 @@ _COLOURS = {
     "local_adam": "#e69f00",
     "desloc": "#e69f00",
 }
-_SPARE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+_SPARE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#5b3a8c", "#8c510a", "#b3a100")
 _LINES: tuple[Any, ...] = (
     "-",
     "--",
@@ -48,7 +48,7 @@ _LINES: tuple[Any, ...] = (
     (0, (8, 2)),
     (0, (1, 3)),
 )
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", "h", ">")
 
 # Time buckets and memory components: light and dark alternate, so that neighbours differ in grey too.
 FILLS: tuple[tuple[str, str], ...] = (

@@ -181,7 +181,7 @@ def _varied(study: Study, algorithm: str, option: str, extra: Sequence[str], key
         rows.append({**row, option: options[option], "rest": rest})
     varying = [name for name in extra if len({str(row["rest"].get(name)) for row in rows}) > 1]
     for row in rows:
-        parts = [f"{name.replace('_', ' ')} {row['rest'].get(name, 'default')}" for name in varying]
+        parts = [f"{name.replace('_', ' ')} {row['rest'][name]}" for name in varying if name in row["rest"]]
         row["series"] = plain(", ".join([*([row["group"]] if len(study.groups) > 1 else []), *parts]) or algorithm)
         if "sites" in keys:
             row["series"] = str(row[option])
