@@ -7,7 +7,6 @@ generation within as much again, and a worker that nobody takes in, or that make
 from __future__ import annotations
 
 import json
-import re
 import socket
 import time
 from contextlib import ExitStack
@@ -350,10 +349,9 @@ class Tagged:
 
 
 def blame(error: PeerError | None, called: bool) -> tuple[int, ...]:
-    """Whom an error says that this worker cannot reach. Those who left in order, or are only late, are not blamed; nor
-    is one that hung up after a meeting was called, for that is what coming to the meeting looks like.
+    """Whom an error says that this worker cannot reach; but not one that hung up after a meeting was called, for that
+    is what coming to the meeting looks like.
     """
-    text = str(error or "")
-    if "has left" in text or "did not come" in text or (called and "closed its connection" in text):
+    if error is None or (called and error.hung_up):
         return ()
-    return tuple(sorted({int(number) for number in re.findall(r"rank (\d+) \(", text)}))
+    return tuple(sorted(set(error.ranks)))
