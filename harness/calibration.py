@@ -78,11 +78,12 @@ class Recovery(Document):
 
     meeting_seconds: for members to agree through the store and to go on, beyond what follows from the plan, the network
     and the waits of the membership.  start_seconds: from when a crashed worker may come back until it asks to be let
-    in.
+    in.  checkpoint_seconds_per_byte: for a worker to write its state down.
     """
 
     meeting_seconds: float = Field(ge=0)
     start_seconds: float = Field(default=0.0, ge=0)
+    checkpoint_seconds_per_byte: float = Field(default=0.0, ge=0)
     source: str
     fitted_from: tuple[str, ...] = ()  # ids of the runs
 

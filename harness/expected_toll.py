@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from harness.membership import Decision, Report, decide
+from harness.membership import MEETINGS, Decision, Report, decide
 from harness.misfortune_terms import Strike, Terms, broken_off, touches
 from netsim.traffic import Transfer, among
 
@@ -74,6 +74,9 @@ class _UnderWay:
 class _Walk:
     def __init__(self, terms: Terms, strikes: Sequence[Strike]) -> None:
         self.terms, self.strikes = terms, strikes
+        self.due_at: dict[tuple[int, int | None], list[int]] = {}  # strikes by rank and step; None: by the clock
+        for index, strike in enumerate(strikes):
+            self.due_at.setdefault((strike.rank, strike.step), []).append(index)
         sites = range(terms.plan.sites)
         without_one = (tuple(rank for rank in sites if rank != lost) for lost in sites)
         fragile = terms.after_loss == "rollback" or not all(map(terms.survives, without_one))
@@ -89,6 +92,7 @@ class _Walk:
         self.lost = self.repeated = self.caught_up = 0
         self.detection: list[float] = []
         self.recovery: list[float] = []
+        self.meetings = 0  # since the last step that all members finished
         self.abandoned = ""
 
     def run(self) -> None:
@@ -150,20 +154,19 @@ class _Walk:
                 self.workers[rank].committed = step
             if rank in begun:
                 self.workers[rank].made.append(step)
-        self.step = step
+        self.step, self.meetings = step, 0
         self._evaluate_and_save(step)
 
     def _strike(self, rank: int, step: int) -> float:
         """Everything that befalls `rank` in this step; how many times as long the step takes."""
         worker, pace = self.workers[rank], 1.0
-        for index, strike in enumerate(self.strikes):
-            if strike.rank != rank or worker.died is not None:
-                continue
+        for index in (*self.due_at.get((rank, step), ()), *self.due_at.get((rank, None), ())):
+            strike = self.strikes[index]
             if strike.kind == "straggle":
-                pace *= strike.factor if strike.step == step else 1.0
+                pace *= strike.factor
                 continue
-            due = strike.step == step if strike.at is None else strike.at <= worker.clock + self.terms.step_seconds
-            if not due or index in self.struck:
+            soon = worker.clock + self.terms.step_seconds
+            if worker.died is not None or index in self.struck or (strike.at is not None and strike.at > soon):
                 continue
             self.struck.add(index)
             when = max(worker.clock, strike.at or 0.0)
@@ -237,7 +240,7 @@ class _Walk:
         else:
             for rank in self.there:
                 worker = self.workers[rank]
-                worker.clock = max(clocks) + spent
+                worker.clock = max(clocks) + spent + (terms.checkpoint_seconds if saves else 0.0)
                 if saves:
                     worker.checkpoints = [*worker.checkpoints, step][-2:]
             return
@@ -257,6 +260,10 @@ class _Walk:
         """noticed: when a loss was, if it is for one.  step: the one that it interrupted, with those who had `begun` it
         and the transfers that it broke off.
         """
+        self.meetings += 1
+        if self.meetings > MEETINGS:
+            self.abandoned = f"no progress in {MEETINGS} generations"
+            return
         silent = {rank for rank in self.there if noticed is not None and self.workers[rank].silent_until > noticed}
         came = [rank for rank in self.there if rank not in silent]
         at = max([*self._clocks(came), *self._deaths(), noticed or 0.0])

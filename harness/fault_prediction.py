@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -92,6 +92,7 @@ def terms_of(spec: RunSpec, at: Circumstances, recovery: Recovery) -> Terms:
         evaluate_every=spec.train.evaluate_every,
         evaluation_seconds=at.evaluation_seconds,
         checkpoint_every=spec.train.checkpoint_every,
+        checkpoint_seconds=recovery.checkpoint_seconds_per_byte * state_bytes(method.memory(shape, sites, 0, seed)),
         timeout=timeout + min(timeout / TICKS, 1.0) / 2,  # somebody looks so often
         round_trip=max((at.topology.rtt(a, b) for a, b in pairs), default=0.0),
         meeting=recovery.meeting_seconds,
@@ -99,6 +100,11 @@ def terms_of(spec: RunSpec, at: Circumstances, recovery: Recovery) -> Terms:
         grace=GRACE_SECONDS,
         at_once=UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED, streams << 16),
     )
+
+
+def state_bytes(memory: Mapping[str, int]) -> int:
+    """What a checkpoint holds of a worker's memory: all but the gradients."""
+    return sum(size for component, size in memory.items() if component != "gradients")
 
 
 def exposure(at: Circumstances) -> Callable[[tuple[Transfer, ...], bool], float]:

@@ -51,6 +51,7 @@ class Terms:
     evaluate_every: int
     evaluation_seconds: float = 0.0
     checkpoint_every: int = 0
+    checkpoint_seconds: float = 0.0
     timeout: float = 120.0
     round_trip: float = 0.0
     meeting: float = 0.0

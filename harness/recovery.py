@@ -21,7 +21,7 @@ from harness.connection import connect_control, connect_wan
 from harness.data import held_out_batches
 from harness.faults import Diary
 from harness.job import WAN_PORT, Job, Summary
-from harness.membership import Decision, Membership, Report
+from harness.membership import MEETINGS, Decision, Membership, Report
 from harness.misfortune import Misfortune
 from harness.present import PresentExchange
 from harness.resume import cut_back, restore, save, sound_steps
@@ -31,7 +31,6 @@ from netsim.errors import LonghaulError, PeerError
 from netsim.traffic import Transfer, WireType
 
 PATH_SECONDS = 2.0  # for a greeting to cross the WAN
-MEETINGS = 20  # without a step in between, after which a worker gives up
 LOBBY_TIMEOUTS = 10  # how many timeouts a worker waits outside
 LOST = "lost.jsonl"  # steps that were made and had to be given up
 

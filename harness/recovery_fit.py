@@ -11,7 +11,7 @@ from statistics import median
 
 from harness.calibration import Calibration, Recovery
 from harness.calibration_prediction import predict
-from harness.fault_prediction import strikes_of
+from harness.fault_prediction import state_bytes, strikes_of
 from harness.records import Run
 from netsim.errors import InputError
 
@@ -23,19 +23,24 @@ def fit_recovery(runs: Sequence[Run], calibration: Calibration) -> Recovery:
     """
     usable = [run for run in runs if run.result.valid and run.result.recovery_seconds]
     starts = [late for run in usable for late in _starts(run)]
-    known = Recovery(meeting_seconds=0.0, start_seconds=_rounded(starts), source="")
+    known = Recovery(
+        meeting_seconds=0.0,
+        start_seconds=_rounded(starts),
+        checkpoint_seconds_per_byte=_rounded([rate for run in usable for rate in _checkpoints(run)]),
+        source="",
+    )
     without = calibration.model_copy(update={"recovery": known})
     found = {run.result.id: excess for run in usable if (excess := _excesses(run, without))}
     excesses = [excess for mine in found.values() for excess in mine]
     if not excesses:
         raise InputError("calibrate", "runs", f"{len(usable)} valid runs that recovered from a loss as expected", "one")
     suites = sorted({run.spec.suite for run in usable if run.result.id in found})
-    return Recovery(
-        meeting_seconds=_rounded(excesses),
-        start_seconds=known.start_seconds,
-        source=f"medians of {len(excesses)} recoveries and {len(starts)} returns in runs of {', '.join(suites)}",
-        fitted_from=tuple(sorted(found)),
-    )
+    facts = {
+        "meeting_seconds": _rounded(excesses),
+        "source": f"medians of {len(excesses)} recoveries and {len(starts)} returns in runs of {', '.join(suites)}",
+        "fitted_from": tuple(sorted(found)),
+    }
+    return known.model_copy(update=facts)
 
 
 def _rounded(seconds: Sequence[float]) -> float:
@@ -51,6 +56,13 @@ def _starts(run: Run) -> list[float]:
         return []
     (absence,) = absences
     return [returned - absence for returned in run.result.return_seconds or []]
+
+
+def _checkpoints(run: Run) -> list[float]:
+    """Seconds per byte of a checkpoint, where it is taken so often that what else a bucket holds does not count."""
+    every = run.spec.train.checkpoint_every
+    count = (run.result.steps - 1) // every if every else 0
+    return [run.result.seconds["checkpoint"] / count / state_bytes(run.result.memory_bytes)] if count else []
 
 
 def _excesses(run: Run, calibration: Calibration) -> list[float]:

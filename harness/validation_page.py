@@ -138,6 +138,7 @@ def _recovery(calibration: Calibration) -> list[str]:
     return [
         f"| a decision about a loss ({found.source}) | {1e3 * found.meeting_seconds:.3g} ms |",
         f"| a trainer started again, until it asks to be let in | {found.start_seconds:.3g} s |",
+        f"| a checkpoint, per byte | {1e9 * found.checkpoint_seconds_per_byte:.3g} ns |",
     ]
 
 

@@ -57,7 +57,8 @@ def _show(validation: Validation) -> None:
             "exact" if row.bytes_exact else "DIFFER",
             "exact" if row.memory_exact else "DIFFER",
         )
-    console.print(table)
+    if validation.rows:
+        console.print(table)
     for title, key in (("method", "algorithm"), ("topology", "topology"), ("substrate", "substrate")):
         for name, spread in validation.by(lambda row, key=key: str(getattr(row, key))).items():  # type: ignore[misc]
             console.print(

@@ -103,6 +103,10 @@ def test_a_straggler_costs_time_alone() -> None:
     assert toll(*slow) == ExpectedToll(1, 0, 0, 0, (), (), 16.0)
 
 
+def test_a_run_in_which_somebody_is_always_too_late_is_given_up() -> None:
+    assert "no progress" in toll(Strike("straggle", 0, step=4, factor=50.0), timeout=3.0).abandoned
+
+
 @pytest.mark.parametrize("kind", ["corrupt", "short"])
 def test_a_site_that_sends_what_it_must_not_is_left_out_and_let_in_again(kind: Any) -> None:
     found = toll(Strike(kind, 2, step=5))

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from harness.calibration import Recovery
+from harness.calibration import Recovery, load_calibration, save_calibration
 from harness.calibration_prediction import predict
+from harness.commands.calibrate import calibrate
 from harness.fault_prediction import strikes_of
 from harness.misfortune_terms import Strike
 from harness.records import Run, read_run
 from harness.recovery_fit import fit_recovery
 from harness.suite import RunSpec
 from harness.validation import validate_runs
+from harness.validation_page import page_text
 from netsim.errors import InputError
 from tests.faults.loopback import run_through, spec_of
 from tests.projection.records import calibration, spec, topology, write_run
@@ -93,6 +95,26 @@ def test_the_constants_of_recovery_are_found_in_runs_and_predict_others(tmp_path
     assert all(abs(one.error or 0.0) < 0.01 for one in row.quantities.values())
     errors = validation.to_json()["misfortune"]["errors"]
     assert errors["tokens_lost"]["exact"] == errors["tokens_lost"]["runs"] == 1
+
+
+def test_a_calibration_keeps_all_but_its_recovery_when_that_is_fitted_onto_it(tmp_path: Path) -> None:
+    base, output = tmp_path / "base.yaml", tmp_path / "more.yaml"
+    save_calibration(calibration(transfer_seconds=1e-3), base)
+    run = struck_run(tmp_path / "runs", 0.4, 0.3, CRASH)
+    calibrate([tmp_path / "runs"], output, onto=base, as_json=True)
+    found = load_calibration(output)
+    assert found.recovery is not None
+    assert found.recovery.fitted_from == (run.result.id,)
+    assert found.model_copy(update={"recovery": None}) == load_calibration(base)
+
+
+def test_the_page_sets_what_faults_cost_beside_what_was_expected(tmp_path: Path) -> None:
+    run = struck_run(tmp_path, 0.4, 0.3, CRASH, CORRUPT)
+    page = page_text(validate_runs([run], calibration()), calibration())
+    assert "| tokens in vain | 1 | 1 | 0.0 % | 0.0 % |" in page
+    assert f"| `{run.result.id}` | 1 corrupt, 1 crash | 4 / 4 |" in page
+    calm = validate_runs([read_run(write_run(tmp_path / "calm", cell(), calibration()))], calibration())
+    assert "misfortune" not in page_text(calm, calibration())
 
 
 def test_runs_that_recovered_from_nothing_teach_nothing_about_recovery(tmp_path: Path) -> None:
