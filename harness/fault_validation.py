@@ -10,7 +10,7 @@ from typing import Any
 from harness.calibration import Calibration
 from harness.calibration_prediction import predict
 from harness.records import Run
-from netsim.units import show_duration, show_size
+from netsim.units import show_size
 
 # Counts and bytes follow from plan and method; seconds also from the host.
 QUANTITIES = ("generations", "tokens_lost", "bytes_repeated", "bytes_caught_up", "detection", "recovery", "wall")
@@ -135,7 +135,9 @@ def section(rows: Sequence[StruckRow]) -> list[str]:
         "",
         "Runs with declared faults, measured / predicted. Counts and bytes follow from the plan and from what the",
         "method does about a loss ([reliability](reliability.md)); how much of an exchange had been sent when it broke",
-        "off is a race between workers. Of several losses in a run the times are means.",
+        "off is a race between workers. Of several losses in a run the times are means. A fault strikes after the",
+        "update that follows a synchronisation and before the slot that this update shortens: a method that",
+        "synchronises at every step notices earlier than expected by as much.",
         "",
         "| | runs | exact | mean error | max error |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -162,7 +164,7 @@ def _shown(name: str, value: float | None) -> str:
         return "-"
     if name.startswith("bytes"):
         return show_size(value)
-    return show_duration(value) if name in ("detection", "recovery", "wall") else f"{value:.0f}"
+    return f"{value:.2f} s" if name in ("detection", "recovery", "wall") else f"{value:.0f}"
 
 
 def _mean(seconds: Sequence[float] | None) -> float | None:

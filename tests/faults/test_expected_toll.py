@@ -117,6 +117,16 @@ def test_a_site_that_sends_what_it_must_not_is_left_out_and_let_in_again(kind: A
     assert found.bytes_caught_up == 400
 
 
+def test_clients_of_a_server_have_sent_their_updates_when_it_misses_one_of_them() -> None:
+    update = replace(EVERYONE, name="update", collective=Collective.REDUCE, root=0)
+    model = replace(EVERYONE, name="model", collective=Collective.BROADCAST, root=0, phase=1)
+    rounds = Plan(3, 12, (Recurrence((update, model), 4, 4, 12),))
+    found = toll(Strike("crash", 2, step=6), plan=rounds)
+    assert found.detection_seconds == (3.0,)
+    assert found.bytes_repeated == 400  # of the one client that is left
+    assert found.tokens_lost == 10 * (1 + 2)
+
+
 def test_without_a_site_that_is_needed_the_others_wait_and_all_go_back() -> None:
     needs_first = {"survives": lambda members: 0 in members, "checkpoint_every": 4}
     found = toll(Strike("crash", 0, step=6, lasts=4.0), start=1.0, **needs_first)

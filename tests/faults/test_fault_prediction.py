@@ -59,6 +59,16 @@ def test_partitions_are_not_predicted_and_said_not_to_be() -> None:
     assert "partitions" in found.why_not
 
 
+@pytest.mark.parametrize(("replication", "goes_on"), [(1, False), (2, True)])
+def test_fomoe_goes_on_as_long_as_every_expert_has_a_living_holder(replication: int, goes_on: bool) -> None:
+    shape = {"kind": "moe", "layers": 2, "width": 16, "heads": 2, "experts": 6, "top_k": 2, "sequence": 64}
+    options = {"sync_every": 10, "replication": replication}
+    found = predict(cell({"kind": "crash", "site": "b", "step": 12}, method="fomoe", options=options, model=shape))
+    assert found.toll is not None
+    assert (found.toll.abandoned == "") == goes_on == (found.wall_seconds is not None)
+    assert ("cannot go on" in found.why_not) != goes_on
+
+
 @pytest.mark.parametrize("method", ["ddp", "diloco", "photon"])
 def test_the_walk_takes_as_long_as_the_simulation_where_nothing_strikes(method: str) -> None:
     calm = predict(cell(method=method), calibration(transfer_seconds=1e-3)).wall_seconds
