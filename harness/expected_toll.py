@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness.membership import MEETINGS, Decision, Report, decide
-from harness.misfortune_terms import Strike, Terms, broken_off, touches
+from harness.misfortune_terms import Broken, Strike, Terms, broken_off, touches
 from netsim.traffic import Transfer, among
 
 
@@ -144,7 +144,7 @@ class _Walk:
         self._release(step)
         due = [each for each in self.under_way if each.due <= step]
         if (noticed := self._missed(due)) is not None:
-            self._meet(noticed, step, begun, [each.transfer for each in due])
+            self._meet(noticed, step, begun, [self._broken(each) for each in due])
             return
         self._finish(due)
         released = terms.plan.at(step)
@@ -207,6 +207,11 @@ class _Walk:
                 found.append(min(self._clocks(here)) + terms.timeout)
         return min(found, default=None)
 
+    def _broken(self, each: _UnderWay) -> Broken:
+        ends = {rank: self.workers[rank].died for rank in each.transfer.members}
+        missed = (rank for rank, died in ends.items() if died is not None and died < each.released)
+        return Broken(each.transfer, frozenset(missed))
+
     def _duration(self, each: _UnderWay) -> float:
         """Of a transfer that runs beside later steps; one that its step waits for is never done before the step is."""
         if not each.transfer.overlap:
@@ -255,7 +260,7 @@ class _Walk:
         noticed: float | None,
         step: int | None = None,
         begun: Sequence[int] = (),
-        broken: Sequence[Transfer] = (),
+        broken: Sequence[Broken] = (),
     ) -> None:
         """noticed: when a loss was, if it is for one.  step: the one that it interrupted, with those who had `begun` it
         and the transfers that it broke off.

@@ -87,28 +87,37 @@ def first_hand(transfer: Transfer, algorithm: Algorithm, rank: int, at_once: int
     return min(own, at_once) if algorithm is Algorithm.RING else sum(min(size, at_once) for size in sizes)
 
 
+@dataclass(frozen=True)
+class Broken:
+    """A transfer that nobody has the result of. missed: members who were gone before it began."""
+
+    transfer: Transfer
+    missed: frozenset[int] = frozenset()
+
+
 def broken_off(
     terms: Terms,
-    transfers: Sequence[Transfer],
+    transfers: Sequence[Broken],
     silent: Collection[int],
     dead: Collection[int],
     parted: Collection[tuple[int, int]],
 ) -> int:
-    """Bytes of transfers that were to run together and of which nobody has the result.
+    """Bytes of transfers that were to run together and broke off.
 
-    silent: members who stand still; who waits for one has time to send all that it can.  dead: members who are gone;
-    parted: pairs who have thrown each other out. Who notices such a loss by itself sends nothing, the others hear of it
-    while their first bytes are on their way.
+    silent: members who stand still; who waits for one has time to send all that it can.  dead: members who are gone by
+    now.  parted: pairs who have thrown each other out. Who notices by itself that somebody is missing sends nothing,
+    the others hear of it while their first bytes are on their way.
     """
-    total, first = 0, min((transfer.phase for transfer in transfers), default=0)
-    for transfer in transfers:
+    total, first = 0, min((broken.transfer.phase for broken in transfers), default=0)
+    for broken in transfers:
+        transfer = broken.transfer
         members, algorithm = set(transfer.members), terms.resolve(transfer)
         if transfer.phase != first:
             continue
         if silent and not members & set(silent):
             total += transfer.payload_bytes
             continue
-        losses = [(rank, other) for rank in members for other in members & set(dead)]
+        losses = [(rank, other) for rank in members for other in members & broken.missed]
         losses += [pair for a, b in parted if {a, b} <= members for pair in ((a, b), (b, a))]
         aware = {rank for rank, other in losses if touches(transfer, algorithm, rank, other)}
         for rank in members - aware - set(silent) - set(dead):

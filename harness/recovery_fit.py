@@ -13,11 +13,10 @@ from harness.calibration import Calibration, Recovery
 from harness.calibration_prediction import predict
 from harness.fault_prediction import state_bytes, strikes_of
 from harness.records import Run
-from netsim.errors import InputError
 
 
-def fit_recovery(runs: Sequence[Run], calibration: Calibration) -> Recovery:
-    """Constants from those of `runs` that are valid and were struck; InputError if there are none.
+def fit_recovery(runs: Sequence[Run], calibration: Calibration) -> Recovery | None:
+    """Constants from those of `runs` that are valid and recovered from losses as expected; None if there are none.
 
     calibration: what is known of the host but for its recovery.
     """
@@ -33,7 +32,7 @@ def fit_recovery(runs: Sequence[Run], calibration: Calibration) -> Recovery:
     found = {run.result.id: excess for run in usable if (excess := _excesses(run, without))}
     excesses = [excess for mine in found.values() for excess in mine]
     if not excesses:
-        raise InputError("calibrate", "runs", f"{len(usable)} valid runs that recovered from a loss as expected", "one")
+        return None
     suites = sorted({run.spec.suite for run in usable if run.result.id in found})
     facts = {
         "meeting_seconds": _rounded(excesses),

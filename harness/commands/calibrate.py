@@ -41,8 +41,12 @@ def calibrate(
             calibration = load_calibration(onto)
         else:
             calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
-        if onto is not None or any(run.result.recovery_seconds for run in found):
-            calibration = calibration.model_copy(update={"recovery": fit_recovery(found, calibration)})
+        recovery = fit_recovery(found, calibration)
+    if onto is not None and recovery is None:
+        raise InputError(
+            where, "", f"{len(found)} runs", "one or more valid runs that recovered from a loss as expected"
+        )
+    calibration = calibration.model_copy(update={"recovery": recovery})
     save_calibration(calibration, output)
     if as_json:
         print(json.dumps(calibration.model_dump(mode="json")))
@@ -50,7 +54,7 @@ def calibrate(
     console = Console(highlight=False)
     for constant, value in calibration.constants.model_dump().items():
         console.print(f"{constant:18} {value}")
-    if (recovery := calibration.recovery) is not None:
+    if recovery is not None:
         console.print(f"recovery: {recovery.meeting_seconds} s, start {recovery.start_seconds} s ({recovery.source})")
     error = calibration.error
     console.print(f"error on the {error.runs} runs of the fit: mean {error.mean:.2%}, max {error.max:.2%} -> {output}")

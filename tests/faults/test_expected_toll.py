@@ -148,6 +148,12 @@ def test_an_exchange_that_overlaps_with_training_is_missed_when_it_is_due() -> N
     assert found.detection_seconds == (4.0,)
     assert found.bytes_caught_up == 400  # one of the two left takes over the state of the other
     assert found.tokens_lost == 10 * 2
+    assert found.bytes_repeated == 0  # both knew when it began
+
+
+def test_what_was_sent_of_an_overlapping_exchange_before_a_loss_was_in_vain() -> None:
+    slow = {"exposed": lambda transfers, cold: 0.5, "plan": plan(4, overlap=2), "after_loss": "resync"}
+    assert toll(Strike("crash", 2, step=5), **slow).bytes_repeated == 264 + 264
 
 
 def test_who_sends_to_each_other_notices_a_loss_by_itself() -> None:

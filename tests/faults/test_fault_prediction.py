@@ -93,6 +93,7 @@ def struck_run(folder: Path, meeting: float, start: float, *faults: dict[str, An
 def test_the_constants_of_recovery_are_found_in_runs_and_predict_others(tmp_path: Path) -> None:
     seen = struck_run(tmp_path / "seen", 0.4, 0.3, CRASH)
     found = fit_recovery([seen], calibration())
+    assert found is not None
     assert found.meeting_seconds == pytest.approx(0.4, abs=0.001)
     assert found.start_seconds == pytest.approx(0.3, abs=0.001)
     assert found.fitted_from == (seen.result.id,)
@@ -129,8 +130,10 @@ def test_the_page_sets_what_faults_cost_beside_what_was_expected(tmp_path: Path)
 
 def test_runs_that_recovered_from_nothing_teach_nothing_about_recovery(tmp_path: Path) -> None:
     calm = read_run(write_run(tmp_path, cell(), calibration()))
+    assert fit_recovery([calm], calibration()) is None
+    save_calibration(calibration(), base := tmp_path / "base.yaml")
     with pytest.raises(InputError, match="valid runs that recovered"):
-        fit_recovery([calm], calibration())
+        calibrate([tmp_path], tmp_path / "more.yaml", onto=base)
 
 
 @pytest.mark.timeout(600)
