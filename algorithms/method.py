@@ -131,8 +131,7 @@ class Worker(ABC):
         if self.setup.rank != root and self.setup.rank not in behind:
             return []
         flat = flatten(tensor.float() for _, tensor in self._in_order())
-        members = tuple(sorted({root, *behind}))
-        return [(Transfer(CATCH_UP, flat.numel(), members, collective=Collective.BROADCAST, root=root), flat)]
+        return [(to_those_behind(CATCH_UP, flat.numel(), root, behind), flat)]
 
     def take_over(self, received: list[tuple[Transfer, Tensor]]) -> None:
         """Go on from what `catch_up` brought; what is this worker's own stays."""
@@ -197,6 +196,20 @@ class Method(ABC, Generic[OptionsT]):
         """Whether the ranks `present` (at least one) can go on without the others."""
         return True
 
+    def shared(self, shape: ModelShape, sites: int) -> int:
+        """Numbers in `Worker.shared`. By default those components of `memory` that all workers hold alike, weights only
+        where the method does not keep their last common value.
+        """
+        held = self.memory(shape, sites)
+        common = held.get("outer_parameters") or held.get("reference") or held["weights"]
+        return (common + held.get("outer_momentum", 0)) // WireType.FP32.bytes_for(1)
+
+    def catch_up(
+        self, shape: ModelShape, sites: int, root: int, behind: tuple[int, ...], present: tuple[int, ...], seed: int = 0
+    ) -> tuple[Transfer, ...]:
+        """The transfers of `Worker.catch_up`, of all members together, from sizes alone."""
+        return (to_those_behind(CATCH_UP, self.shared(shape, sites), root, behind),)
+
     def scale(self, transfer: Transfer, present: tuple[int, ...]) -> float:
         """What a sum over `present` is multiplied by, to stand for the sum over the transfer's members."""
         return len(transfer.members) / len(present)
@@ -204,6 +217,11 @@ class Method(ABC, Generic[OptionsT]):
     @abstractmethod
     def worker(self, setup: WorkerSetup) -> Worker:
         """A worker that trains by this method."""
+
+
+def to_those_behind(name: str, elements: int, root: int, behind: tuple[int, ...]) -> Transfer:
+    """`elements` numbers, whole, from `root` to those behind."""
+    return Transfer(name, elements, tuple(sorted({root, *behind})), collective=Collective.BROADCAST, root=root)
 
 
 def names() -> list[str]:

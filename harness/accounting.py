@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from algorithms.method import CATCH_UP
-from harness.present import among
 from netsim.errors import LonghaulError
-from netsim.traffic import Plan
+from netsim.traffic import Plan, among
 
 FAULTS = ("crash", "pause", "straggle", "corrupt", "short", "partition")
 
@@ -20,7 +19,8 @@ Entries = Sequence[Mapping[str, Any]]
 @dataclass(frozen=True)
 class Toll:
     """Tokens of training that ended in the model or did not; bytes that had to be sent again or to catch up; seconds
-    from a fault until somebody noticed, and from then until all members of the next generation went on.
+    from a fault until somebody noticed, from then until all members of the next generation went on, and from a crash
+    until the worker that was started again asked to be let in.
     """
 
     faults: dict[str, int]
@@ -31,6 +31,7 @@ class Toll:
     bytes_caught_up: int
     detection_seconds: list[float]
     recovery_seconds: list[float]
+    return_seconds: list[float]
 
     def fields(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,6 +105,20 @@ def seconds(diaries: Mapping[int, Entries]) -> tuple[list[float], list[float]]:
     return detection, recovery
 
 
+def returns(diaries: Mapping[int, Entries]) -> list[float]:
+    """Seconds from each crash until the worker was back, in the order of the returns."""
+    found = []
+    for entries in diaries.values():
+        crashed: float | None = None
+        for entry in entries:
+            if entry["kind"] == "crash":
+                crashed = entry["when"]
+            elif entry["kind"] == "back" and crashed is not None:
+                found.append((entry["when"], round(entry["when"] - crashed, 4)))
+                crashed = None
+    return [seconds for _, seconds in sorted(found)]
+
+
 def toll(
     plan: Plan,
     diaries: Mapping[int, Entries],
@@ -137,5 +152,6 @@ def toll(
         bytes_caught_up=caught_up,
         detection_seconds=detection,
         recovery_seconds=recovery,
+        return_seconds=returns(diaries),
     )
     return found, wrong

@@ -73,6 +73,21 @@ class NativeStep(Document):
     spread: float = Field(ge=0)  # standard deviation over mean
 
 
+class Recovery(Document):
+    """What going on after a loss takes on the calibrated host: medians over the losses of some runs.
+
+    meeting_seconds: for members to agree through the store and to go on, beyond what follows from the plan, the network
+    and the waits of the membership.  start_seconds: from when a crashed worker may come back until it asks to be let
+    in.  checkpoint_seconds_per_byte: for a worker to write its state down.
+    """
+
+    meeting_seconds: float = Field(ge=0)
+    start_seconds: float = Field(default=0.0, ge=0)
+    checkpoint_seconds_per_byte: float = Field(default=0.0, ge=0)
+    source: str
+    fitted_from: tuple[str, ...] = ()  # ids of the runs
+
+
 class Error(Document):
     """Absolute relative error of predicted wall time."""
 
@@ -93,8 +108,14 @@ class Calibration(Document):
     step_overhead_seconds: float = Field(default=0.0, ge=0)  # of a paced step, on top of its slot
     evaluation_seconds_per_flop: dict[str, float] = {}  # by method; forward FLOPs of all workers; "" for any other
     native_steps: tuple[NativeStep, ...] = ()
+    recovery: Recovery | None = None
     domain: Domain
     error: Error  # on the runs of the fit
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Ids of all runs that something here was fitted to."""
+        return frozenset(self.fitted_from) | frozenset(self.recovery.fitted_from if self.recovery else ())
 
     @property
     def physics(self) -> Physics:

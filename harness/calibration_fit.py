@@ -42,7 +42,7 @@ def fit(
     runs: Sequence[Run], name: str, where: str, jobs: int = 1, progress: Callable[[], None] = lambda: None
 ) -> Calibration:
     """Constants from `runs`, which must be valid and move something."""
-    usable = [run for run in runs if run.result.communication_seconds > 0 and run.result.sites > 1 and not unfit(run)]
+    usable = [run for run in runs if _tells(run)]
     if len(usable) < LEAST_RUNS:
         found = f"{len(usable)} usable of {len(runs)} runs"
         raise InputError(where, "", found, f"at least {LEAST_RUNS} valid runs of more than one site that communicate")
@@ -65,12 +65,18 @@ def fit(
     return fitted.model_copy(update={"error": Error(mean=fmean(errors), max=max(errors), runs=len(errors))})
 
 
+def _tells(run: Run) -> bool:
+    """Whether the run's time tells about the network: nothing befell it, and it moved something."""
+    result = run.result
+    return result.communication_seconds > 0 and result.sites > 1 and result.faults is None and not unfit(run)
+
+
 def unfit(run: Run) -> str:
     """Why a run says nothing about the model; empty if it does."""
     result = run.result
     if not result.valid:
         return f"invalid: {'; '.join(result.why_invalid)}"
-    if run.spec.compute.step_seconds is not None:
+    if run.spec.compute.step_seconds is not None and result.faults is None:  # misfortune is no slowness of the host
         slots = result.steps * run.spec.compute.step_seconds
         excess = sum(result.seconds[name] for name in ("data", "compute", "pacing")) / slots - 1
         if excess > SLOT_EXCESS:

@@ -7,6 +7,8 @@ from functools import partial
 from statistics import fmean
 
 from harness.calibration import Calibration, Span
+from harness.expected_toll import ExpectedToll
+from harness.fault_prediction import Circumstances, predict_toll, struck, unpredictable
 from harness.suite import RunSpec
 from netsim.simulated.alpha_beta import suited
 from netsim.simulated.compute import Compute
@@ -21,7 +23,9 @@ COLD = Physics(cold_start=True)
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time."""
+    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `toll`: with declared misfortune,
+    what it costs; the bytes are then those of the undisturbed run.
+    """
 
     payload_bytes: int
     memory_bytes: dict[str, int]
@@ -30,6 +34,7 @@ class Prediction:
     evaluation_seconds: float | None = None
     extrapolated: bool = True
     why_not: str = ""
+    toll: ExpectedToll | None = None
 
 
 def predict(
@@ -48,13 +53,23 @@ def predict(
     if spec.network.streams is not None:
         physics = replace(physics, streams=spec.network.streams)
     fixed = Algorithm(spec.network.all_reduce)
+    choose = partial(suited, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
+    evaluation = evaluation_seconds(spec, sites, calibration)
+    known = replace(known, extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)))
+    if struck(spec, topology):
+        if why := unpredictable(topology):
+            return replace(known, why_not=why)
+        at = Circumstances(method, topology, plan, compute, physics, choose, evaluation)
+        toll = predict_toll(spec, at, calibration.recovery if calibration else None)
+        wall = None if toll.abandoned else toll.wall_seconds
+        return replace(known, wall_seconds=wall, toll=toll, why_not=toll.abandoned)
     outcome = simulate(
         plan,
         topology,
         compute,
         physics=physics,
-        choose=partial(suited, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed,
-        evaluation=Evaluation(spec.train.evaluate_every, evaluation_seconds(spec, sites, calibration)),
+        choose=choose,
+        evaluation=Evaluation(spec.train.evaluate_every, evaluation),
         seed=spec.seed,
     )
     return replace(
@@ -62,7 +77,6 @@ def predict(
         wall_seconds=outcome.wall_seconds,
         communication_seconds=fmean(outcome.communication_seconds),
         evaluation_seconds=fmean(outcome.evaluation_seconds),
-        extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)),
     )
 
 

@@ -36,6 +36,7 @@ from netsim.errors import PeerError
 POLL_SECONDS = 0.05
 KNOCK_SECONDS = 0.2
 GRACE_SECONDS = 2.0  # for members whom nobody reaches to report nevertheless
+MEETINGS = 20  # without a step in between, after which a worker gives up
 LOBBY_SECONDS = 3.0  # after which a worker that no longer renews its wish is taken to be gone
 ENDED = "ended"  # the runner makes this file in a worker's directory when its trainer is no more
 

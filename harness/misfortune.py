@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 
 from harness.faults import Diary, Fault
@@ -51,12 +50,4 @@ def damage(wan: WanExchange, short: bool) -> None:
     body = b"\x01\x02\x03"
     header = pack_header(Kind.CONTRIBUTION, 0, 0, memoryview(body))
     message = header + (body[:2] if short else b"\x01\x02\x04")
-    peers = wan._peers  # a well-behaved exchange has no door for this
-    sock = peers._peers[next(rank for rank in peers.members if rank != wan.rank)].streams[0].sock
-
-    def send() -> None:
-        sock.send(message)
-        if short:
-            sock.shutdown(socket.SHUT_WR)
-
-    peers.reactor.submit(send)
+    wan.misbehave(next(rank for rank in wan.members if rank != wan.rank), message, hang_up=short)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from algorithms.exchange import Exchange, Handle
-from netsim.errors import LonghaulError
-from netsim.traffic import Collective, Transfer
+from netsim.traffic import Collective, Transfer, among
 
 Scale = Callable[[Transfer, tuple[int, ...]], float]
 
@@ -43,13 +42,6 @@ class PresentExchange:
     def run(self, step: int, transfers: Sequence[tuple[Transfer, Tensor]]) -> None:
         for handle in [self.start(step, transfer, tensor) for transfer, tensor in transfers]:
             handle.wait()
-
-
-def among(transfer: Transfer, members: Sequence[int]) -> Transfer:
-    """The transfer without the members who are absent. LonghaulError if its root is."""
-    if transfer.root is not None and transfer.root not in members:
-        raise LonghaulError(f"{transfer.name!r} needs rank {transfer.root}, which is not there")
-    return replace(transfer, members=tuple(rank for rank in transfer.members if rank in members))
 
 
 @dataclass

@@ -92,6 +92,7 @@ class Result(Record):
     bytes_caught_up: int | None = None  # payload by which sites that came back caught up
     detection_seconds: list[float] | None = None  # from each fault to the first worker that noticed
     recovery_seconds: list[float] | None = None  # from there until all members went on
+    return_seconds: list[float] | None = None  # from each crash until the worker started again asked to be let in
 
 
 @dataclass(frozen=True)

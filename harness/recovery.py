@@ -7,7 +7,6 @@ generation within as much again, and a worker that nobody takes in, or that make
 from __future__ import annotations
 
 import json
-import re
 import socket
 import time
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from harness.connection import connect_control, connect_wan
 from harness.data import held_out_batches
 from harness.faults import Diary
 from harness.job import WAN_PORT, Job, Summary
-from harness.membership import Decision, Membership, Report
+from harness.membership import MEETINGS, Decision, Membership, Report
 from harness.misfortune import Misfortune
 from harness.present import PresentExchange
 from harness.resume import cut_back, restore, save, sound_steps
@@ -32,7 +31,6 @@ from netsim.errors import LonghaulError, PeerError
 from netsim.traffic import Transfer, WireType
 
 PATH_SECONDS = 2.0  # for a greeting to cross the WAN
-MEETINGS = 20  # without a step in between, after which a worker gives up
 LOBBY_TIMEOUTS = 10  # how many timeouts a worker waits outside
 LOST = "lost.jsonl"  # steps that were made and had to be given up
 
@@ -350,10 +348,9 @@ class Tagged:
 
 
 def blame(error: PeerError | None, called: bool) -> tuple[int, ...]:
-    """Whom an error says that this worker cannot reach. Those who left in order, or are only late, are not blamed; nor
-    is one that hung up after a meeting was called, for that is what coming to the meeting looks like.
+    """Whom an error says that this worker cannot reach; but not one that hung up after a meeting was called, for that
+    is what coming to the meeting looks like.
     """
-    text = str(error or "")
-    if "has left" in text or "did not come" in text or (called and "closed its connection" in text):
+    if error is None or (called and error.hung_up):
         return ()
-    return tuple(sorted({int(number) for number in re.findall(r"rank (\d+) \(", text)}))
+    return tuple(sorted(set(error.ranks)))

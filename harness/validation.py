@@ -11,6 +11,7 @@ from typing import Any
 from harness.calibration import FIRST_PRINCIPLES, Calibration
 from harness.calibration_fit import unfit
 from harness.calibration_prediction import Prediction, predict
+from harness.fault_validation import StruckRow, compare_struck, errors_of
 from harness.records import Run
 
 
@@ -53,10 +54,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Validation:
-    """All rows. `left_out`: runs that were not compared, with the reason."""
+    """All rows. `struck`: runs with declared faults, apart, for they are compared by what these cost.
+    `left_out`: runs that were not compared, with the reason.
+    """
 
     basis: str
     rows: tuple[Row, ...]
+    struck: tuple[StruckRow, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -83,6 +87,10 @@ class Validation:
         return {
             "basis": self.basis,
             "runs": [asdict(row) for row in self.rows],
+            "misfortune": {
+                "runs": [row.to_json() for row in self.struck],
+                "errors": {name: asdict(error) for name, error in errors_of(self.struck).items()},
+            },
             "left_out": self.left_out,
             "mean_absolute_percentage_error": overall.mean if overall else None,
             "max_absolute_percentage_error": overall.max if overall else None,
@@ -98,8 +106,9 @@ def validate_runs(
     runs: Sequence[Run], calibration: Calibration | None, progress: Callable[[], None] = lambda: None
 ) -> Validation:
     """Compare every run outside the calibration's fit with its prediction, if it says something about the model."""
-    seen = set(calibration.fitted_from) if calibration else set()
+    seen = set(calibration.seen) if calibration else set()
     rows: list[Row] = []
+    struck: list[StruckRow] = []
     left_out: dict[str, str] = {}
     for run in runs:
         progress()
@@ -107,10 +116,12 @@ def validate_runs(
             left_out[run.result.id] = "the calibration was fitted to it"
         elif why := unfit(run):
             left_out[run.result.id] = why
+        elif run.result.faults is not None:
+            struck.append(compare_struck(run, calibration))
         else:
             rows.append(_compare(run, calibration))
     basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"
-    return Validation(basis, tuple(rows), left_out)
+    return Validation(basis, tuple(rows), tuple(struck), left_out)
 
 
 def _compare(run: Run, calibration: Calibration | None) -> Row:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.calibration import Calibration
+from harness.fault_validation import section
 from harness.validation import Row, Spread, Validation
 
 _HEAD = """# Validation: predicted against measured
@@ -17,8 +18,10 @@ equalities: the plan's bytes against the workers' ledgers, the method's persiste
     longhaul run suites/calibration.yaml --substrate netns && longhaul run suites/validation.yaml --substrate netns
     longhaul run suites/validation.yaml --substrate docker && longhaul run suites/validation-small.yaml
     longhaul calibrate runs/calibration -o docs/calibration.yaml
+    longhaul run suites/faults-calibration.yaml --substrate netns && longhaul run suites/faults.yaml --substrate netns
+    longhaul calibrate runs/faults-calibration --onto docs/calibration.yaml -o docs/calibration.yaml
     longhaul validate runs --calibration docs/calibration.yaml --store docs/validation-runs.jsonl --docs docs
-    longhaul validate docs/validation-runs.jsonl --calibration docs/calibration.yaml   # the same table, without runs
+    longhaul validate docs/validation-runs.jsonl docs/fault-runs.jsonl --calibration docs/calibration.yaml   # the same
 """
 
 
@@ -53,6 +56,8 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
     ):
         lines += [f"## {title}", "", *_spreads(groups), ""]
     lines += ["## Every run", "", *_rows(validation.rows), ""]
+    if validation.struck:
+        lines += section(validation.struck)
     if validation.left_out:
         lines += ["## Not compared", ""]
         lines += [f"- `{run}`: {why}" for run, why in sorted(validation.left_out.items())] + [""]
@@ -115,6 +120,7 @@ def _calibration(calibration: Calibration) -> list[str]:
         f"| host time per byte of a member's tensor | {1e9 * constants.byte_seconds:.3g} ns |",
         f"| what the host can move, all workers together | {f'{host / 1e6:.4g} MB/s' if host else 'unlimited'} |",
         f"| a paced step beyond its slot | {1e3 * calibration.step_overhead_seconds:.3g} ms |",
+        *_recovery(calibration),
         f"| connections begin in slow start | {_yes(constants.cold_start)} |",
         "",
         f"Domain: {domain.rate.low / 1e6:g} - {domain.rate.high / 1e6:g} Mbit/s, "
@@ -122,6 +128,17 @@ def _calibration(calibration: Calibration) -> list[str]:
         f"{domain.sites.low:g} - {domain.sites.high:g} sites, "
         f"{domain.transfer_bytes.low:g} - {domain.transfer_bytes.high:g} bytes per transfer.",
         "",
+    ]
+
+
+def _recovery(calibration: Calibration) -> list[str]:
+    found = calibration.recovery
+    if found is None:
+        return []
+    return [
+        f"| a decision about a loss ({found.source}) | {1e3 * found.meeting_seconds:.3g} ms |",
+        f"| a trainer started again, until it asks to be let in | {found.start_seconds:.3g} s |",
+        f"| a checkpoint, per byte | {1e9 * found.checkpoint_seconds_per_byte:.3g} ns |",
     ]
 
 

@@ -11,11 +11,13 @@ a parameter server as n-1 contributions in and n-1 results out (Patarasu and Yua
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate, pairwise
+
+from netsim.errors import LonghaulError
 
 
 class WireType(StrEnum):
@@ -125,6 +127,13 @@ class Transfer:
     def chunks(self) -> tuple[tuple[int, int], ...]:
         """The share [start, end) of each member, in numbers; shares start on a block so that every size adds up."""
         return split(self.elements, len(self.members), BLOCK if self.wire.blocked else 2)
+
+
+def among(transfer: Transfer, members: Sequence[int]) -> Transfer:
+    """The transfer without the members who are absent. LonghaulError if its root is."""
+    if transfer.root is not None and transfer.root not in members:
+        raise LonghaulError(f"{transfer.name!r} needs rank {transfer.root}, which is not there")
+    return replace(transfer, members=tuple(rank for rank in transfer.members if rank in members))
 
 
 def split(elements: int, parts: int, unit: int = 1) -> tuple[tuple[int, int], ...]:

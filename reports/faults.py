@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from harness.records import Result
 from reports.quantities import scale_for
 from reports.statistics import summarise
 from reports.study import Study
-from reports.tables import EMPTY, Column, Table, Value
+from reports.tables import EMPTY, Column, Raw, Table, Value
+
+if TYPE_CHECKING:
+    from harness.expected_toll import ExpectedToll
 
 # key, heading, quantity, and what of it a run has: None where there was nothing to measure
 _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (
@@ -22,6 +26,16 @@ _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (
     ("caught_up", "bytes of catching up", "B", lambda result: result.bytes_caught_up),
 )
 
+# The same of what the cost model expected, where it expects it.
+_EXPECTED: dict[str, Callable[[ExpectedToll], float | None]] = {
+    "generations": lambda toll: toll.generations,
+    "tokens_lost": lambda toll: toll.tokens_lost,
+    "detection": lambda toll: _worst(toll.detection_seconds),
+    "recovery": lambda toll: _worst(toll.recovery_seconds),
+    "repeated": lambda toll: toll.bytes_repeated,
+    "caught_up": lambda toll: toll.bytes_caught_up,
+}
+
 
 def _share(result: Result) -> float | None:
     """Of the tokens that were trained on, those in vain."""
@@ -30,12 +44,15 @@ def _share(result: Result) -> float | None:
     return result.tokens_lost / (result.tokens_lost + result.tokens_committed)
 
 
-def _worst(seconds: list[float] | None) -> float | None:
+def _worst(seconds: Sequence[float] | None) -> float | None:
     return max(seconds, default=None) if seconds is not None else None
 
 
 def faults_table(study: Study) -> Table:
-    """One row for each network and method whose suite declares faults: medians over valid runs."""
+    """One row for each network and method whose suite declares faults: medians over valid runs, and beside them, in
+    brackets, over the same runs what the cost model expected, where it was asked.
+    """
+    tolls = study.predictions.tolls if study.predictions is not None else {}
     struck = {int(run): study.stored[int(run)].result for run in study.runs["run"]}
     struck = {run: result for run, result in struck.items() if result.faults is not None}
     everything = {key: [value for r in struck.values() if (value := cost(r)) is not None] for key, _, _, cost in _COSTS}
@@ -43,18 +60,35 @@ def faults_table(study: Study) -> Table:
     columns = [Column("topology", "network", numeric=False), Column("label", "method", numeric=False)]
     columns += [Column(key, heading, scales[key].unit) for key, heading, _, _ in _COSTS]
     columns.append(Column("n", "n"))
-    rows = []
+    rows, extra = [], []
     for group, topology in study.places:
         for label in study.labels:
             runs = [int(run) for run in study.at(group, topology, label)["run"] if int(run) in struck]
             if not runs:
                 continue
+            more: dict[str, Raw] = {}
             row = {"topology": Value(topology, study.place_name(group, topology)), "label": Value(label, label)}
             for key, _, _, cost in _COSTS:
                 found = summarise([cost(struck[run]) for run in runs])
-                row[key] = Value(found.median, scales[key].of(found.median), runs=tuple(runs)) if found else EMPTY
+                if found is None:
+                    row[key] = EMPTY
+                    continue
+                expected = summarise([_EXPECTED[key](tolls[run]) for run in runs if run in tolls and key in _EXPECTED])
+                spread = f"[{scales[key].of(expected.median)}]" if expected else ""
+                row[key] = Value(found.median, scales[key].of(found.median), spread, tuple(runs))
+                if expected:
+                    more |= _beside(key, found.median, expected.median)
             row["n"] = Value(len(runs), str(len(runs)), runs=tuple(runs))
             rows.append(row)
+            extra.append(more)
     caption = "What the suite's faults cost: medians over valid runs, of each run the longest detection and recovery. "
     caption += "Tokens are lost with a worker, or made anew. The same seed means the same misfortune for every method."
-    return Table("faults", "Misfortune and its cost", caption, tuple(columns), tuple(rows))
+    if any(extra) and study.predictions is not None:
+        caption += f" In brackets: what the cost model expected, from {study.predictions.basis}."
+    return Table("faults", "Misfortune and its cost", caption, tuple(columns), tuple(rows), tuple(extra))
+
+
+def _beside(key: str, measured: float, expected: float) -> dict[str, Raw]:
+    """For programs: what was expected, and its relative error where something was measured."""
+    error = expected / measured - 1 if measured else None
+    return {f"predicted_{key}": expected, f"error_of_{key}": error}

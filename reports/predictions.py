@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reports.records import Stored
+
+if TYPE_CHECKING:
+    from harness.expected_toll import ExpectedToll
 
 COLUMNS = ("run", "predicted_wall_seconds", "predicted_communication_seconds", "predicted_utilisation")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """`basis`: the calibration by name, or first principles. `frame`: one row for each run with a prediction."""
+    """`basis`: the calibration by name, or first principles. `frame`: one row for each run with a prediction.
+    `tolls`: of runs with declared misfortune, by run, what it was expected to cost.
+    """
 
     basis: str
     frame: pd.DataFrame
+    tolls: Mapping[int, ExpectedToll] = field(default_factory=dict)
 
 
 def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Predictions:
@@ -35,25 +41,31 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
     from netsim.errors import InputError
 
     constants = load_calibration(calibration) if calibration is not None else None
-    seen = set(constants.fitted_from) if constants else set()
-    known: dict[Any, dict[str, float] | None] = {}
+    seen = constants.seen if constants else frozenset()
+    known: dict[Any, tuple[dict[str, float] | None, ExpectedToll | None]] = {}
+    tolls: dict[int, ExpectedToll] = {}
     rows: list[dict[str, float]] = []
     for index, run in enumerate(runs):
         if not run.result.valid or run.result.id in seen:
             continue
-        cell = (run.group, run.cell.label, run.topology.name, run.result.steps)
+        seed = run.result.seed if run.result.faults is not None else None  # faults are drawn
+        cell = (run.group, run.cell.label, run.topology.name, run.result.steps, seed)
         if cell not in known:
             path = run.directory / "spec.json"
             try:
                 found = predict(validate(RunSpec, read_json(path), str(path)), constants, run.result.steps)
             except InputError:
-                known[cell] = None
+                known[cell] = None, None
                 continue
-            known[cell] = _row(found.wall_seconds, found.communication_seconds, found.evaluation_seconds)
-        if (row := known[cell]) is not None:
+            times = _row(found.wall_seconds, found.communication_seconds, found.evaluation_seconds)
+            known[cell] = times, found.toll if found.toll and not found.toll.abandoned else None
+        row, toll = known[cell]
+        if row is not None:
             rows.append({"run": index, **row})
+        if toll is not None:
+            tolls[index] = toll
     basis = f"calibration {constants.name}" if constants else FIRST_PRINCIPLES
-    return Predictions(basis, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Predictions(basis, pd.DataFrame(rows, columns=list(COLUMNS)), tolls)
 
 
 def _row(wall: float | None, communication: float | None, evaluation: float | None) -> dict[str, float] | None:

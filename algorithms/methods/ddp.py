@@ -67,6 +67,10 @@ class Ddp(Method[DdpOptions]):
         size = 4 * shape.count()
         return {"weights": size, "gradients": size, "inner_moments": 2 * size}
 
+    def shared(self, shape: ModelShape, sites: int) -> int:
+        """Weights, both moments, and the step counter of every parameter."""
+        return 3 * shape.count() + len(shape.parameters)
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return DdpWorker(self, setup)
 

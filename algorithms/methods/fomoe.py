@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from algorithms.averaging import MOMENTS, Moments
 from algorithms.experts import ExpertModel, Ids, Layout, expert_elements, sparse_roles
 from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
-from algorithms.method import CATCH_UP, Method, ModelView, Options, Worker, WorkerSetup
+from algorithms.method import CATCH_UP, Method, ModelView, Options, Worker, WorkerSetup, to_those_behind
 from algorithms.migration import Migration
 from algorithms.outer import nesterov_
 from algorithms.placement import Placement
@@ -142,8 +142,36 @@ class Fomoe(Method[FomoeOptions]):
             return len(present) == sites
         return all(set(holders) & set(present) for holders in placement.groups)
 
+    @property
+    def banks(self) -> int:
+        """Values per weight that holders share: see `FomoeWorker`."""
+        return 2 if self.options.outer == "diloco" else 3 + lossy(self.options.wire_dtype)
+
+    def catch_up(
+        self, shape: ModelShape, sites: int, root: int, behind: tuple[int, ...], present: tuple[int, ...], seed: int = 0
+    ) -> tuple[Transfer, ...]:
+        dense, per_expert = self._elements(shape)
+        groups = self.placement(shape, sites, seed).groups
+        found = [(dense, root, behind)]
+        for holders, positions in groups.items():
+            if (ranks := source_for(holders, behind, present)) is not None:
+                found.append((shape.layers * len(positions) * per_expert, *ranks))
+        return tuple(
+            to_those_behind(f"{CATCH_UP}/{index}", self.banks * size, source, takers)
+            for index, (size, source, takers) in enumerate(found)
+        )
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return FomoeWorker(self, setup)
+
+
+def source_for(
+    holders: tuple[int, ...], behind: tuple[int, ...], present: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Of the experts that `holders` hold: who sends them to which of those behind; None if nobody must or can."""
+    takers = tuple(rank for rank in holders if rank in behind)
+    source = next((rank for rank in holders if rank in present and rank not in behind), None)
+    return (source, takers) if takers and source is not None else None
 
 
 class FomoeWorker(Worker):
@@ -312,16 +340,12 @@ class FomoeWorker(Worker):
         found = []
         sources: list[tuple[int, tuple[int, ...], Sequence[Ids] | None]] = [(root, behind, None)]
         for holders in self.placement.groups:
-            takers = tuple(rank for rank in holders if rank in behind)
-            source = next((rank for rank in holders if rank in present and rank not in behind), None)
-            if takers and source is not None:
-                sources.append((source, takers, self.placement.members(holders, self.draw)))
+            if (ranks := source_for(holders, behind, present)) is not None:
+                sources.append((*ranks, self.placement.members(holders, self.draw)))
         for index, (source, takers, members) in enumerate(sources):
             if self.setup.rank in (source, *takers):
                 flat = torch.cat([self.layout.gather(bank, members, self.residents) for bank in self._banks()])
-                ranks = tuple(sorted({source, *takers}))
-                name, kind = f"{CATCH_UP}/{index}", Collective.BROADCAST
-                found.append((Transfer(name, flat.numel(), ranks, collective=kind, root=source), flat))
+                found.append((to_those_behind(f"{CATCH_UP}/{index}", flat.numel(), source, takers), flat))
         return found
 
     @torch.no_grad()

@@ -89,6 +89,11 @@ class Lordo(Method[LordoOptions]):
         }
         return {**found, "error_feedback": 4 * sizes.matrices} if self.options.error_feedback else found
 
+    def shared(self, shape: ModelShape, sites: int) -> int:
+        """The reference, moments, bases and a step counter."""
+        sizes = self.sizes(shape)
+        return shape.count() + 2 * (sizes.moment + sizes.full) + sizes.bases + 1
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return LordoWorker(self, setup)
 

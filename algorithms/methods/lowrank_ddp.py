@@ -62,6 +62,12 @@ class LowRankDdp(Method[LowRankDdpOptions]):
         }
         return {**found, "error_feedback": 4 * sizes.matrices} if self.options.error_feedback else found
 
+    def shared(self, shape: ModelShape, sites: int) -> int:
+        """Weights, moments, bases and a step counter; error feedback where it is that of the averaged gradient."""
+        sizes = LowRankSizes.of(shape, self.options.low_rank, self.options.rank)
+        feedback = sizes.matrices if self.options.error_feedback and self.options.send == "full" else 0
+        return shape.count() + 2 * (sizes.moment + sizes.full) + sizes.bases + 1 + feedback
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return LowRankDdpWorker(self.options, setup)
 

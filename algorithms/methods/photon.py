@@ -183,6 +183,12 @@ class Photon(Method[PhotonOptions]):
             return super().scale(transfer, present)
         return sum(weights[k] for k in transfer.members) / sum(weights[k] for k in present)
 
+    def shared(self, shape: ModelShape, sites: int) -> int:
+        """The server's model; without a server of its own also the replica of it and of its state."""
+        if self.options.aggregation == "ps":
+            return shape.count()
+        return (2 + len(self.options.outer.slots)) * shape.count()
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return PhotonWorker(self, setup)
 

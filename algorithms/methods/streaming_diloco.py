@@ -89,6 +89,10 @@ class StreamingDiloco(Method[StreamingOptions]):
             "outer_momentum": size,
         }
 
+    def shared(self, shape: ModelShape, sites: int) -> int:
+        """Weights, which mix local and outer ones, outer parameters and outer momentum."""
+        return 3 * shape.count()
+
     def worker(self, setup: WorkerSetup) -> Worker:
         return StreamingWorker(self, setup)
 

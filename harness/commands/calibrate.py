@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.calibration import save_calibration
+from harness.calibration import load_calibration, save_calibration
 from harness.calibration_fit import fit
+from harness.recovery_fit import fit_recovery
 from harness.validation_records import read_runs
 from netsim.errors import InputError
 
@@ -22,6 +23,9 @@ def calibrate(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The calibration file to write.")],
     name: Annotated[str | None, typer.Option(help="Its name; default: the file's.")] = None,
+    onto: Annotated[
+        Path | None, typer.Option(help="Keep this calibration, and fit to RUNS only what recovering from faults takes.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -33,7 +37,16 @@ def calibrate(
     with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as progress:
         task = progress.add_task(f"fitting to {len(found)} runs", total=None)
         where = ", ".join(map(str, runs))
-        calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
+        if onto is not None:
+            calibration = load_calibration(onto)
+        else:
+            calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
+        recovery = fit_recovery(found, calibration)
+    if onto is not None and recovery is None:
+        raise InputError(
+            where, "", f"{len(found)} runs", "one or more valid runs that recovered from a loss as expected"
+        )
+    calibration = calibration.model_copy(update={"recovery": recovery})
     save_calibration(calibration, output)
     if as_json:
         print(json.dumps(calibration.model_dump(mode="json")))
@@ -41,5 +54,7 @@ def calibrate(
     console = Console(highlight=False)
     for constant, value in calibration.constants.model_dump().items():
         console.print(f"{constant:18} {value}")
+    if recovery is not None:
+        console.print(f"recovery: {recovery.meeting_seconds} s, start {recovery.start_seconds} s ({recovery.source})")
     error = calibration.error
     console.print(f"error on the {error.runs} runs of the fit: mean {error.mean:.2%}, max {error.max:.2%} -> {output}")

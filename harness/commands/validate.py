@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from harness.calibration import load_calibration
+from harness.fault_validation import QUANTITIES, TITLES, errors_of, pair
 from harness.validation import Validation, validate_runs
 from harness.validation_page import write_page
 from harness.validation_records import read_runs, store_runs
@@ -56,7 +57,8 @@ def _show(validation: Validation) -> None:
             "exact" if row.bytes_exact else "DIFFER",
             "exact" if row.memory_exact else "DIFFER",
         )
-    console.print(table)
+    if validation.rows:
+        console.print(table)
     for title, key in (("method", "algorithm"), ("topology", "topology"), ("substrate", "substrate")):
         for name, spread in validation.by(lambda row, key=key: str(getattr(row, key))).items():  # type: ignore[misc]
             console.print(
@@ -66,5 +68,15 @@ def _show(validation: Validation) -> None:
         console.print(
             f"{validation.basis}: mean {overall.mean:.2f} %, max {overall.max:.2f} % over {overall.runs} runs"
         )
+    if validation.struck:
+        struck = Table("run", *(TITLES[name] for name in QUANTITIES), title="misfortune: measured / predicted")
+        for one in validation.struck:
+            struck.add_row(one.id, *(pair(name, one.quantities[name]) for name in QUANTITIES))
+        console.print(struck)
+        for name, error in errors_of(validation.struck).items():
+            mean, most = (f"{value:.1f} %" if value is not None else "-" for value in (error.mean, error.max))
+            console.print(
+                f"{TITLES[name]:16} exact in {error.exact} of {error.runs} runs   mean {mean:>8}   max {most:>8}"
+            )
     for run, why in validation.left_out.items():
         console.print(f"not compared: {run}: {why}")

@@ -27,10 +27,8 @@ from algorithms.wire import decode, encode
 from harness.wan.buffers import Body, Pool, body_of
 from harness.wan.frames import Kind
 from netsim.errors import PeerError
+from netsim.simulated.physics import Pieces
 from netsim.traffic import BLOCK, Algorithm, Collective, Transfer
-
-PIECES = 16  # per chunk: the last piece cannot be overlapped, so it is to be small
-SMALLEST, LARGEST = 1 << 16, 1 << 19  # bytes; below, headers and wake-ups cost more than the overlap gains
 
 _SAME = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,7 +63,7 @@ def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
         chunks = tuple((0, transfer.elements if rank == transfer.root else 0) for rank in members)
     unit = BLOCK if transfer.wire.blocked else 2
     largest = max(end - start for start, end in chunks)
-    size = min(max(transfer.wire.bytes_for(largest) // PIECES, SMALLEST), LARGEST)
+    size = int(Pieces().size(transfer.wire.bytes_for(largest)))
     numbers = max(1, size * 8 // transfer.wire.bits // unit) * unit
     return tuple(
         Piece(place, low, min(low + numbers, end))

@@ -23,7 +23,7 @@ from harness.wan.collectives import Carrier, Parcel, carrier
 from harness.wan.frames import Header, Kind, transfer_key
 from harness.wan.ledger import Entry, Ledger
 from harness.wan.mesh import connect_mesh
-from harness.wan.peers import Peers
+from harness.wan.peers import Parting, Peers
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Collective, Transfer
 
@@ -163,6 +163,13 @@ class WanExchange:
         for handle in [self.start(step, transfer, tensor) for transfer, tensor in transfers]:
             handle.wait()
 
+    def misbehave(self, peer: int, message: bytes, hang_up: bool = False) -> None:
+        """What a faulty worker may do to `peer`: put bytes on a connection that are no frame, and end it if `hang_up`.
+
+        For declared misfortune and for tests; nothing that a transfer needs goes this way.
+        """
+        self._peers.send_raw(peer, message, hang_up)
+
     def close(self) -> None:
         """Say goodbye, wait until the peers' kernels have what we sent, and disconnect. Unfinished transfers fail."""
         self._peers.close(0.0 if self._failed or self._running else self._timeout)
@@ -187,12 +194,12 @@ class WanExchange:
             try:
                 running.carrier.room(header.kind, source, header.piece, header.length)
             except PeerError as error:
-                self._peers.drop(source, str(error))
+                self._peers.drop(source, Parting(str(error)))
                 return
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
         for peer in running.carrier.others:  # one that has left may have sent its part before
-            if (why := self._peers.gone(peer)) is not None and running.carrier.expects(peer):
-                self._fail(running, f"{self._peers.name(peer)} {why}")
+            if (parting := self._peers.gone(peer)) is not None and running.carrier.expects(peer):
+                self._fail_without(running, peer, parting)
                 return
         if running.began <= time.monotonic():
             self._begin(running)
@@ -208,8 +215,8 @@ class WanExchange:
 
     def _send(self, running: _Running, parcels: list[Parcel]) -> None:
         for parcel in parcels:
-            if (why := self._peers.gone(parcel.target)) is not None:
-                self._fail(running, f"{self._peers.name(parcel.target)} {why}")
+            if (parting := self._peers.gone(parcel.target)) is not None:
+                self._fail_without(running, parcel.target, parting)
                 return
             running.unsent[parcel.target] = running.unsent.get(parcel.target, 0) + 1
             self._peers.send(parcel.target, running.key, parcel, partial(self._sent, running, parcel))
@@ -271,12 +278,12 @@ class WanExchange:
         if (running := self._running.get(key)) is not None and started:
             running.started_at.add(source)
 
-    def lost(self, peer: int, why: str, orderly: bool) -> None:
+    def lost(self, peer: int, parting: Parting) -> None:
         """`peer` is connected no longer. One that said goodbye first may have done all that it had to."""
         for running in list(self._running.values()):
             involved = peer in running.carrier.others
-            if involved and (not orderly or running.carrier.expects(peer) or peer in running.unsent):
-                self._fail(running, f"{self._peers.name(peer)} {why}")
+            if involved and (not parting.orderly or running.carrier.expects(peer) or peer in running.unsent):
+                self._fail_without(running, peer, parting)
 
     def tick(self) -> None:
         """Give up what nobody works on any more."""
@@ -292,25 +299,30 @@ class WanExchange:
                 for peer in running.carrier.others:
                     self._peers.say(peer, Kind.PING, running.key)
             elif quiet > self._timeout:
-                self._fail(running, self._blame(running, owing))
+                self._fail(running, *self._blame(running, owing))
 
-    def _blame(self, running: _Running, owing: set[int]) -> str:
+    def _blame(self, running: _Running, owing: set[int]) -> tuple[str, tuple[int, ...]]:
+        """What to say of whom, and who of them cannot be reached: not those who are there and only late."""
         assert running.asked is not None
         name, waited = self._peers.name, f"within {self._timeout:g} s"
         others = running.carrier.others
         if silent := [peer for peer in others if self._peers.heard(peer) < running.asked]:
-            return f"{' and '.join(map(name, silent))} did not answer {waited}"
+            return f"{' and '.join(map(name, silent))} did not answer {waited}", tuple(silent)
         if late := [peer for peer in others if peer not in running.started_at]:
-            return f"{' and '.join(map(name, late))} did not come {waited}"
-        return f"{' and '.join(map(name, sorted(owing)))} sent nothing {waited}"
+            return f"{' and '.join(map(name, late))} did not come {waited}", ()
+        return f"{' and '.join(map(name, sorted(owing)))} sent nothing {waited}", tuple(sorted(owing))
 
-    def _fail(self, running: _Running, why: str) -> None:
+    def _fail_without(self, running: _Running, peer: int, parting: Parting) -> None:
+        blamed = () if parting.orderly else (peer,)
+        self._fail(running, f"{self._peers.name(peer)} {parting.why}", blamed, parting.hung_up)
+
+    def _fail(self, running: _Running, why: str, blamed: tuple[int, ...] = (), hung_up: bool = False) -> None:
         if self._running.pop(running.key, None) is running:
             self._failed = True
             self._handles.discard(running.handle)
             self._peers.withdraw(running.key)
             where = f"step {running.step}, {running.handle.transfer.name!r}"
-            running.handle.finish(PeerError(f"{why} ({where})"))
+            running.handle.finish(PeerError(f"{why} ({where})", blamed, hung_up))
 
     def ended(self, error: BaseException | None) -> None:
         """The reactor has stopped; `error` if it was not asked to."""

@@ -148,7 +148,7 @@ class _Connecting:
             now = time.monotonic()
             if now > deadline:
                 named = "; ".join(f"rank {p} ({self.addresses[p]}): {self._why(p)}" for p in missing)
-                raise PeerError(f"not connected within {timeout:g} s: {named}")
+                raise PeerError(f"not connected within {timeout:g} s: {named}", tuple(missing))
             for due, hello in [entry for entry in self.again if entry[0] <= now]:
                 self.again.remove((due, hello))
                 self.call(hello)

@@ -26,12 +26,22 @@ from harness.wan.frames import Header, Kind, pack_header
 from harness.wan.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.wan.reactor import Reactor
 from harness.wan.stream import Frame, Stream
+from netsim.errors import PeerError
 
 # Bytes that may wait in the kernel for the window. A stream alone may take much, so that the link stays busy while this
 # process waits for a core; several share less, so that none holds what another could send sooner.
 UNSENT_ALONE, UNSENT_SHARED = 1 << 22, 1 << 20
 END = 1 << 22  # bytes in a queue below which its end is near
 TICKS = 20  # looks at who is late, per timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Why a peer is no longer connected. orderly: it had said goodbye. hung_up: it ended the connection itself."""
+
+    why: str
+    orderly: bool = False
+    hung_up: bool = False
 
 
 class Owner(Protocol):
@@ -41,7 +51,7 @@ class Owner(Protocol):
     def arrived(self, source: int, header: Header, body: Body) -> None: ...
     def has_started(self, key: int) -> bool: ...
     def answered(self, source: int, key: int, started: bool) -> None: ...
-    def lost(self, peer: int, why: str, orderly: bool) -> None: ...
+    def lost(self, peer: int, parting: Parting) -> None: ...
     def tick(self) -> None: ...
     def ended(self, error: BaseException | None) -> None: ...
 
@@ -67,7 +77,7 @@ class _Peer:
     queue: deque[_Waiting] = field(default_factory=deque)
     queued: int = 0  # bytes of the bodies in the queue
     goodbyes: int = 0
-    gone: str | None = None
+    gone: Parting | None = None
     say: Callable[[int, Kind, int, int], None] | None = None
 
     def fetch(self, stream: Stream) -> Frame | None:
@@ -127,7 +137,7 @@ class Peers:
                 sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent)
                 stream = Stream(sock, peer, peer.fetch)
                 peer.streams.append(stream)
-                self.reactor.watch(stream, partial(self.drop, rank), partial(self._stream_ended, peer))
+                self.reactor.watch(stream, partial(self._broken, rank), partial(self._stream_ended, peer))
         self.reactor.listen(self._mesh.listener, self._refuse)
         self._tick(owner)
         self.reactor.start()
@@ -135,9 +145,9 @@ class Peers:
     def name(self, peer: int) -> str:
         return f"rank {peer} ({self._mesh.addresses[peer]})"
 
-    def gone(self, peer: int) -> str | None:
+    def gone(self, peer: int) -> Parting | None:
         """Why `peer` is no longer connected; None if it is."""
-        return self._peers[peer].gone if peer in self._peers else "is not connected"
+        return self._peers[peer].gone if peer in self._peers else Parting("is not connected")
 
     def moved(self, peer: int) -> float:
         return max(stream.moved for stream in self._peers[peer].streams)
@@ -175,17 +185,28 @@ class Peers:
         for stream in self._peers[peer].streams:
             self.reactor.pause(stream, paused)
 
-    def drop(self, rank: int, why: str, orderly: bool = False) -> None:
+    def drop(self, rank: int, parting: Parting) -> None:
         """Disconnect a peer, and say why to whoever waits for it."""
         peer = self._peers[rank]
         if peer.gone is None:
-            peer.gone = why
+            peer.gone = parting
             for stream in peer.streams:
                 self.reactor.forget(stream)
                 stream.sock.close()
             peer.queue.clear()
             peer.queued = 0
-            peer.owner.lost(rank, why, orderly)
+            peer.owner.lost(rank, parting)
+
+    def send_raw(self, peer: int, message: bytes, hang_up: bool) -> None:
+        """Bytes as they are, neither framed nor counted, on the first stream to `peer`; from any thread."""
+        sock = self._peers[peer].streams[0].sock
+
+        def send() -> None:
+            sock.send(message)
+            if hang_up:
+                sock.shutdown(socket.SHUT_WR)
+
+        self.reactor.submit(send)
 
     def close(self, patience: float) -> None:
         """Say goodbye and wait, at most `patience` seconds, until the peers' kernels have everything."""
@@ -199,13 +220,16 @@ class Peers:
         owner.tick()
         self.reactor.at(time.monotonic() + min(self._timeout / TICKS, 1.0), partial(self._tick, owner))
 
+    def _broken(self, rank: int, error: PeerError) -> None:
+        self.drop(rank, Parting(str(error), hung_up=error.hung_up))
+
     def _stream_ended(self, peer: _Peer) -> None:
         """Every stream says goodbye before it ends: one more end than goodbyes, and the peer did not mean it."""
         ended = sum(stream.ended for stream in peer.streams)
         if ended > peer.goodbyes:
-            self.drop(peer.rank, "closed its connection")
+            self.drop(peer.rank, Parting("closed its connection", hung_up=True))
         elif ended == len(peer.streams):
-            self.drop(peer.rank, "has left", orderly=True)
+            self.drop(peer.rank, Parting("has left", orderly=True))
 
     def _refuse(self) -> None:
         try:

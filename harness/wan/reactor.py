@@ -27,7 +27,7 @@ from netsim.errors import PeerError
 @dataclass(eq=False)
 class _Watched:
     stream: Stream
-    on_error: Callable[[str], None]
+    on_error: Callable[[PeerError], None]
     on_end: Callable[[], None]
     reading: bool = True
     events: int = 0
@@ -69,7 +69,7 @@ class Reactor:
         """Run `work` once the monotonic clock shows `when`."""
         heapq.heappush(self._timers, (when, next(self._order), work))
 
-    def watch(self, stream: Stream, on_error: Callable[[str], None], on_end: Callable[[], None]) -> None:
+    def watch(self, stream: Stream, on_error: Callable[[PeerError], None], on_end: Callable[[], None]) -> None:
         """Read what arrives on `stream`. `on_error` hears why it cannot go on, `on_end` that the peer closed it."""
         self._watched[stream] = watched = _Watched(stream, on_error, on_end)
         self._update(watched)
@@ -113,7 +113,7 @@ class Reactor:
             work()
         except (OSError, PeerError) as error:
             self.forget(watched.stream)
-            watched.on_error(_reason(error))
+            watched.on_error(_complaint(error))
             return
         if watched.stream in self._watched:
             self._update(watched)
@@ -154,9 +154,10 @@ class Reactor:
             heapq.heappop(self._timers)[2]()
 
 
-def _reason(error: OSError | PeerError) -> str:
+def _complaint(error: OSError | PeerError) -> PeerError:
+    """What there is to say about the peer of a stream that cannot go on."""
+    if isinstance(error, PeerError):
+        return error
     if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return "broke the connection"
-    if isinstance(error, TimeoutError):
-        return "acknowledges nothing any more"
-    return str(error)
+        return PeerError("broke the connection", hung_up=True)
+    return PeerError("acknowledges nothing any more" if isinstance(error, TimeoutError) else str(error))

@@ -134,7 +134,7 @@ class Stream:
             if count == 0:
                 self.ended = True
                 if self._rest or self._head_size:
-                    raise PeerError("closed its connection in the middle of a frame")
+                    raise PeerError("closed its connection in the middle of a frame", hung_up=True)
                 return
             budget -= count
             self._advance(count)

@@ -19,7 +19,10 @@ INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
 
 @dataclass(frozen=True)
 class Pieces:
-    """How a collective is cut so that its halves overlap: `count` per member's share, each within these sizes, bytes.
+    """How a collective is cut so that its halves overlap; the exchange cuts by the same numbers.
+
+    `count` per member's share, for the last piece cannot be overlapped and is to be small; each between `smallest` and
+    `largest` bytes: below, headers and wake-ups cost more than the overlap gains.
 
     `most` bounds the pieces of a share, `limit` the messages of a collective that are simulated; beyond, pieces are
     simulated larger than they are, which overlaps a little less.
@@ -31,11 +34,14 @@ class Pieces:
     most: int = 64
     limit: int = 40_000
 
+    def size(self, share: float) -> float:
+        """Bytes of a piece of a share of `share` bytes."""
+        return min(max(share / self.count, self.smallest), self.largest)
+
     def of(self, share: float, members: int) -> int:
         """Pieces of a share of `share` bytes in a direct collective among `members`."""
-        size = min(max(share / self.count, self.smallest), self.largest)
         affordable = self.limit // (2 * members * max(1, members - 1))
-        return max(1, min(ceil(share / size), self.most, affordable))
+        return max(1, min(ceil(share / self.size(share)), self.most, affordable))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from algorithms.exchange import local_group
-from harness.present import PresentExchange, among
+from harness.present import PresentExchange
 from netsim.errors import LonghaulError
-from netsim.traffic import Collective, Transfer
+from netsim.traffic import Collective, Transfer, among
 from tests.wan.members import together
 
 PRESENT = (0, 2, 3)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.calibration import Calibration, load_calibration
+from harness.fault_validation import errors_of
 from harness.validation import Validation, validate_runs
 from harness.validation_records import read_runs
 
@@ -44,3 +45,27 @@ def test_no_compared_run_is_one_of_the_fit(validation: Validation, calibration: 
 def test_the_page_shows_every_compared_run(validation: Validation) -> None:
     page = (DOCS / "validation.md").read_text(encoding="utf-8")
     assert all(f"`{row.id}`" in page for row in validation.rows)
+
+
+@pytest.fixture(scope="module")
+def struck(calibration: Calibration) -> Validation:
+    return validate_runs(read_runs([DOCS / "fault-runs.jsonl"]), calibration)
+
+
+def test_what_misfortune_cost_in_tokens_and_in_states_handed_on_is_exact(struck: Validation) -> None:
+    errors = errors_of(struck.struck)
+    for name in ("generations", "tokens_lost", "bytes_caught_up"):
+        assert errors[name].exact == errors[name].runs == len(struck.struck) > 0, name
+
+
+def test_what_misfortune_cost_in_seconds_is_within_the_committed_error(struck: Validation) -> None:
+    errors = errors_of(struck.struck)
+    for name, most in (("detection", 10.0), ("recovery", 25.0), ("wall", 10.0), ("bytes_repeated", 10.0)):
+        mean = errors[name].mean
+        assert mean is not None
+        assert mean <= most, name
+
+
+def test_the_page_shows_every_struck_run(struck: Validation) -> None:
+    page = (DOCS / "validation.md").read_text(encoding="utf-8")
+    assert all(f"`{row.id}`" in page for row in struck.struck)

@@ -10,9 +10,11 @@ import pytest
 from reports.build import build_report
 from reports.faults import faults_table
 from reports.figures.misfortune import what_happened
+from reports.predictions import predict_runs
+from reports.quantities import NARROW
 from reports.records import collect
 from reports.study import Study
-from tests.reports.made_up import RecordedRun
+from tests.reports.made_up import RecordedRun, rewrite
 
 TOLL = {
     "faults": {"crash": 1},
@@ -75,6 +77,20 @@ def test_what_it_cost_stands_in_a_table(struck: Path) -> None:
         2.0,
         4_000_000,
     ]
+
+
+def test_what_the_cost_model_expected_stands_beside_it(tmp_path: Path) -> None:
+    directory = RecordedRun(options={"sync_every": 20}, changes=TOLL).write(tmp_path)
+    rewrite(directory / "spec.json", faults=[{"kind": "crash", "site": "b", "step": 30}])
+    collection = collect([tmp_path])
+    table = faults_table(Study(collection, predict_runs(collection.runs, None)))
+    (row,), (beside,) = table.rows, table.extra
+    lost = 9 * 8 * 128  # nine steps since it last synchronised, noticed by the evaluation that ends its tenth
+    assert beside["predicted_tokens_lost"] == lost
+    assert beside["error_of_tokens_lost"] == pytest.approx(lost / 10_000 - 1)
+    assert row["tokens_lost"].spread == f"[9{NARROW}220]"
+    assert beside["predicted_generations"] == 2
+    assert "expected, from first principles" in table.caption
 
 
 def test_the_report_has_both_and_a_report_without_faults_has_neither(struck: Path, tmp_path: Path) -> None:

@@ -25,15 +25,20 @@ def all_reduce(world: int, elements: int = 10_000, **fields: object) -> Transfer
     return Transfer("weights", elements, tuple(range(world)), **fields)  # type: ignore[arg-type]  # a test's own
 
 
-def errors_of(exchanges: list[WanExchange], transfer: Transfer) -> list[str]:
-    """What each of `exchanges` is told when it takes part in `transfer`."""
+def failures_of(exchanges: list[WanExchange], transfer: Transfer) -> list[PeerError]:
+    """What each of `exchanges` meets when it takes part in `transfer`."""
 
-    def attempt(index: int) -> str:
+    def attempt(index: int) -> PeerError:
         with pytest.raises(PeerError) as caught:
             exchanges[index].run(1, [(transfer, torch.ones(transfer.elements))])
-        return str(caught.value)
+        return caught.value
 
     return together(range(len(exchanges)), attempt)
+
+
+def errors_of(exchanges: list[WanExchange], transfer: Transfer) -> list[str]:
+    """What each of `exchanges` is told when it takes part in `transfer`."""
+    return [str(error) for error in failures_of(exchanges, transfer)]
 
 
 def kill(exchange: WanExchange) -> None:
@@ -48,15 +53,8 @@ def kill(exchange: WanExchange) -> None:
 
 
 def say(exchange: WanExchange, peer: int, message: bytes, shut: bool = False) -> None:
-    """Put bytes on the first stream to `peer`, as a member gone wrong might."""
-    sock = exchange._peers._peers[peer].streams[0].sock
-
-    def send() -> None:
-        sock.send(message)
-        if shut:
-            sock.shutdown(socket.SHUT_WR)
-
-    exchange._peers.reactor.submit(send)
+    """As a member gone wrong might."""
+    exchange.misbehave(peer, message, hang_up=shut)
 
 
 @contextmanager
@@ -101,9 +99,10 @@ def test_a_killed_member_is_named_by_the_others_at_once(algorithm: Algorithm) ->
     exchanges = connect_all(4, timeout=10.0)
     threading.Timer(0.2, kill, [exchanges[2]]).start()
     began = time.monotonic()
-    told = errors_of([exchanges[0], exchanges[1], exchanges[3]], all_reduce(4, algorithm=algorithm))
+    told = failures_of([exchanges[0], exchanges[1], exchanges[3]], all_reduce(4, algorithm=algorithm))
     assert time.monotonic() - began < 1.0
-    assert all("rank 2 (127.0.1.3)" in message for message in told), told
+    assert all("rank 2 (127.0.1.3)" in str(error) for error in told), told
+    assert all((error.ranks, error.hung_up) == ((2,), True) for error in told), told
     close_all(exchanges)
 
 
@@ -112,18 +111,20 @@ def test_a_stopped_member_is_named_within_the_timeout(algorithm: Algorithm) -> N
     exchanges = connect_all(4, timeout=TIMEOUT)
     with frozen(exchanges[2]):
         began = time.monotonic()
-        told = errors_of([exchanges[0], exchanges[1], exchanges[3]], all_reduce(4, algorithm=algorithm, root=0))
+        told = failures_of([exchanges[0], exchanges[1], exchanges[3]], all_reduce(4, algorithm=algorithm, root=0))
         assert 0.9 * TIMEOUT < time.monotonic() - began < 2 * TIMEOUT
         close_all([exchanges[0], exchanges[1], exchanges[3]])
-    assert all("rank 2 (127.0.1.3) did not answer" in message for message in told), told
+    assert all("rank 2 (127.0.1.3) did not answer" in str(error) for error in told), told
+    assert all((error.ranks, error.hung_up) == ((2,), False) for error in told), told
     exchanges[2].close()
 
 
 def test_a_member_that_is_there_but_does_not_come_is_told_apart_from_a_dead_one() -> None:
     exchanges = connect_all(3, timeout=TIMEOUT)
-    told = errors_of(exchanges[:2], all_reduce(3))
-    assert all("rank 2 (127.0.1.3) did not come" in message for message in told), told
-    assert "step 1, 'weights'" in told[0]
+    told = failures_of(exchanges[:2], all_reduce(3))
+    assert all("rank 2 (127.0.1.3) did not come" in str(error) for error in told), told
+    assert "step 1, 'weights'" in str(told[0])
+    assert told[0].ranks == ()
     close_all(exchanges)
 
 
