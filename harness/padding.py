@@ -73,7 +73,9 @@ def _pairs(
     own, target = _kinds(ours), _kinds(theirs)
     if own.keys() != target.keys():
         found = f"{', '.join(t.name for t in ours) or 'nothing'} after step {step}"
-        allowed = f"what moves alike in the target, which has {', '.join(t.name for t in theirs[:8]) or 'nothing'} there"
+        allowed = (
+            f"what moves alike in the target, which has {', '.join(t.name for t in theirs[:8]) or 'nothing'} there"
+        )
         raise InputError(where, "options", found, f"{allowed} (periods, members and collectives must agree)")
     return [(own[kind], target[kind]) for kind in own]
 
@@ -120,7 +122,8 @@ def _releases(target: Sequence[Transfer]) -> list[tuple[float, float]]:
     if all(t.ready == 1 for t in target):
         return [(1.0, 1.0)]
     ordered, whole = sorted(target, key=lambda t: t.ready), _size(target)
-    found, passed = [], 0
+    found: list[tuple[float, float]] = []
+    passed = 0
     for t in ordered:
         passed += t.size
         while len(found) < PIECES and passed >= (len(found) + 0.5) / PIECES * whole:

@@ -104,9 +104,13 @@ class RunSpec(Document):
     def resolve_method(self) -> Method[Any]:
         return find(self.method, self.options, self._where)
 
+    def named_topology(self) -> Topology:
+        """The network that the suite names: that of what the run stands for, where it does."""
+        return topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
+
     def resolve_topology(self) -> Topology:
         """The network that is emulated."""
-        topology = topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
+        topology = self.named_topology()
         return topology if self.stands_for is None else self.stands_for.network(topology, self.time_scale)
 
     def own_plan(self, sites: int) -> Plan:
