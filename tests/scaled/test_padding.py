@@ -17,6 +17,8 @@ from harness.records import Step, read_lines
 from harness.suite import RunSpec
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
+from tests.faults import loopback
+from tests.faults.test_resume import interrupted, losses
 from tests.scaled.suites import TOPOLOGY, cell
 from tests.test_trainer import train
 
@@ -102,8 +104,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def two_sites(folder: Path, label: str, **changes: Any) -> RunSpec:
     pair = {**TOPOLOGY, "sites": {"a": {}, "b": {}}}
-    methods = [{"method": "ddp", "options": {"bucket_mb": 0.5}}, {"method": "photon"}]
-    scenario = {"sites": 2, "methods": ["ddp", {"method": "photon", "options": {"aggregation": "ps"}}]}
+    methods = [
+        {"method": "ddp", "options": {"bucket_mb": 0.5}},
+        {"method": "photon"},
+        {"method": "streaming_diloco", "options": {"layers_per_fragment": 1}},
+    ]
+    server = {"method": "photon", "options": {"aggregation": "ps"}}
+    streaming = {"method": "streaming_diloco", "options": {"sync_every": 3, "overlap": 1}}
+    scenario = {"sites": 2, "methods": ["ddp", server, streaming]}
     train = {"steps": 5, "batch": 2, "warmup": 2, "evaluate_every": 5, "evaluation_batches": 2, **changes}
     network = {"all_reduce": "direct"}  # a ring rounds elsewhere, and with two sites both are as cheap
     return cell(folder, label, scenario=scenario, methods=methods, topologies=[pair], train=train, network=network)
@@ -124,3 +132,16 @@ def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_witho
         for name in ("run", "plain")
     ]
     assert losses[0] == losses[1]
+
+
+def test_a_padded_run_goes_on_from_its_checkpoint_with_the_bytes_of_the_uninterrupted_one(
+    tmp_path: Path, cache: Path
+) -> None:
+    """Streaming has transfers under way, and fillers beside them, when the checkpoint is made."""
+    spec = two_sites(tmp_path, "streaming_diloco", checkpoint_every=2)
+    before = loopback.train(spec, tmp_path / "whole", cache)
+    interrupted(spec, tmp_path / "whole", tmp_path / "again", 2)
+    after = loopback.train(spec, tmp_path / "again", cache, resume_from=2)
+    assert losses(tmp_path / "again") == losses(tmp_path / "whole")
+    assert [s.payload_bytes for s in after] == [s.payload_bytes for s in before]
+    assert sum(s.payload_bytes for s in after) == spec.resolve_plan(2).payload_bytes
