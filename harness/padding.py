@@ -8,6 +8,7 @@ the backward pass as the target's are, as far as the run's own transfers leave r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import ceil, floor, inf, log10
 
 import torch
@@ -17,7 +18,9 @@ from algorithms.exchange import Exchange, Handle
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer, WireType
 
-PIECES = 8  # fillers that stand for all of a step's buckets; the first is released when a sixteenth would be complete
+# Where the fillers that stand for a step's buckets end, as shares of all bytes. A network that is busy throughout begins
+# with the first bucket, so the first filler is small and leaves early.
+PIECES = (1 / 32, *(eighth / 8 for eighth in range(1, 9)))
 LEAST_PIECE = 1 / 64  # of a kind's bytes: a smaller piece leaves with the next one
 
 _WIRE, _NUMBER = WireType.FP32, 4  # bytes; fp32 needs no encoding, so that fillers cost the host little
@@ -123,11 +126,12 @@ def _releases(target: Sequence[Transfer]) -> list[tuple[float, float]]:
         return [(1.0, 1.0)]
     ordered, whole = sorted(target, key=lambda t: t.ready), _size(target)
     found: list[tuple[float, float]] = []
+    pieces = list(pairwise((0.0, *PIECES)))
     passed = 0
     for t in ordered:
         passed += t.size
-        while len(found) < PIECES and passed >= (len(found) + 0.5) / PIECES * whole:
-            found.append((t.ready, (len(found) + 1) / PIECES))
+        while len(found) < len(pieces) and passed >= sum(pieces[len(found)]) / 2 * whole:
+            found.append((t.ready, PIECES[len(found)]))
     return found
 
 
