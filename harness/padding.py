@@ -18,8 +18,8 @@ from algorithms.exchange import Exchange, Handle
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer, WireType
 
-# Where the fillers that stand for a step's buckets end, as shares of all bytes. A network that is busy throughout begins
-# with the first bucket, so the first filler is small and leaves early.
+# Where the fillers that stand for a step's buckets end, as shares of all bytes. A network that is busy all
+# along begins with the first bucket, so the first filler is small and leaves early.
 PIECES = (1 / 32, *(eighth / 8 for eighth in range(1, 9)))
 LEAST_PIECE = 1 / 64  # of a kind's bytes: a smaller piece leaves with the next one
 

@@ -26,6 +26,7 @@ def scaled_table(study: Study) -> Table:
         Column("error", "measured off by", "%"),
         Column("target_communication_seconds", "exposed communication", scales["waiting"].unit),
         Column("projected_communication_seconds", "projected", scales["waiting"].unit),
+        Column("overruns", "slots overrun", "%"),
         Column("tokens_per_second", "thousand tokens / s"),
         Column("n", "n"),
     )
@@ -47,6 +48,7 @@ def scaled_table(study: Study) -> Table:
                 "entry": Value(str(first["entry"]), f"{first['scenario']}: {first['entry']}"),
                 "time_scale": Value(middle["time_scale"], digits(middle["time_scale"])),
                 "error": Value(float(errors.median()), f"{100 * float(errors.median()):+.1f}", runs=runs),
+                "overruns": Value(middle["overrun_share"], f"{100 * middle['overrun_share']:.1f}", runs=runs),
                 "tokens_per_second": Value(rate, digits(rate / 1e3), runs=runs),
                 "n": Value(len(runs), str(len(runs)), runs=runs),
             }
@@ -65,5 +67,6 @@ def scaled_table(study: Study) -> Table:
     )
     caption += "measured, the same in target time, and the cost model's for as many steps of the target from first "
     caption += "principles. What the host takes per step and per transfer counts as often as a second stands for "
-    caption += "seconds. Tokens are the target's. Evaluation and checkpoints are left out. Medians over valid runs."
+    caption += "seconds; a slot that overran tells of the host alone. Tokens are the target's. Evaluation and "
+    caption += "checkpoints are left out. Medians over valid runs."
     return Table("scaled", "Scaled emulation", caption, columns, tuple(rows), tuple(extra))

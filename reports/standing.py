@@ -22,6 +22,7 @@ COLUMNS = (
     "projected_communication_seconds",
     "evaluator",
     "target_tokens",
+    "overrun_share",
 )
 
 
@@ -29,7 +30,8 @@ def standing_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     """One row for each run that stands for something; evaluation and checkpoints, which the target has not, left out.
 
     seconds: of the run. target_*: the same in the target's time. projected_*: the cost model's for as many of the
-    target's steps. target_tokens: of all sites in that time. Runs whose options this version does not know have no row.
+    target's steps. target_tokens: of all sites in that time. overrun_share: of slots that were too short for
+    this host's computation, whose excess is no time of the target. Runs with unknown options have no row.
     """
     if not any(run.cell.stands_for for run in runs):
         return pd.DataFrame(columns=list(COLUMNS)).astype({"run": int})
@@ -68,6 +70,7 @@ def standing_frame(runs: Sequence[Stored]) -> pd.DataFrame:
             projected.communication_seconds,
             projected.evaluator,
             result.steps * target.tokens_per_step,
+            result.slot_overruns / (result.steps * result.sites),
         )
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"run": int})
