@@ -108,7 +108,7 @@ def _measured(runs: Sequence[Run], name: str) -> Calibration:
     spans = []
     for run in runs:
         sites = run.result.sites
-        plan = run.spec.resolve_method().plan(run.spec.model, sites, run.spec.train.steps, run.spec.seed)
+        plan = run.spec.resolve_plan(sites)
         spans.append(reach(run.spec.resolve_topology(), truncated(plan, run.result.steps)))
     rates, rtts, sites_of, sizes = zip(*spans, strict=True)
     suites = sorted({run.spec.suite for run in runs})

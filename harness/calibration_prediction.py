@@ -43,7 +43,7 @@ def predict(
     """The cell's run, ended after `steps` if it was stopped early. Memory is that of `rank`."""
     method, topology = spec.resolve_method(), spec.resolve_topology()
     sites = sum(site.workers for site in topology.sites)
-    plan = truncated(method.plan(spec.model, sites, spec.train.steps, spec.seed), steps or spec.train.steps)
+    plan = truncated(spec.resolve_plan(sites), steps or spec.train.steps)
     memory = method.memory(spec.model, sites, rank, spec.seed)
     known = Prediction(plan.payload_bytes, memory)
     compute = _compute(spec, sites, calibration)

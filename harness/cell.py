@@ -149,8 +149,8 @@ def _interrupted(cell: Cell) -> bool:
 
 def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, resume_from: int) -> Result:
     spec, directory = cell.spec, cell.directory
-    topology, method = spec.resolve_topology(), spec.resolve_method()
-    plan = method.plan(spec.model, len(topology.sites), spec.train.steps, spec.seed)
+    topology = spec.resolve_topology()
+    plan = spec.resolve_plan(len(topology.sites))
     write_json(directory / "spec.json", spec)
     if resume_from:
         events.add("resumed", step=resume_from)

@@ -7,11 +7,15 @@ from typing import Any
 
 from harness.calibration_prediction import predict
 from harness.cell import Cell
+from harness.scaled_projection import project_target
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """Bytes are exact. `wall_seconds` is simulated, from first principles; None when compute is native."""
+    """Bytes are exact. `wall_seconds` is simulated, from first principles; None when compute is native.
+
+    target_seconds: what the run stands for takes by the cost model, if it stands for something.
+    """
 
     label: str
     topology: str
@@ -20,6 +24,7 @@ class Expectation:
     payload_bytes_per_worker: float
     memory_bytes_per_worker: int
     wall_seconds: float | None
+    target_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,4 +44,5 @@ def expectation(cell: Cell) -> Expectation:
         payload_bytes_per_worker=expected.payload_bytes / sites,
         memory_bytes_per_worker=max(sum(memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites)),
         wall_seconds=expected.wall_seconds,
+        target_seconds=project_target(spec).seconds if spec.stands_for is not None else None,
     )

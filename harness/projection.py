@@ -116,21 +116,13 @@ def project(scenario: Scenario, variant: Variant) -> Projected:
         method=method,
         plan=plan,
         load=load,
-        step_seconds=step_seconds(scenario, entry, method, sites),
+        step_seconds=scenario.step_seconds(entry, method, sites),
         tokens=steps * batch * shape.sequence,
         parameters=shape.count(),
         payload_bytes_per_worker=plan.payload_bytes_per_worker,
         transfer_bytes=Span.over({t.size for r in plan.recurrences for t in r.transfers} or {0}),
         memory=memory,
     )
-
-
-def step_seconds(scenario: Scenario, entry: MethodEntry, method: Method[Any], sites: int) -> float:
-    """FLOPs of a site's part of the batch over what its devices achieve, times the factor that the scenario states."""
-    shape = scenario.shape_of(entry)
-    flops = method.flops_per_token(shape, sites) * (entry.batch or scenario.batch) / sites * shape.sequence
-    factor = entry.step_time_factor or scenario.site.step_time_factor
-    return flops / (scenario.site.devices * scenario.device.flops) * (factor.value if factor else 1.0)
 
 
 def rows_of(scenario: Scenario, variant: Variant, calibration: Calibration | None, exact: bool = False) -> list[Row]:
@@ -177,11 +169,7 @@ def _simulated(scenario: Scenario, projected: Projected, calibration: Calibratio
     plan, physics, off = merged(projected.plan, SIMULATED_TRANSFERS), physics_of(calibration), scenario.uncertainty
 
     def run(faster: float = 1.0, wider: float = 1.0) -> tuple[float, float]:
-        scaled = replace(
-            topology,
-            sites=tuple(replace(s, up=s.up * wider, down=s.down * wider) for s in topology.sites),
-            links=tuple(replace(k, rate=k.rate * wider) if k.rate else k for k in topology.links),
-        )
+        scaled = topology.scaled(rates=wider)
         compute = Compute((projected.step_seconds / faster,) * sites)
         outcome = simulate(plan, scaled, compute, physics=physics)
         return fmean(outcome.compute_seconds), outcome.wall_seconds

@@ -7,16 +7,17 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from algorithms.method import find
+from algorithms.method import Method, find
 from algorithms.shape import ModelShape
 from harness.presets import Device, find_device, find_model
-from netsim.documents import Document, read_yaml, validate
+from netsim.documents import Document, is_file, read_yaml, validate
 from netsim.errors import InputError
 from netsim.topology import Topology, find_topology, load_topology
 from netsim.units import Duration, Rate, Share
 
 AXES = ("rate", "rtt", "sites", "sync_every", "replication", "rank")
 METHOD_AXES = ("sync_every", "replication", "rank")  # options of methods; a method without the option is not varied
+LIBRARY = Path(__file__).resolve().parent.parent / "scenarios"
 
 
 class Reasoned(Document):
@@ -145,10 +146,27 @@ class Scenario(Document):
         """The model that a method trains: its own, or the scenario's."""
         return entry.model if isinstance(entry.model, ModelShape) else self.model
 
+    def step_seconds(self, entry: MethodEntry, method: Method[Any], sites: int) -> float:
+        """Seconds of a local step: FLOPs of a site's part of the batch over what its devices achieve, times the factor
+        that the scenario states."""
+        shape = self.shape_of(entry)
+        flops = method.flops_per_token(shape, sites) * (entry.batch or self.batch) / sites * shape.sequence
+        factor = entry.step_time_factor or self.site.step_time_factor
+        return flops / (self.site.devices * self.device.flops) * (factor.value if factor else 1.0)
+
     @property
     def site_memory(self) -> int:
         """Accelerator memory of one site, bytes."""
         return self.site.devices * self.device.memory
+
+
+def find_scenario(name: str, beside: Path) -> Path:
+    """A scenario by path (relative to `beside` or here) or by its name in the library. InputError if there is none."""
+    for path in (beside / name, Path(name), LIBRARY / f"{name}.yaml"):
+        if is_file(path):
+            return path
+    known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
+    raise InputError(name, "", "no such scenario", f"a file, or one of the library: {known}")
 
 
 def load_scenario(path: Path) -> Scenario:

@@ -18,10 +18,14 @@ from algorithms.inner import InnerOptimizer
 from algorithms.method import Method, find
 from algorithms.shape import ModelShape
 from harness.faults import Fault, check_faults
+from harness.padding import filler_plan, padded
 from harness.presets import find_model
+from harness.scaled import StandsFor, Target, check_network, entry_for, target_of
+from harness.scenario import Scenario, find_scenario, load_scenario
 from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
 from netsim.topology import Topology, find_topology, read_topology, topology_from
+from netsim.traffic import Plan
 
 
 class Data(Document):
@@ -87,7 +91,7 @@ class RunSpec(Document):
     label: str  # how the report names this method with these options
     method: str
     options: dict[str, Any] = {}
-    topology: dict[str, Any]  # the document, in its human units
+    topology: dict[str, Any]  # the document, in its human units; what the run stands for has it, if it does
     seed: int
     model: ModelShape
     data: Data = Data()
@@ -95,16 +99,59 @@ class RunSpec(Document):
     compute: Compute = Compute()
     network: Network = Network()
     faults: tuple[Fault, ...] = ()
+    stands_for: Target | None = None
 
     def resolve_method(self) -> Method[Any]:
-        return find(self.method, self.options, f"suite {self.suite}, methods.{self.label}")
+        return find(self.method, self.options, self._where)
+
+    def named_topology(self) -> Topology:
+        """The network that the suite names: that of what the run stands for, where it does."""
+        return topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
 
     def resolve_topology(self) -> Topology:
-        return topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
+        """The network that is emulated."""
+        topology = self.named_topology()
+        return topology if self.stands_for is None else self.stands_for.network(topology, self.time_scale)
+
+    def own_plan(self, sites: int) -> Plan:
+        """What the method itself moves."""
+        return self.resolve_method().plan(self.model, sites, self.train.steps, self.seed)
+
+    def target_plan(self, sites: int) -> Plan:
+        """What the method moves in as many steps of what the run stands for."""
+        assert self.stands_for is not None
+        method = find(self.method, self.stands_for.options, self._where)
+        return method.plan(self.stands_for.model, sites, self.train.steps, self.seed)
+
+    def filler_plan(self, sites: int, where: str | None = None) -> Plan:
+        """What is moved beside it, so that the run moves what it stands for. InputError where that cannot be."""
+        if self.stands_for is None:
+            return Plan(sites, self.train.steps, ())
+        own, target = self.own_plan(sites), self.target_plan(sites)
+        return filler_plan(own, target, self.stands_for.bytes, where or self._where)
+
+    def resolve_plan(self, sites: int) -> Plan:
+        """All communication of the run."""
+        return padded(self.own_plan(sites), self.filler_plan(sites))
+
+    @property
+    def time_scale(self) -> float:
+        """Seconds of what the run stands for, for one of the run; 1 for a run that stands for itself."""
+        if self.stands_for is None:
+            return 1.0
+        assert self.compute.step_seconds is not None
+        return self.stands_for.step_seconds / self.compute.step_seconds
+
+    @property
+    def _where(self) -> str:
+        return f"suite {self.suite}, methods.{self.label}"
 
     def run_id(self, code: str) -> str:
         """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
-        text = json.dumps([self.model_dump(mode="json"), code], sort_keys=True)
+        document = self.model_dump(mode="json")
+        if self.stands_for is None:
+            del document["stands_for"]  # so that ids do not depend on what a run does not have
+        text = json.dumps([document, code], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         label = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")
         return f"{label}-{self.topology['name']}-s{self.seed}-{digest}"
@@ -127,6 +174,7 @@ class _Suite(Document):
     compute: Compute = Compute()
     network: Network = Network()
     faults: tuple[Fault, ...] = ()  # the same for every method
+    stands_for: StandsFor | None = None
     methods: tuple[str | _MethodEntry, ...] = Field(min_length=1)
     topologies: tuple[str | dict[str, Any], ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
@@ -164,21 +212,24 @@ def load_suite(path: Path) -> Suite:
 
 def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
     where = str(path)
-    model = find_model(file.model, where)
+    model, scenario = find_model(file.model, where), _scenario(file, path)
     for seed in file.seeds:
         for topology in file.topologies:
             document = _topology_document(topology, file.sites, path)
+            if scenario is not None:
+                check_network(topology_from(document, where), scenario, where)
             for index, entry in enumerate(entries):
-                find(entry.method, entry.options, f"{where}: methods.{index}")
                 at = f"methods.{index}"
+                find(entry.method, entry.options, f"{where}: {at}")
+                options, target = _standing(file, entry, scenario, f"{where}: {at}")
                 train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
                 data = _placed(validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data"), path)
                 check_faults(file.faults, list(document["sites"]), train.steps, where)
-                yield RunSpec(
+                cell = RunSpec(
                     suite=file.name,
                     label=entry.label or entry.method,
                     method=entry.method,
-                    options=entry.options,
+                    options=options,
                     topology=document,
                     seed=seed,
                     model=model,
@@ -187,7 +238,32 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                     compute=file.compute,
                     network=file.network,
                     faults=file.faults,
+                    stands_for=target,
                 )
+                cell.filler_plan(len(document["sites"]), f"{where}: {at}")  # that there is one
+                yield cell
+
+
+def _scenario(file: _Suite, path: Path) -> Scenario | None:
+    """What the suite's runs stand for, if for anything but themselves."""
+    if file.stands_for is None:
+        return None
+    if file.compute.mode != "paced":
+        allowed = "paced together with stands_for: a slot stands for a step"
+        raise InputError(str(path), "compute.mode", file.compute.mode, allowed)
+    if file.faults:
+        raise InputError(str(path), "faults", f"{len(file.faults)} of them", "none together with stands_for")
+    return load_scenario(find_scenario(file.stands_for.scenario, path.parent))
+
+
+def _standing(
+    file: _Suite, entry: _MethodEntry, scenario: Scenario | None, where: str
+) -> tuple[dict[str, Any], Target | None]:
+    """The options of the runs, and what they stand for, whose options hold where the suite's entry has none."""
+    if scenario is None or file.stands_for is None:
+        return entry.options, None
+    found = entry_for(scenario, entry.label or entry.method, entry.method, where)
+    return {**found.options, **entry.options}, target_of(scenario, found, file.stands_for.bytes)
 
 
 def _placed(data: Data, suite: Path) -> Data:

@@ -27,6 +27,7 @@ from harness.connection import connect_control, connect_wan
 from harness.data import Shard, held_out_batches
 from harness.job import GO, READY, Job, Summary
 from harness.model import build_model, mean_loss
+from harness.padding import PaddedExchange
 from harness.records import Step, read_json, write_json
 from harness.resume import Progress, restore, save, wire_bytes_sent
 from netsim.documents import validate
@@ -45,7 +46,7 @@ class Trainer:
         torch.manual_seed(self.spec.seed)
         random.seed(self.spec.seed)
         self.method = self.spec.resolve_method()
-        self.plan = self.method.plan(self.spec.model, job.world, train.steps, self.spec.seed)
+        self.plan = self.spec.own_plan(job.world)
         view = self.method.view(self.spec.model, job.world, job.rank, self.spec.seed)
         self.model = build_model(self.spec.model, self.spec.seed, view)
         self.model.balance_weight = train.balance_weight
@@ -95,6 +96,9 @@ class Trainer:
             time.sleep(0.02)
 
     def _worker(self, exchange: Exchange, control: Exchange) -> Worker:
+        fillers = self.spec.filler_plan(self.job.world)
+        if fillers.recurrences:
+            exchange = PaddedExchange(exchange, fillers)
         return self.method.worker(
             WorkerSetup(
                 model=self.model,

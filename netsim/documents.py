@@ -71,6 +71,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def is_file(path: Path) -> bool:
+    """Whether `path`, which a document may have named, is a file."""
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False
+
+
 def validate(kind: type[D], data: object, where: str, prefix: str = "") -> D:
     """`data` as a `kind`; the first thing wrong becomes an InputError that names the field."""
     try:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from netsim.documents import Document, read_yaml, validate
+from netsim.documents import Document, is_file, read_yaml, validate
 from netsim.errors import InputError
 from netsim.events import Event
 from netsim.framing import ETHERNET, queue_limit
@@ -95,6 +95,17 @@ class Topology:
         links = tuple(link for link in self.links if {link.source, link.target} <= names)
         return replace(self, sites=kept, links=links, timeline=self.timeline.only([site.name for site in kept]))
 
+    def scaled(self, rates: float = 1.0, delays: float = 1.0) -> Topology:
+        """The same with every rate times `rates` and every delay times `delays`; all else, the timeline too, stays."""
+        return replace(
+            self,
+            sites=tuple(replace(site, up=site.up * rates, down=site.down * rates) for site in self.sites),
+            links=tuple(
+                replace(link, delay=link.delay * delays, rate=None if link.rate is None else link.rate * rates)
+                for link in self.links
+            ),
+        )
+
 
 # --- the file ---------------------------------------------------------------------------------------------------------
 
@@ -147,17 +158,10 @@ class _File(Document):
 def find_topology(name: str, beside: Path | None = None) -> Path:
     """A topology or graph by path (relative to `beside` or here) or by its name in the library."""
     for path in (beside / name if beside else Path(name), Path(name), LIBRARY / f"{name}.yaml"):
-        if _is_file(path):
+        if is_file(path):
             return path
     known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
     raise InputError(name, "", "no such topology", f"a file, or one of the library: {known}")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than the file system allows
-        return False
 
 
 def load_topology(path: Path) -> Topology:

@@ -17,10 +17,11 @@ from reports.claims import Claim, claims, claims_table, load_claims
 from reports.drawing import Drawing, our_style, write
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
-from reports.figures import curves, memory, methods, misfortune, network, prediction, rounds, times
+from reports.figures import curves, memory, methods, misfortune, network, prediction, rounds, scaled, times
 from reports.page import render_page
 from reports.predictions import predict_runs
 from reports.records import collect
+from reports.scaled import scaled_table
 from reports.study import Study
 from reports.tables import Table, write_table
 
@@ -44,7 +45,7 @@ SECTIONS: dict[str, tuple[Draw, ...]] = {
         methods.aggregation_against_clients,
         methods.metrics_over_steps,
     ),
-    "Prediction": (prediction.predicted_against_measured,),
+    "Prediction": (prediction.predicted_against_measured, scaled.measured_beside_projected),
 }
 _MARK = "report.json"  # a directory that holds this is a report, and may be replaced by one
 
@@ -89,7 +90,7 @@ def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> di
     for name in ("figures", "tables"):
         (folder / name).mkdir()
     tables = [summary.methods_table(study), summary.memory_table(study), summary.convergence_table(study)]
-    tables += [faults_table(study)]
+    tables += [scaled_table(study), faults_table(study)]
     tables += [claims_table(claims(study, listed))] if listed else []
     tables = [table for table in tables if table.rows]
     runs = summary.runs_table(study)

@@ -133,11 +133,13 @@ def network_cards(study: Study) -> list[NetworkCard]:
     for place in study.places:
         topology = next(r.topology for r in study.stored if (r.group, r.topology.name) == place)
         mine = links[(links["group"] == place[0]) & (links["topology"] == place[1])]
-        rows = tuple(_link_row(name, probes) for name, probes in mine.groupby(["source", "target"], sort=False))
+        pairs = mine.groupby(["source", "target"]).ngroups
+        keys = ["source", "target", "rate_mbit_asked"]  # scaled runs have networks of their own under one name
+        rows = tuple(_link_row(name, probes) for name, probes in mine.groupby(keys, sort=False, dropna=False))
         failed = int((~mine["passed"].astype(bool)).sum())
         name = study.place_name(*place)
         table = Table(f"links-{'-'.join(place)}", name, "", _LINK_COLUMNS, rows) if rows else None
-        verdict = _verdict(len(rows), len(mine), mine["run"].nunique(), failed) if rows else "not probed"
+        verdict = _verdict(pairs, len(mine), mine["run"].nunique(), failed) if rows else "not probed"
         words, source = (" ".join(text.split()) for text in (topology.description, topology.source))
         cards.append(NetworkCard(name, words, source, _about(topology), verdict, not failed, table))
     return cards
@@ -160,7 +162,7 @@ def _about(topology: Topology) -> list[Entry]:
 
 
 def _link_row(name: Any, probes: pd.DataFrame) -> dict[str, Value]:
-    source, target = name
+    source, target, _ = name
     rtt_off = (probes["rtt_ms"] - probes["rtt_ms_asked"]).astype(float)
     goodput_off = ((probes["goodput_mbit"] / probes["goodput_mbit_expected"] - 1) * 100).astype(float)
     passed, total = int(probes["passed"].sum()), len(probes)

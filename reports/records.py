@@ -31,6 +31,7 @@ class Cell(Record):
     train: dict[str, Any] = {}
     compute: dict[str, Any] = {}
     network: dict[str, Any] = {}
+    stands_for: dict[str, Any] | None = None  # harness.scaled.Target
 
 
 class ProbedLink(Record):

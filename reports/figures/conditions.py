@@ -30,7 +30,9 @@ def conditions(study: Study) -> str:
     models = _listed(sorted(set(runs["model"])))
     compute = sorted({_compute(run.cell.compute) for run in study.stored if run.result.valid})
     where = sorted({f"{row['substrate']}/{row['engine']}" for row in runs.to_dict("records")})
-    return f"{sites} sites, model {models}, {_listed(compute)} compute, emulated on {_listed(where)}."
+    found = f"{sites} sites, model {models}, {_listed(compute)} compute, emulated on {_listed(where)}."
+    standing = any(run.cell.stands_for for run in study.stored if run.result.valid)
+    return f"{found} Emulated at scale: networks are those of what the runs stand for." if standing else found
 
 
 def networks(study: Study) -> str:
