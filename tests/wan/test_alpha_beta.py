@@ -51,6 +51,12 @@ def test_equal_sites_choose_direct() -> None:
     assert choose(star(8, "100 Mbit", "50 ms"), reduce_among(8, root=0)) is Algorithm.DIRECT
 
 
+@pytest.mark.parametrize("rtt", ["1 ms", "10 ms", "35 ms", "70 ms", "200 ms"])
+@pytest.mark.parametrize("elements", [100, 999_999, MB25])
+def test_two_sites_go_direct_whatever_the_rounding(rtt: str, elements: int) -> None:
+    assert choose(star(2, "100 Mbit", rtt), reduce_among(2, elements)) is Algorithm.DIRECT
+
+
 def test_a_root_in_a_data_centre_is_worth_a_parameter_server() -> None:
     topology = star(4, "100 Mbit", "50 ms", s2="1 Gbit")
     assert choose(topology, reduce_among(4, root=2)) is Algorithm.PS
