@@ -18,6 +18,7 @@ from algorithms.inner import InnerOptimizer
 from algorithms.method import Method, find
 from algorithms.shape import ModelShape
 from harness.faults import Fault, check_faults
+from harness.fewer_sites import only
 from harness.padding import filler_plan, padded
 from harness.presets import find_model
 from harness.scaled import StandsFor, Target, check_network, entry_for, target_of
@@ -292,13 +293,4 @@ def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Pat
         return document
     if sites > len(topology.sites):
         raise InputError(str(path), "sites", sites, f"at most the {len(topology.sites)} sites of {topology.name}")
-    kept = {site.name for site in topology.only(sites).sites}
-    return {
-        **document,
-        "sites": {name: entry for name, entry in document["sites"].items() if name in kept},
-        "links": [link for link in document.get("links", []) if _ends(link) <= kept],
-    }
-
-
-def _ends(link: dict[str, Any]) -> set[str]:
-    return set(link.get("between", ())) | {link[key] for key in ("from", "to") if key in link}
+    return only(document, [site.name for site in topology.only(sites).sites])

@@ -58,6 +58,26 @@ def test_sites_keeps_the_first_sites_of_a_topology(tmp_path: Path) -> None:
     assert topology.rtt("virginia", "ohio") == pytest.approx(0.012)
 
 
+def test_what_happens_to_other_sites_goes_with_them(tmp_path: Path) -> None:
+    events = [
+        {"at": "1 s", "set": {"between": ["a", "b"], "delay": "80 ms"}},
+        {"at": "2 s", "set": {"between": ["a", "c"], "delay": "80 ms"}},
+        {"at": "3 s", "partition": {"groups": [["a", "b"], ["c", "d"]]}},
+        {"at": "4 s", "heal": "all"},
+        {"at": "5 s", "partition": {"groups": [["a", "c"], ["b", "d"]]}},
+        {"at": "6 s", "heal": "all"},
+        {"from": "7 s", "to": "8 s", "pause": {"site": "d"}},
+        {"from": "7 s", "to": "8 s", "pause": {"site": "b"}},
+        {"from": "9 s", "to": "10 s", "traffic": {"from": "c", "to": "a", "rate": "1 Mbit"}},
+    ]
+    topology = {"name": "four", "defaults": {"up": "10 Mbit", "down": "10 Mbit", "rtt": "20 ms"}, "timeline": events}
+    topology["sites"] = {name: {} for name in "abcd"}
+    (cell, *_) = load_suite(written(tmp_path, topologies=[topology], sites=2)).cells
+    kept = [events[0], {"at": "5 s", "partition": {"groups": [["a"], ["b"]]}}, events[5], events[7]]
+    assert cell.topology["timeline"] == kept
+    assert [site.name for site in cell.resolve_topology().sites] == ["a", "b"]
+
+
 def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> None:
     methods = ["ddp", {"method": "ddp", "label": "small batch", "train": {"batch": 1}}]
     cells = load_suite(written(tmp_path, methods=methods)).cells
