@@ -52,13 +52,17 @@ class Report(Document):
 
 
 class Decision(Document):
-    """One generation. `behind` take over the state of `authority`, which has done `step`."""
+    """One generation. `behind` take over the state of `authority`, which has done `step`.
+
+    Between two synchronisations members may be some steps apart; `furthest` is the last step that any has done.
+    """
 
     generation: int
     members: tuple[int, ...]
     authority: int
     behind: tuple[int, ...] = ()
     step: int = 0
+    furthest: int = 0
     committed: int = 0
     rollback: int | None = None  # the members that are not behind restore this checkpoint first
     lost: tuple[int, ...] = ()  # members before, not any more
@@ -103,7 +107,9 @@ def decide(
         if step is None:
             return None
         behind = tuple(rank for rank in members if rank not in needed)
-        return Decision(authority=needed[0], behind=behind, step=step, committed=step, rollback=step, **fields)
+        return Decision(
+            authority=needed[0], behind=behind, step=step, furthest=step, committed=step, rollback=step, **fields
+        )
     committed = max(reports[rank].committed for rank in staying)
     authority = next(rank for rank in staying if reports[rank].committed == committed)
     if lost and after_loss == "resync":
@@ -112,7 +118,8 @@ def decide(
         late = {rank for rank in staying if reports[rank].committed < committed}
         behind = tuple(sorted({*joining, *late}))
     step = reports[authority].step
-    return Decision(authority=authority, behind=behind, step=step, committed=committed, **fields)
+    furthest = max(reports[rank].step for rank in staying if rank not in behind)
+    return Decision(authority=authority, behind=behind, step=step, furthest=furthest, committed=committed, **fields)
 
 
 def _agreeing(reports: Mapping[int, Report]) -> tuple[int, ...]:

@@ -55,6 +55,7 @@ class ResilientTrainer(Trainer):
         self._trouble: PeerError | None = None  # met in an evaluation
         self._unevaluated = False  # whether the run's last evaluation is still to be made
         self._meetings = 0
+        self._furthest = 0  # the last step that any member had done when this generation began
 
     def run(self) -> Summary:
         self._wait_for_go()
@@ -131,12 +132,23 @@ class ResilientTrainer(Trainer):
         return loss
 
     def _evaluate(self, worker: Worker, step: int) -> float | None:
-        """An evaluation that somebody's loss interrupts is left out, except the last, which those left make anew."""
+        """An evaluation that somebody's loss interrupts is left out, except the last, which those left make anew.
+
+        Members that were behind leave it out as well: those ahead would not come to it any more.
+        """
+        if step <= self._furthest:
+            self._unevaluated = step == self.spec.train.steps
+            return None
         try:
             return super()._evaluate(worker, step)
         except PeerError as error:
             self._trouble, self._unevaluated = error, step == self.spec.train.steps
             return None
+
+    def _checkpoint(self, worker: Worker) -> None:
+        """As all checkpoints, where all members come to it; see `_evaluate`."""
+        if self.progress.step > self._furthest:
+            super()._checkpoint(worker)
 
     def _sum(self, values: Tensor, name: str, step: int) -> None:
         transfer = Transfer(name, values.numel(), self.members, WireType.FP64)
@@ -231,6 +243,7 @@ class ResilientTrainer(Trainer):
     def _connect(self, decision: Decision) -> None:
         self._open.close()
         self.generation, self.members = decision.generation, decision.members
+        self._furthest = decision.furthest
         tagged = cast(TextIO, Tagged(self.ledger_file, self.generation))
         self.wan = self._open.enter_context(
             connect_wan(self.job, self.slots.ready_at, tagged, self.generation, self.members)

@@ -32,7 +32,16 @@ def anyone(members: tuple[int, ...]) -> bool:
 
 def test_survivors_make_the_interrupted_step_anew() -> None:
     decision = decide(FOUR, without(2, reports()), {}, "redo", anyone)
-    assert decision == Decision(generation=4, members=(0, 1, 3), authority=0, step=12, committed=8, lost=(2,))
+    assert decision == Decision(
+        generation=4, members=(0, 1, 3), authority=0, step=12, furthest=12, committed=8, lost=(2,)
+    )
+
+
+def test_members_learn_how_far_the_furthest_is_so_that_nobody_waits_for_it_at_a_step_that_it_has_done() -> None:
+    for after_loss, furthest in (("redo", 15), ("resync", 12), ("rollback", 8)):
+        decision = decide(FOUR, without(2, reports(r3={"step": 15})), {}, after_loss, anyone)
+        assert decision is not None
+        assert decision.furthest == furthest
 
 
 def test_who_missed_a_synchronisation_takes_over_from_who_has_it() -> None:

@@ -93,6 +93,7 @@ def test_a_site_that_comes_back_catches_up_from_its_peers(
     assert result.bytes_caught_up
     last = of_kind(events, "reformed")[-1]
     assert last["members"] == list(range(sites))
+    assert not [event for event in of_kind(events, "detected") if "did not come" in event["reason"]]
 
 
 @pytest.mark.slow
