@@ -6,7 +6,6 @@ the method's plan, and now and then evaluation and a checkpoint. Each is timed i
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import random
@@ -21,7 +20,7 @@ import torch
 from algorithms.exchange import Exchange
 from algorithms.inner import Schedule
 from algorithms.method import Worker, WorkerSetup
-from harness.allocator import keep_freed_memory
+from harness.allocator import keep_freed_memory, leave_what_stands
 from harness.clock import Slots, Stopwatch
 from harness.connection import connect_control, connect_wan
 from harness.data import Shard, held_out_batches
@@ -280,10 +279,7 @@ def main() -> int:
     job = validate(Job, read_json(path), str(path))
     try:
         trainer = _trainer(job)
-        # What stands now lives as long as the process: a collection that looks at all of torch's objects takes 0.1 s,
-        # in the middle of a step or of a transfer.
-        gc.collect()
-        gc.freeze()
+        leave_what_stands()
         summary = trainer.run()
     except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)

@@ -129,6 +129,8 @@ def claims(study: Study, listed: Sequence[Claim]) -> list[Tested]:
 
 def _test(study: Study, claim: Claim) -> Tested:
     candidate, reference = _runs(study, claim.candidate), _runs(study, claim.reference)
+    if claim.metric in _LOGGED:
+        candidate, reference = (_with_logged(study, side, claim.metric) for side in (candidate, reference))
     pairs = _pairs(candidate, reference, claim)
     runs = tuple(int(run) for run in [*candidate["run"], *reference["run"]])
     found = compare(pairs["candidate"].tolist(), pairs["reference"].tolist()) if len(pairs) else None
@@ -191,17 +193,15 @@ def _runs(study: Study, side: Side) -> pd.DataFrame:
         runs = runs[runs["topology"] == side.topology]
     if side.suite is not None:
         runs = runs[[study.stored[int(run)].cell.suite == side.suite for run in runs["run"]]]
-    return runs.merge(_logged(study), on="run", how="left")
+    return runs
 
 
-def _logged(study: Study) -> pd.DataFrame:
-    """One row for each run, one column for each of `_LOGGED`; empty where the method logs no such thing."""
-    steps = study.steps[["run", "step"]].copy()
-    for name in _LOGGED:
-        columns = [column for column in study.steps.columns if column.split("/")[0] == f"metric.{name}"]
-        steps[name] = study.steps[columns].mean(axis=1) if columns else np.nan
-    late = steps[steps["step"] > steps.groupby("run")["step"].transform("max") / 2]
-    return late.groupby("run", as_index=False)[list(_LOGGED)].mean()
+def _with_logged(study: Study, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Runs with what their methods logged of themselves as a column; empty where they log no such thing."""
+    found = study.logged(metric)
+    last = study.steps.groupby("run")["step"].max()
+    late = found[found["step"] > found["run"].map(last) / 2]
+    return runs.merge(late.groupby("run")["value"].mean().rename(metric), on="run", how="left")
 
 
 def _pairs(candidate: pd.DataFrame, reference: pd.DataFrame, claim: Claim) -> pd.DataFrame:

@@ -61,6 +61,11 @@ class Study:
         steps = steps_frame(self.stored)
         return steps[steps["run"].isin(self._valid)]
 
+    def logged(self, metric: str) -> pd.DataFrame:
+        """What methods log of themselves: run, step and value, the mean over layers, for each worker that logged it."""
+        columns = [name for name in self.steps.columns if name.split("/")[0] == f"metric.{metric}"]
+        return self.steps[["run", "step"]].assign(value=self.steps[columns].mean(axis=1)).dropna()
+
     @cached_property
     def _valid(self) -> list[int]:
         return [int(run) for run in self.everything.loc[self.everything["valid"], "run"]]

@@ -6,7 +6,6 @@ any member took.
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from harness.allocator import keep_freed_memory
+from harness.allocator import keep_freed_memory, leave_what_stands
 from harness.wan.exchange import WanExchange
 from harness.wan.gloo import gloo_all_reduce, gloo_group
 from netsim.documents import Document
@@ -107,8 +106,7 @@ def main(path: Path) -> None:
     keep_freed_memory()  # this, one thread and the frozen collector: as in a trainer
     torch.set_num_threads(1)
     job = BenchJob.model_validate_json(path.read_text())
-    gc.collect()
-    gc.freeze()
+    leave_what_stands()
     samples = measure(job)
     job.result.write_text(json.dumps([asdict(sample) for sample in samples]))
 

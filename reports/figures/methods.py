@@ -22,19 +22,15 @@ _METRICS = {
 
 def metrics_over_steps(study: Study) -> Drawing | None:
     """What methods log about themselves: mean over layers and workers."""
-    columns = [name for name in study.steps.columns if name.startswith("metric.")]
-    families = [family for family in _METRICS if any(_family(name) == family for name in columns)]
     parts = []
     names = study.runs[["run", "group", "label", "seed"]]
-    for family in families:
-        members = [name for name in columns if _family(name) == family]
-        values = study.steps[["run", "step"]].assign(value=study.steps[members].mean(axis=1)).dropna()
-        merged = names.merge(values, on="run").assign(metric=family)
+    for family in _METRICS:
+        merged = names.merge(study.logged(family), on="run").assign(metric=family)
         parts.append(merged.groupby(["metric", "group", "label", "step"], as_index=False)[["value"]].median())
-    data = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    if not len(data):
+    data = pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else None
+    if data is None:
         return None
-    families = [family for family in families if family in set(data["metric"])]
+    families = [family for family in _METRICS if family in set(data["metric"])]
     labels = [label for label in study.labels if label in set(data["label"])]
     styles = looks_of(study)
     figure, axes = panels(len(families), share=False)
@@ -53,10 +49,6 @@ def metrics_over_steps(study: Study) -> Drawing | None:
     return Drawing(
         "method-metrics", "Inside the methods", caption + f"{repeats(study)} {conditions(study)}", figure, data
     )
-
-
-def _family(column: str) -> str:
-    return column.removeprefix("metric.").split("/")[0]
 
 
 def replication_frontier(study: Study) -> Drawing | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -69,8 +71,9 @@ def _rank(event: Happening, sites: list[str]) -> int:
 def _spans(study: Study, run: int) -> pd.DataFrame:
     """Training and waiting of each worker; neighbours that touch become one."""
     steps = study.steps[study.steps["run"] == run]
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for rank, mine in steps.groupby("rank"):
+        latest: dict[str, dict[str, Any]] = {}
         for step in mine.to_dict("records"):
             waited = float(step["communication_seconds"])
             busy = sum(float(step[f"{name}_seconds"]) for name in ("data", "compute", "pacing"))
@@ -80,11 +83,11 @@ def _spans(study: Study, run: int) -> pd.DataFrame:
                 ("training", end - waited - busy, end - waited),
                 ("waiting for others", end - waited, end),
             ):
-                last = next((row for row in reversed(rows[-2:]) if row["what"] == what and row["rank"] == rank), None)
-                if last is not None and start - float(str(last["end"])) < 0.02:
-                    last["end"] = stop
+                if what in latest and start - latest[what]["end"] < 0.02:
+                    latest[what]["end"] = stop
                 elif stop - start > 1e-3:
-                    rows.append({"what": what, "kind": "", "rank": rank, "start": start, "end": stop})
+                    latest[what] = {"what": what, "kind": "", "rank": rank, "start": start, "end": stop}
+                    rows.append(latest[what])
     return pd.DataFrame(rows)
 
 
