@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean, stdev
+from random import Random
+from statistics import median, quantiles
 from typing import Any
 
 import pytest
 
 from harness.network import Network, open_network
 from netsim.emulated.gate import LinkFinding
+from netsim.emulated.impairments import deviate
 from netsim.topology import topology_from
 from tests.emulated.networks import need
 
@@ -58,12 +60,21 @@ def test_every_link_is_within_tolerance(links: dict[str, LinkFinding]) -> None:
     assert {name: link.why for name, link in links.items() if not link.passed} == {}
 
 
-@pytest.mark.parametrize(("target", "deviation"), [("b", 4.0), ("c", 4.0), ("d", 6.0 / 3**0.5)])
-def test_jitter_spreads_echoes_as_asked(network: Network, target: str, deviation: float) -> None:
-    found = network.echo("a", target, count=150, interval=0.035)
+@pytest.mark.parametrize(
+    ("target", "spread", "distribution"), [("b", 4, "normal"), ("c", 4, "pareto"), ("d", 6, "uniform")]
+)
+def test_jitter_spreads_echoes_as_asked(network: Network, target: str, spread: float, distribution: str) -> None:
+    """The middle half of the echoes is as wide as that of the draws; a host that stalls moves the ends alone."""
+    found = network.echo("a", target, count=200, interval=0.035)
     times = [took * 1000 for _, took in found if took is not None]
-    assert fmean(times) == pytest.approx(35.5, abs=1.0 + 3.3 * deviation / len(times) ** 0.5)
-    assert stdev(times) == pytest.approx(deviation, rel=0.35)
+    draws = [35.5 + spread * deviate(distribution, Random(index)) for index in range(4000)]
+    assert median(times) == pytest.approx(median(draws), abs=1.6)
+    assert _middle_half(times) == pytest.approx(_middle_half(draws), rel=0.5)
+
+
+def _middle_half(values: list[float]) -> float:
+    low, _, high = quantiles(values, n=4)
+    return high - low
 
 
 def test_only_links_that_say_so_lose_or_duplicate(links: dict[str, LinkFinding]) -> None:
