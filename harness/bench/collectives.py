@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -23,12 +23,12 @@ import psutil
 import typer
 from rich.console import Console
 
-from harness.bench.collectives_page import Row, draw, page, table
+from harness.bench.collectives_page import Point, Row, draw, page, table
 from harness.bench.collectives_worker import GLOO, BenchJob, Case, Sample
 from harness.bench.load import busy_cores
 from harness.environment import fingerprint
 from harness.identity import ROOT
-from harness.network import Network, NodeProcess, open_network
+from harness.network import Network, NodeProcess, open_network, resolve
 from netsim.errors import LonghaulError
 from netsim.simulated.alpha_beta import bound, floor, streams_per_pair, suited
 from netsim.topology import Topology, topology_from
@@ -53,7 +53,8 @@ def bench_collectives(
     size: Annotated[str, typer.Option(help="Payload of one all-reduce.")] = "25 MB",
     substrate: Annotated[str, typer.Option(help="auto, netns or docker.")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, nfqueue or netem.")] = "auto",
-    loaded: Annotated[bool, typer.Option("--loaded", help="While every core is busy training.")] = False,
+    only: Annotated[str, typer.Option(help="both, idle or loaded: with every core busy training.")] = "both",
+    results: Annotated[Path | None, typer.Option(help="A file of results to go on from.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for collectives.md and figures/collectives.svg.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -63,12 +64,26 @@ def bench_collectives(
         for count in sites or sorted(RATES)
         for one_rate, one_rtt in product(rate or RATES.get(count, RATES[8]), rtt or RTTS)
     ]
+    if only not in ("both", "idle", "loaded"):
+        raise typer.BadParameter(f"{only!r}; allowed: both, idle, loaded", param_hint="--only")
     console = Console(stderr=True, highlight=False)
-    rows: list[Row] = []
-    with busy_cores() if loaded else nullcontext():
-        for number, topology in enumerate(topologies, 1):
-            console.print(f"{number}/{len(topologies)}  {topology.description}")
-            rows.append(_measure(topology, _elements(size), substrate, engine, loaded))
+    elements, chosen = _elements(size), resolve(substrate, engine)
+    rows = {row.point: row for row in _stored(results)}
+    for loaded in [False, True] if only == "both" else [only == "loaded"]:
+        points = {_point(topology, elements, chosen.substrate, loaded): topology for topology in topologies}
+        left = [point for point in points if point not in rows]
+        with busy_cores() if loaded and left else nullcontext():
+            for number, point in enumerate(left, 1):
+                console.print(f"{number}/{len(left)}  {points[point].description}, cores {point.cores}")
+                rows[point] = _measure(point, points[point], chosen.engine)
+                if results is not None:
+                    with results.open("a") as file:
+                        file.write(json.dumps(asdict(rows[point])) + "\n")
+    _report(sorted(rows.values(), key=lambda row: astuple(row.point)), out, as_json)
+
+
+def _report(rows: list[Row], out: Path | None, as_json: bool) -> None:
+    """Exits with 1 if a network misses the target."""
     document = {"target_percent": TARGET_PERCENT, "host": fingerprint(), "rows": [asdict(row) for row in rows]}
     if out is not None:
         (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -80,6 +95,18 @@ def bench_collectives(
         Console().print(table(rows, TARGET_PERCENT))
     if any(row.efficiency_percent < TARGET_PERCENT for row in rows):
         raise typer.Exit(1)
+
+
+def _stored(results: Path | None) -> list[Row]:
+    if results is None or not results.exists():
+        return []
+    return [Row(**json.loads(line)) for line in results.read_text().splitlines()]
+
+
+def _point(topology: Topology, elements: int, substrate: str, loaded: bool) -> Point:
+    first, second = topology.sites[:2]
+    rtt = 1e3 * topology.rtt(first.name, second.name)
+    return Point(substrate, loaded, len(topology.sites), first.up / 1e6, rtt, 4 * elements)
 
 
 def _star(sites: int, rate: str, rtt: str) -> Topology:
@@ -99,8 +126,9 @@ def _elements(size: str) -> int:
         raise typer.BadParameter(str(error), param_hint="--size") from None
 
 
-def _measure(topology: Topology, elements: int, substrate: str, engine: str, loaded: bool) -> Row:
+def _measure(point: Point, topology: Topology, engine: str) -> Row:
     """One network of the grid."""
+    elements = point.payload_bytes // 4
     transfer = Transfer("bench", elements, tuple(range(len(topology.sites))))
     algorithm, limit = suited(topology, transfer), bound(topology, transfer)
     repeats = 1 + max(FEWEST, min(MOST, int(TURN_SECONDS / limit)))
@@ -121,7 +149,7 @@ def _measure(topology: Topology, elements: int, substrate: str, engine: str, loa
             topology,
             run_id="bench-collectives",
             directory=directory,
-            substrate=substrate,
+            substrate=point.substrate,
             engine=engine,
             writable=[directory],
         ) as network:
@@ -132,10 +160,7 @@ def _measure(topology: Topology, elements: int, substrate: str, engine: str, loa
     assert sent == repeats * transfer.payload_bytes, "the ledger is not the plan"
     ours, gloo = (_slowest(samples, index) for index in range(2))
     return Row(
-        sites=len(names),
-        rate_mbit=topology.sites[0].up / 1e6,
-        rtt_ms=1e3 * topology.rtt(*names[:2]),
-        payload_bytes=4 * elements,
+        **asdict(point),
         algorithm=algorithm.value,
         streams=max(max(counts.values()) for counts in streams),
         bound_ms=1e3 * limit,
@@ -150,7 +175,6 @@ def _measure(topology: Topology, elements: int, substrate: str, engine: str, loa
         gloo_cpu_seconds=_cpu(samples, 1),
         links_passed=checked.passed,
         host_busy_percent=busy,
-        loaded=loaded,
     )
 
 

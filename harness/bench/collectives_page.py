@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,32 @@ from rich.table import Table
 
 
 @dataclass(frozen=True)
-class Row:
-    """One network. Times are of an all-reduce from the barrier to the last member's result; warm: their median.
+class Point:
+    """One network of the grid, with idle cores or with every core busy training."""
+
+    substrate: str
+    loaded: bool
+    sites: int
+    rate_mbit: float
+    rtt_ms: float
+    payload_bytes: int
+
+    @property
+    def cores(self) -> str:
+        return "busy" if self.loaded else "idle"
+
+    def __str__(self) -> str:
+        return f"{self.sites} x {self.rate_mbit:g} Mbit/s x {self.rtt_ms:g} ms, {self.substrate}, {self.cores}"
+
+
+@dataclass(frozen=True)
+class Row(Point):
+    """What was measured there, in times of an all-reduce from the barrier to the last member's result; warm: median.
 
     bound: the cheapest algorithm's alpha-beta cost, two delays and 2 (N-1)/N of the payload at goodput; floor: the
     same with its halves overlapped as far as causality allows. cpu_seconds: of all members together.
     """
 
-    sites: int
-    rate_mbit: float
-    rtt_ms: float
-    payload_bytes: int
     algorithm: str
     streams: int
     bound_ms: float
@@ -36,7 +51,10 @@ class Row:
     gloo_cpu_seconds: float
     links_passed: bool
     host_busy_percent: float
-    loaded: bool
+
+    @property
+    def point(self) -> Point:
+        return Point(*(getattr(self, field.name) for field in fields(Point)))
 
     @property
     def efficiency_percent(self) -> float:
@@ -60,6 +78,8 @@ class Row:
 
 
 HEADINGS = (
+    "substrate",
+    "cores",
     "sites",
     "Mbit/s",
     "RTT ms",
@@ -83,6 +103,8 @@ HEADINGS = (
 def cells(row: Row) -> tuple[str, ...]:
     """A row in the order of `HEADINGS`."""
     return (
+        row.substrate,
+        row.cores,
         str(row.sites),
         f"{row.rate_mbit:g}",
         f"{row.rtt_ms:g}",
@@ -105,7 +127,9 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def table(rows: Sequence[Row], target: float) -> Table:
     """The columns that matter most, narrow enough for a terminal."""
-    shown = [HEADINGS.index(name) for name in ("sites", "Mbit/s", "RTT ms", "bound ms", "warm ms", "efficiency %")]
+    shown = [
+        HEADINGS.index(name) for name in ("cores", "sites", "Mbit/s", "RTT ms", "bound ms", "warm ms", "efficiency %")
+    ]
     shown += [HEADINGS.index(name) for name in ("cold ms", "gloo ms", "gloo %")]
     title = f"All-reduce over the WAN; target {target:g} % of the alpha-beta bound"
     made = Table(*(HEADINGS[index] for index in shown), title=title)
@@ -117,8 +141,9 @@ def table(rows: Sequence[Row], target: float) -> Table:
 
 PAGE = """# WAN collectives: how close to the bound
 
-Written by `longhaul bench collectives{options} --out docs`. An all-reduce of {payload} MB of fp32 numbers, by our
-exchange (algorithm: {algorithms}) and by plain gloo, on the same emulated networks in one run.
+Written by `longhaul bench collectives --results docs/collectives.jsonl --out docs`, which goes on from the points
+in the results file; without that file it measures all of them afresh. An all-reduce of {payload} MB of fp32 numbers,
+by our exchange (algorithm: {algorithms}) and by plain gloo, on the same emulated networks in one run.
 
 - **bound**: the alpha-beta cost of the cheapest algorithm on the topology; here two one-way delays plus 2 (N-1)/N of
   the payload at goodput (line rate less framing). Target: {target:g} %.
@@ -126,6 +151,7 @@ exchange (algorithm: {algorithms}) and by plain gloo, on the same emulated netwo
 - **floor**: the bound, had reduce-scatter and all-gather overlapped as far as causality allows. Ours do overlap, piece
   by piece, so an efficiency above 100 % is possible; above 100 % of the floor is not.
 - **cold**: the first exchange on new connections, in which TCP opens its windows from 10 segments.
+- **cores**: idle, or every core busy training at the priority of the workers, who then share what is left of it.
 - **CPU**: processor seconds of all workers together for one warm all-reduce. All sites share this host, with the
   emulation itself; **host busy** is how busy its cores were with other things just before.
 - **links**: whether the link check before the measurement passed.
@@ -136,7 +162,7 @@ exchange (algorithm: {algorithms}) and by plain gloo, on the same emulated netwo
 
 {verdict}
 
-Host: {cpu}, {cores} cores, Linux {kernel}, Python {python}, torch {torch}.{loaded}
+Host: {cpu}, {cores} cores, Linux {kernel}, Python {python}, torch {torch}.
 """
 
 
@@ -144,17 +170,13 @@ def page(rows: Sequence[Row], target: float, host: dict[str, Any]) -> str:
     """The page docs/collectives.md."""
     lines = [
         "| " + " | ".join(HEADINGS) + " |",
-        "|" + " ---: |" * len(HEADINGS),
+        "| --- | --- |" + " ---: |" * (len(HEADINGS) - 2),
         *("| " + " | ".join(cells(row)) + " |" for row in rows),
     ]
     missed = [row for row in rows if row.efficiency_percent < target]
-    named = "; ".join(
-        f"{r.sites} x {r.rate_mbit:g} Mbit/s x {r.rtt_ms:g} ms ({r.efficiency_percent:.0f} %)" for r in missed
-    )
+    named = "; ".join(f"{row.point} ({row.efficiency_percent:.0f} %)" for row in missed)
     verdict = f"Below the target: {named}." if missed else f"Every network reaches the target of {target:g} %."
-    loaded = all(row.loaded for row in rows)
     return PAGE.format(
-        options=" --loaded" if loaded else "",
         payload=f"{rows[0].payload_bytes / 1e6:g}",
         algorithms=", ".join(sorted({row.algorithm for row in rows})),
         target=target,
@@ -165,7 +187,6 @@ def page(rows: Sequence[Row], target: float, host: dict[str, Any]) -> str:
         kernel=host["kernel"],
         python=host["python"],
         torch=host["versions"]["torch"],
-        loaded=" Every core was busy training meanwhile." if loaded else "",
     )
 
 
@@ -182,15 +203,19 @@ def draw(rows: Sequence[Row], target: float, path: Path) -> None:
         1, len(panels), figsize=(1.9 * max(len(panels), 2) + 0.8, 3.0), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, (sites, rate) in zip(grid[0], panels, strict=True):
-        chosen = sorted(
-            (row for row in rows if (row.sites, row.rate_mbit) == (sites, rate)), key=lambda row: row.rtt_ms
-        )
-        rtts = [row.rtt_ms for row in chosen]
+        here = sorted((row for row in rows if (row.sites, row.rate_mbit) == (sites, rate)), key=lambda row: row.rtt_ms)
+        idle, busy = ([row for row in here if row.loaded == loaded] for loaded in (False, True))
+        rtts = sorted({row.rtt_ms for row in here})
         axes.axhline(100, color="0.7", linewidth=0.8)
         axes.axhline(target, color="0.7", linewidth=0.8, linestyle=":")
-        axes.plot(rtts, [row.efficiency_percent for row in chosen], "o-", color="#0072B2", label="ours, warm")
-        axes.plot(rtts, [row.cold_percent for row in chosen], "o:", color="#56B4E9", label="ours, cold")
-        axes.plot(rtts, [row.gloo_percent for row in chosen], "s--", color="#D55E00", label="gloo, warm")
+        for chosen, value, label, style, color in (
+            (idle, "efficiency_percent", "ours, warm", "o-", "#0072B2"),
+            (idle, "cold_percent", "ours, cold", "o:", "#56B4E9"),
+            (idle, "gloo_percent", "gloo, warm", "s--", "#D55E00"),
+            (busy, "efficiency_percent", "ours, warm, cores busy", "^-", "#009E73"),
+        ):
+            at = [row.rtt_ms for row in chosen]
+            axes.plot(at, [getattr(row, value) for row in chosen], style, color=color, label=label, markersize=4)
         axes.set_xscale("log")
         axes.set_xticks(rtts, [f"{rtt:g}" for rtt in rtts], minor=False)
         axes.minorticks_off()
@@ -198,6 +223,6 @@ def draw(rows: Sequence[Row], target: float, path: Path) -> None:
         axes.set_title(f"{sites} sites, {rate:g} Mbit/s", fontsize=9)
         axes.set_xlabel("RTT, ms")
     grid[0][0].set_ylabel("of the alpha-beta bound, %")
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
