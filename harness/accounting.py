@@ -119,6 +119,13 @@ def returns(diaries: Mapping[int, Entries]) -> list[float]:
     return [seconds for _, seconds in sorted(found)]
 
 
+def _gone_back_without(rank: int, diaries: Mapping[int, Entries]) -> list[int]:
+    """The steps to which others went back after the last that is known of `rank`."""
+    last = max((e["when"] for e in diaries.get(rank, ())), default=0.0)
+    others = (e for other, entries in diaries.items() if other != rank for e in entries)
+    return [e["step"] for e in others if e["kind"] == "rolled back" and e["when"] > last]
+
+
 def toll(
     plan: Plan,
     diaries: Mapping[int, Entries],
@@ -134,9 +141,9 @@ def toll(
     kinds = Counter(e["kind"] for entries in diaries.values() for e in entries if e["kind"] in FAULTS)
     lost = sum(e["tokens"] for entries in diaries.values() for e in entries if e["kind"] == "tokens lost")
     committed = sum(tokens.values())
-    for steps in dead.values():
+    for rank, steps in dead.items():
         if steps:
-            last = max((s.get("committed") or 0 for s in steps), default=0)
+            last = min([max(s.get("committed") or 0 for s in steps), *_gone_back_without(rank, diaries)])
             kept = max((s["tokens"] for s in steps if s["step"] <= last), default=0)
             committed += kept
             lost += steps[-1]["tokens"] - kept

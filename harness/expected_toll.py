@@ -59,7 +59,9 @@ class _Worker:
     checkpoints: list[int] = field(default_factory=list)
     died: float | None = None  # until that is noticed
     silent_until: float = 0.0  # the end of its last pause
+    paused: int = 0  # the step of that pause
     back: float | None = None  # when it asks to be let in, if it is outside and will
+    interrupted: bool = False  # in a step, when it was left out alive
 
 
 @dataclass
@@ -178,7 +180,7 @@ class _Walk:
                 self._lose(worker, worker.committed)
             elif strike.kind == "pause":
                 worker.clock += strike.lasts or 0.0
-                worker.silent_until = worker.clock
+                worker.silent_until, worker.paused = worker.clock, step
             elif others := [other for other in self.now.members if other != rank]:
                 self.parted.append((others[0], rank))
         return pace
@@ -281,7 +283,7 @@ class _Walk:
         if step is not None:
             dead = [rank for rank in self.now.members if rank not in self.there]
             self.repeated += broken_off(self.terms, broken, silent, dead, self.parted)
-        self._part_with(decision, at, silent)
+        self._part_with(decision, at, silent, begun if step is not None else ())
         for rank in decision.members:
             self._become(rank, decision, step if rank in begun else None)
         self.repeated += sum(self.sent.pop(done) for done in list(self.sent) if done > decision.step)
@@ -334,20 +336,32 @@ class _Walk:
         checkpoints = tuple(self.workers[rank].checkpoints)
         return Report(rank=rank, step=self.step, committed=committed, blamed=blamed, checkpoints=checkpoints)
 
-    def _part_with(self, decision: Decision, at: float, silent: set[int]) -> None:
-        """Who lives and is not taken along asks to be let in again; who has fallen is no member any more."""
+    def _part_with(self, decision: Decision, at: float, silent: set[int], begun: Sequence[int]) -> None:
+        """Who lives and is not taken along asks to be let in again; who has fallen is no member any more.
+
+        Nobody's steps after a checkpoint count when the members go back to it.
+        """
         for rank in self.now.members:
             worker = self.workers[rank]
             if worker.died is None and rank not in decision.members:
                 worker.back = max(at, worker.clock) if rank in silent else at
+                worker.interrupted = rank in begun and rank not in silent
+                if rank in silent:  # before its next step it hears that it has been left out
+                    worker.made = [made for made in worker.made if made <= worker.paused]
             worker.died = None
+        if decision.rollback is not None:
+            for rank, worker in enumerate(self.workers):
+                if rank not in decision.members or rank in decision.behind:
+                    self._lose(worker, decision.rollback)
 
     def _become(self, rank: int, decision: Decision, interrupted: int | None) -> None:
         """What a member goes on from. interrupted: the step that it had begun and nobody finished."""
         worker = self.workers[rank]
         worker.back = None
-        if rank in decision.behind:
-            worker.committed = decision.committed
+        if rank in decision.behind:  # its state is another's now
+            self._lose(worker, worker.committed)
+            self.lost += interrupted is not None or worker.interrupted
+            worker.committed, worker.interrupted = decision.committed, False
         elif decision.rollback is not None:
             self._lose(worker, decision.rollback)
             self.lost += interrupted is not None

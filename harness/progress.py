@@ -26,8 +26,9 @@ class Progress:
     def __init__(self, cells: int, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
-        self._cells, self._number = cells, 0
-        self._now: tuple[Cell, str, Path] | None = None
+        self._cells = cells
+        self._numbers: dict[Path, int] = {}  # of cells, by their directory, in the order of their beginning
+        self._now: dict[Path, tuple[Cell, str]] = {}  # under way
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="progress", daemon=True)
 
@@ -44,17 +45,13 @@ class Progress:
         self._live.stop()
 
     def stage(self, cell: Cell, stage: str, directory: Path) -> None:
-        if self._now is None or self._now[0] is not cell:
-            self._number += 1
-            if not self._console.is_terminal:
-                self._console.print(f"[{self._number}/{self._cells}] {_title(cell)} ...", markup=False)
-        self._now = (cell, stage, directory)
+        if directory not in self._now and not self._console.is_terminal:
+            self._console.print(f"{self._title(cell)} ...", markup=False)
+        self._now[directory] = (cell, stage)
 
     def done(self, outcome: Outcome) -> None:
-        if self._now is None or self._now[0] is not outcome.cell:
-            self._number += 1
-        self._now = None
-        line = Text(f"[{self._number}/{self._cells}] {_title(outcome.cell)}: ")
+        self._now.pop(outcome.cell.directory, None)
+        line = Text(f"{self._title(outcome.cell)}: ")
         line.append(outcome.state, style=_STYLE[outcome.state])
         if (result := outcome.result) is not None:
             utilisation = result.compute_seconds / result.wall_seconds
@@ -70,17 +67,14 @@ class Progress:
 
     def _refresh(self) -> None:
         while not self._stop.wait(REFRESH_SECONDS):
-            if self._now is not None:
-                cell, stage, directory = self._now
-                text = f"[{self._number}/{self._cells}] {_title(cell)}: {stage}{_position(cell, directory)}"
-                self._live.update(Text(text), refresh=True)
-            else:
-                self._live.update(Text(""), refresh=True)
+            lines = [f"{self._title(c)}: {stage}{_position(c, at)}" for at, (c, stage) in list(self._now.items())]
+            self._live.update(Text("\n".join(lines)), refresh=True)
 
-
-def _title(cell: Cell) -> str:
-    spec = cell.spec
-    return f"{spec.label} on {spec.topology['name']} ({len(spec.topology['sites'])} sites, seed {spec.seed})"
+    def _title(self, cell: Cell) -> str:
+        number = self._numbers.setdefault(cell.directory, len(self._numbers) + 1)
+        spec = cell.spec
+        where = f"{spec.topology['name']} ({len(spec.topology['sites'])} sites, seed {spec.seed})"
+        return f"[{number}/{self._cells}] {spec.label} on {where}"
 
 
 def _position(cell: Cell, directory: Path) -> str:

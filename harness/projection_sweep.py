@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
+from harness.dask_cluster import connected
 from netsim.errors import HostError, InputError
 
 BACKENDS = ("local", "dask", "ray")
@@ -55,42 +56,11 @@ def _cluster(backend: str, scheduler: str | None, jobs: int) -> Iterator[None]:
         with parallel_config("loky", n_jobs=jobs):
             yield
     elif backend == "dask":
-        with _dask(scheduler):
+        with connected(scheduler) as client, parallel_config("dask", client=client, n_jobs=-1):
             yield
     else:
         with _ray(scheduler):
             yield
-
-
-@contextmanager
-def _dask(scheduler: str | None) -> Iterator[None]:
-    if scheduler is None:
-        raise InputError("--scheduler", "", "nothing", "the address of a Dask scheduler, like tcp://10.0.0.1:8786")
-    try:
-        distributed = import_module("distributed")
-    except ImportError:
-        raise HostError("--sweep-backend dask needs the package distributed: pip install 'longhaul[dask]'") from None
-    try:
-        client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise HostError(f"no Dask scheduler answers at {scheduler}: {error}") from None
-    try:
-        if not client.scheduler_info()["workers"]:
-            raise HostError(f"the Dask scheduler at {scheduler} has no workers")
-        # A worker that cannot load our code would leave joblib waiting for ever.
-        strangers = {
-            address for address, known in client.run(_version, on_error="return").items() if known != _version()
-        }
-        if strangers:
-            raise HostError(f"no longhaul {_version()} at the Dask workers {', '.join(sorted(strangers))}")
-        with parallel_config("dask", client=client, n_jobs=-1):
-            yield
-    finally:
-        client.close()
-
-
-def _version() -> str:
-    return metadata.version("longhaul")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from harness.job import WAN_PORT, Job, Summary
 from harness.membership import MEETINGS, Decision, Membership, Report
 from harness.misfortune import Misfortune
 from harness.present import PresentExchange
+from harness.records import Step, read_lines
 from harness.resume import cut_back, restore, save, sound_steps
 from harness.trainer import Trainer
 from harness.wan.ledger import Ledger
@@ -46,6 +47,8 @@ class ResilientTrainer(Trainer):
         self.control_exchange = PresentExchange(job.rank, job.world, lambda t, p: len(t.members) / len(p))
         self.generation, self.members = 0, tuple(range(job.world))
         self.committed = 0
+        self._kept = 0  # what was committed when this worker was left out, or when its life before ended
+        self._stood = 0  # the last generation that it was a member of
         self.diary = Diary(job.rank_directory)
         self.misfortune = Misfortune(self.spec, job.rank, self.diary)
         self.snapshot: tuple[int, int, dict[str, Tensor]] | None = None  # step, tokens, model and worker
@@ -183,6 +186,8 @@ class ResilientTrainer(Trainer):
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(saved[f"model.{name}"])
             worker.load({name: t.clone() for name, t in saved.items() if not name.startswith("model.")})
+        elif self.method.after_loss == "rollback":  # whose step changes nothing before its exchange is over
+            self.progress.tokens = self._tokens_logged()
         self._interrupted = False
 
     # --- meetings -----------------------------------------------------------------------------------------------------
@@ -204,6 +209,7 @@ class ResilientTrainer(Trainer):
                     break
                 except PeerError as failed:
                     error = failed
+            self._stood = self.generation
             self.diary.add(
                 "reformed",
                 generation=self.generation,
@@ -227,7 +233,7 @@ class ResilientTrainer(Trainer):
             if self.job.rank in decision.members:
                 return decision
             self.diary.add("left out", generation=decision.generation)
-        self.committed = -1
+        self._kept, self.committed = self.committed, -1
         patience = LOBBY_TIMEOUTS * self.timeout
         return self.membership.enter(self._report(()), patience, partial(reachable, self.job))
 
@@ -283,12 +289,16 @@ class ResilientTrainer(Trainer):
         now.step, now.tokens, now.final_loss = step, progress.tokens, progress.final_loss
         now.time_to_target = progress.time_to_target
         self.committed, self._interrupted = step, False
+        self._give_up_after(step)
+        self.diary.add("rolled back", step=step)
+
+    def _give_up_after(self, step: int) -> None:
+        """Steps that were made in vain go from one log to the other."""
         self.steps_log.close()
         cut = cut_back(self.job.rank_directory / "steps.jsonl", step)
         self.steps_log = self._steps_file()
         with (self.job.rank_directory / LOST).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in cut)
-        self.diary.add("rolled back", step=step)
 
     def _catch_up(self, worker: Worker, decision: Decision) -> None:
         """From the authority's state to those behind, over the WAN and in the ledger."""
@@ -297,8 +307,25 @@ class ResilientTrainer(Trainer):
         if self.job.rank not in decision.behind:
             return
         worker.take_over(transfers)
+        self._forsake(decision)
         self.progress.step, self.committed, self._interrupted = decision.step, decision.committed, False
         self.diary.add("caught up", step=decision.step, bytes=sum(transfer.size for transfer, _ in transfers))
+
+    def _forsake(self, decision: Decision) -> None:
+        """This worker's state is another's now: lost is what it had done since it last synchronised, or since a
+        checkpoint that others have gone back to in the meantime.
+        """
+        missed = range(self._stood + 1, decision.generation + 1)
+        rollbacks = (self.membership.decision(generation, self.timeout).rollback for generation in missed)
+        own = self._kept if self.committed < 0 else self.committed
+        self._give_up_after(min([own, *(step for step in rollbacks if step is not None)]))
+        self.progress.tokens = self._tokens_logged()
+
+    def _tokens_logged(self) -> int:
+        last = 0
+        for line in read_lines(self.job.rank_directory / "steps.jsonl", Step):
+            last = line.tokens
+        return last
 
     def _come_back(self) -> None:
         """A new life: what the one before committed counts, what it had done since is lost."""
@@ -313,8 +340,10 @@ class ResilientTrainer(Trainer):
             self.progress.tokens, self.progress.payload_bytes = kept[-1]["tokens"], kept[-1]["payload_bytes"]
         self._sent_before = lines[-1]["payload_bytes"] if lines else 0
         lost = (lines[-1]["tokens"] if lines else 0) - self.progress.tokens
-        began = next((entry["when"] for entry in self.diary.read() if entry["kind"] == "began"), time.time())
-        self._absent = time.time() - began
+        diary = self.diary.read()
+        self.committed = committed
+        self._stood = max((entry["generation"] for entry in diary if entry["kind"] == "reformed"), default=0)
+        self._absent = time.time() - next((entry["when"] for entry in diary if entry["kind"] == "began"), time.time())
         self.diary.add("back", life=self.job.life, committed=committed)
         self.diary.add("tokens lost", tokens=lost, step=committed)
 

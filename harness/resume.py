@@ -20,6 +20,8 @@ from algorithms.method import Worker
 from harness import checkpoint
 from netsim.errors import InputError
 
+CHECKPOINTS = "checkpoints"
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ class Progress:
 
 
 def checkpoints_of(rank_directory: Path) -> Path:
-    return rank_directory / "checkpoints"
+    return rank_directory / CHECKPOINTS
 
 
 def save(rank_directory: Path, run_id: str, progress: Progress, model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -66,7 +66,7 @@ def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) ->
     except OSError as error:
         raise _unwritable(cache, error) from None
     command_began: float | None = psutil.Process().create_time()
-    with _alone(cells[0].directory.parent):
+    with alone(cells[0].directory.parent):
         for cell in cells:
             outcome = _one(cell, cache, fresh, observer, command_began)
             command_began = None  # only the first cell's start-up is counted from the command
@@ -74,9 +74,15 @@ def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) ->
             yield outcome
 
 
+def reused(cell: Cell) -> Outcome | None:
+    """What an earlier run of this very cell left, if it is valid."""
+    stored = cell.finished()
+    return None if stored is None else Outcome(cell, "reused", stored)
+
+
 def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float | None) -> Outcome:
-    if not fresh and (stored := cell.finished()) is not None:
-        return Outcome(cell, "reused", stored)
+    if not fresh and (found := reused(cell)) is not None:
+        return found
     try:
         result = run_cell(
             cell, cache, lambda stage, path: observer.stage(cell, stage, path), began or time.time(), fresh
@@ -89,7 +95,7 @@ def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float 
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Two runners must not write the same suite's records at once."""
     lock = FileLock(folder / ".lock")
     try:

@@ -28,6 +28,10 @@ def run(
         bool, typer.Option("--dry-run", help="Print the cells, their bytes and memory; run none.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run complete cells again.")] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Of a Dask cluster, like tcp://10.0.0.1:8786: one run at a time at each of its hosts."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
@@ -64,7 +68,12 @@ def run(
     )
     with Progress(len(cells), quiet=as_json) as progress:
         try:
-            outcomes = list(run_suite(cells, runs, fresh, progress))
+            if scheduler is None:
+                outcomes = list(run_suite(cells, runs, fresh, progress))
+            else:
+                from harness.spread import spread_suite
+
+                outcomes = list(spread_suite(cells, fresh, progress, scheduler))
         except KeyboardInterrupt:
             typer.echo("interrupted: nodes and processes are gone, finished runs are kept", err=True)
             raise typer.Exit(130) from None

@@ -78,3 +78,11 @@ def test_the_toll_adds_up() -> None:
     assert found.tokens_committed == 256 + 256 + 128
     assert found.tokens_lost == 64 + 32
     assert found.bytes_repeated == 100
+
+
+def test_steps_of_a_lost_worker_that_the_others_have_gone_back_behind_are_lost() -> None:
+    dead = {2: [{"step": s, "tokens": 32 * s, "committed": s} for s in range(1, 6)]}
+    before = entry(9.0, "rolled back", step=1)  # and then made again, by the worker that is lost now, too
+    after = {**DIARIES, 0: [before, *DIARIES[0][:1], entry(11.9, "rolled back", step=4), *DIARIES[0][1:]]}
+    found, _ = toll(PLAN, after, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
+    assert (found.tokens_committed, found.tokens_lost) == (256 + 256 + 4 * 32, 64 + 32)

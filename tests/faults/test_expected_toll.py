@@ -53,7 +53,7 @@ def test_a_crash_is_noticed_at_the_next_synchronisation_which_is_made_anew() -> 
 def test_a_method_that_needs_everyone_goes_back_to_the_last_checkpoint() -> None:
     found = toll(Strike("crash", 2, step=7), plan=plan(1), after_loss="rollback", checkpoint_every=4)
     assert found.detection_seconds == (1.0,)
-    assert found.tokens_lost == 10 * 2 * 3  # steps 5, 6 and 7 of those left
+    assert found.tokens_lost == 10 * (2 * 3 + 2)  # steps 5, 6 and 7 of those left, 5 and 6 of the lost one
     assert found.bytes_repeated == 2 * 1600  # steps 5 and 6
     assert found.wall_seconds == 7 + 8
 
@@ -93,7 +93,7 @@ def test_a_silent_site_is_given_up_after_the_timeout_and_let_in_again() -> None:
     found = toll(Strike("pause", 2, step=2, lasts=9.0), timeout=3.0, grace=2.0)
     assert found.detection_seconds == (6.0,)  # three steps and the timeout
     assert found.recovery_seconds == (2.0,)
-    assert found.tokens_lost == 10 * 2
+    assert found.tokens_lost == 10 * (2 + 2)  # step 4 of those who wait; steps 1 and 2 of the silent one
     assert found.bytes_repeated == 264 + 264  # what each of the two waiting had sent: all but its own third
     assert (found.generations, found.bytes_caught_up) == (3, 400)
 
@@ -112,7 +112,7 @@ def test_a_site_that_sends_what_it_must_not_is_left_out_and_let_in_again(kind: A
     found = toll(Strike(kind, 2, step=5))
     assert found.generations == 3
     assert found.detection_seconds == (4.0,)
-    assert found.tokens_lost == 10 * 2  # step 8 of those who stay
+    assert found.tokens_lost == 10 * (2 + 4)  # step 8 of those who stay; steps 5 to 8 of the one that takes over theirs
     assert found.bytes_repeated == 264  # of rank 1, who had not heard that 0 and 2 part
     assert found.bytes_caught_up == 400
 
@@ -147,7 +147,7 @@ def test_an_exchange_that_overlaps_with_training_is_missed_when_it_is_due() -> N
     found = toll(Strike("crash", 2, step=3), plan=plan(4, overlap=2), after_loss="resync")
     assert found.detection_seconds == (4.0,)
     assert found.bytes_caught_up == 400  # one of the two left takes over the state of the other
-    assert found.tokens_lost == 10 * 2
+    assert found.tokens_lost == 10 * (2 + 2)  # of the lost one; of the one that takes over the other's state
     assert found.bytes_repeated == 0  # both knew when it began
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -17,6 +14,7 @@ from harness.projection import rows_of, variants
 from harness.projection_sweep import sweep
 from harness.scenario import load_scenario
 from netsim.errors import HostError, InputError
+from tests.clusters import dask_cluster
 from tests.projection.test_scenario import write
 
 
@@ -26,34 +24,8 @@ def square(number: int) -> int:
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Dask scheduler and two workers, processes of their own on the loopback interface."""
-    distributed = pytest.importorskip("distributed")
-    folder = tmp_path_factory.mktemp("dask")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    commands = [["dask_scheduler", "--port", str(port), *local]]
-    commands += [["dask_worker", address, "--nthreads", "1", *local, "--name", f"worker-{n}"] for n in range(2)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-        )
-        for command in commands
-    ]
-    try:
-        with distributed.Client(address, timeout="60s", set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-        yield address
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(30)
+    with dask_cluster(tmp_path_factory.mktemp("dask"), ["127.0.0.1", "127.0.0.1"]) as cluster:
+        yield cluster.scheduler
 
 
 def test_a_sweep_keeps_the_order_of_its_tasks() -> None:
