@@ -11,13 +11,13 @@ from netsim.emulated.janitor import sweep
 
 
 def clean(as_json: bool = typer.Option(False, "--json", help="Print one JSON document and nothing else.")) -> None:
-    """Removes processes, containers, networks and sockets of runs that have died. Live runs are left alone."""
+    """Removes what runs that have died left: processes, containers, networks, sockets, a setting. Live runs stay."""
     swept = sweep(containers=True)
     if as_json:
         print(json.dumps(asdict(swept), indent=2))
         return
     for kind, names in asdict(swept).items():
         for name in names:
-            print(f"removed {kind}: {name}")
+            print(f"put back: {name}" if kind == "settings" else f"removed {kind}: {name}")
     if swept.nothing:
         print("nothing was left behind")

@@ -27,14 +27,42 @@ def allowed(name: str) -> Iterator[None]:
     if not os.access(_ALLOWED, os.W_OK):
         yield
         return
-    runtime_root().mkdir(mode=0o711, exist_ok=True)
-    with FileLock(runtime_root() / "congestion.lock"):
+    with _alone():
+        _put_back()
         before = _ALLOWED.read_text().split()
         if name in before:
             yield
             return
         try:
+            _before().write_text(" ".join(before))
             _ALLOWED.write_text(" ".join([*before, name]))
             yield
         finally:
-            _ALLOWED.write_text(" ".join(before))
+            _put_back()
+
+
+def restore() -> bool:
+    """Puts back the list that a process killed inside `allowed` left extended; whether there was one."""
+    if not _before().exists() or not os.access(_ALLOWED, os.W_OK):
+        return False
+    with _alone():
+        return _put_back()
+
+
+def _before() -> Path:
+    """The list as it was, kept while it is another."""
+    return runtime_root() / "congestion.before"
+
+
+def _alone() -> FileLock:
+    """The kernel releases it when its holder ends, however it ends."""
+    runtime_root().mkdir(mode=0o711, exist_ok=True)
+    return FileLock(runtime_root() / "congestion.lock")
+
+
+def _put_back() -> bool:
+    if not (kept := _before()).exists():
+        return False
+    _ALLOWED.write_text(kept.read_text())
+    kept.unlink()
+    return True

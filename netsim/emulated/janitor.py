@@ -1,4 +1,4 @@
-"""Removing what dead runs left: sockets, processes, containers, networks. What a live run owns is never touched."""
+"""Removing what dead runs left: sockets, processes, containers, networks, a setting. What lives is never touched."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from netsim.emulated.congestion import restore
 from netsim.emulated.owner import VARIABLE, Owner, owner_of, runtime_root
 
 
@@ -20,10 +21,11 @@ class Swept:
     directories: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # of the host, put back
 
     @property
     def nothing(self) -> bool:
-        return not (self.processes or self.directories or self.containers or self.networks)
+        return not (self.processes or self.directories or self.containers or self.networks or self.settings)
 
 
 def sweep(containers: bool = False) -> Swept:
@@ -35,7 +37,8 @@ def sweep(containers: bool = False) -> Swept:
         from netsim.emulated.containers import sweep_containers
 
         removed_containers, networks = sweep_containers()
-    return Swept(processes, _remove_directories(), removed_containers, networks)
+    settings = ("tcp_allowed_congestion_control",) if restore() else ()
+    return Swept(processes, _remove_directories(), removed_containers, networks, settings)
 
 
 def _end_processes() -> tuple[int, ...]:
