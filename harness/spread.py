@@ -26,7 +26,7 @@ from harness.lent_host import Delivery, Order, run_there, unpack
 from harness.records import Result, read_json
 from harness.runner import Observer, Outcome, alone, reused
 from netsim.documents import validate
-from netsim.errors import LonghaulError
+from netsim.errors import HostError, LonghaulError
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0  # for a cluster without hosts to get one
@@ -70,7 +70,7 @@ def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[
     last_seen = time.monotonic()
     try:
         while waiting or under_way:
-            workers = set(client.nthreads())
+            workers = _workers(client)
             last_seen = time.monotonic() if workers else last_seen
             if time.monotonic() - last_seen > PATIENCE_SECONDS:
                 raise LonghaulError(f"the cluster has had no worker for {PATIENCE_SECONDS:.0f} s")
@@ -79,10 +79,17 @@ def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[
                     task = waiting.popleft()
                     observer.stage(task.cell, f"at {_host(worker)}", task.cell.directory)
                     under_way[_send(client, task.cell, worker, stop.name)] = (task, worker)
-            yield from _collected(under_way, workers, waiting)
+            yield from _collected(client, under_way, workers, waiting)
     finally:
         stop.set()
-        _wait(list(under_way), LEAVE_SECONDS, "ALL_COMPLETED")
+        _wait(client, list(under_way), LEAVE_SECONDS, "ALL_COMPLETED")
+
+
+def _workers(client: Any) -> set[str]:
+    try:
+        return set(client.nthreads())
+    except OSError as error:
+        raise HostError(f"the Dask scheduler does not answer any more: {error}") from None
 
 
 def _free(workers: Iterable[str], busy: Iterable[str]) -> list[str]:
@@ -105,9 +112,11 @@ def _at_worker(order: Order, stop: str) -> Delivery:
     return run_there(order, import_module("distributed").Event(stop).is_set)
 
 
-def _collected(under_way: dict[Any, tuple[_Task, str]], workers: set[str], waiting: deque[_Task]) -> Iterator[Outcome]:
+def _collected(
+    client: Any, under_way: dict[Any, tuple[_Task, str]], workers: set[str], waiting: deque[_Task]
+) -> Iterator[Outcome]:
     """What has come in within a second; cells of workers that have left go back to the front of those that wait."""
-    for future in _wait(list(under_way), POLL_SECONDS, "FIRST_COMPLETED"):
+    for future in _wait(client, list(under_way), POLL_SECONDS, "FIRST_COMPLETED"):
         task, worker = under_way.pop(future)
         if future.status == "finished":
             yield _delivered(task.cell, future.result())
@@ -123,12 +132,12 @@ def _collected(under_way: dict[Any, tuple[_Task, str]], workers: set[str], waiti
                 yield Outcome(task.cell, "failed", reason=f"{ATTEMPTS} hosts left the cluster under it")
 
 
-def _wait(futures: list[Any], seconds: float, until: str) -> list[Any]:
+def _wait(client: Any, futures: list[Any], seconds: float, until: str) -> list[Any]:
     """Those that are done."""
     if not futures:
         time.sleep(min(seconds, POLL_SECONDS))
         return []
-    with suppress(TimeoutError):
+    with suppress(TimeoutError), client.as_current():
         import_module("distributed").wait(futures, timeout=seconds, return_when=until)
     return [future for future in futures if future.done()]
 
