@@ -7,12 +7,14 @@ trainer runs as an ordinary user without any.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
+import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
@@ -29,6 +31,9 @@ from netsim.errors import HostError
 CAPABILITIES = ["NET_ADMIN", "SYS_NICE", "SETUID", "SETGID", "SETPCAP", "KILL"]
 NOBODY = 65534
 PROCESSES = 4096
+REMOVAL_SECONDS = 20.0  # for the engine to remove a container that was killed
+
+_log = logging.getLogger(__name__)
 
 
 class Containers:
@@ -117,7 +122,7 @@ class Containers:
         return {"docker": self._client.version()["Version"], "image": self._image}
 
     def close(self) -> None:
-        """Removes every container and both networks."""
+        """Removes every container and both networks; one that the engine does not let go stays, with a warning."""
         with ThreadPoolExecutor(max_workers=4) as pool:
             list(pool.map(_remove, self._containers))
         self._containers = []
@@ -140,9 +145,8 @@ def sweep_containers() -> tuple[tuple[str, ...], tuple[str, ...]]:
             _remove(container)
         networks = client.networks.list(filters={"label": LABEL})
         loose = [network for network in networks if _dead(network.attrs["Labels"].get(LABEL, ""))]
-        for network in loose:
-            _remove_network(network)
-        return tuple(str(one.name) for one in dead), tuple(str(one.name) for one in loose)
+        gone = [network for network in loose if _remove_network(network)]
+        return tuple(str(one.name) for one in dead), tuple(str(one.name) for one in gone)
     finally:
         client.close()
 
@@ -153,24 +157,39 @@ def _dead(label: str) -> bool:
 
 
 def _remove(container: Container) -> None:
-    # An agent that saw its runner go ends its container, which then removes itself: either may come first.
+    """Kills it; the engine then removes it by itself, and only if it does not is it asked to.
+
+    Two removals of one container at once may leave an endpoint behind that holds its network for ever.
+    """
     with contextlib.suppress(NotFound):
-        try:
+        container.reload()
+        if container.status == "created":  # and never started, so that its end removes nothing
             container.remove(force=True, v=True)
-        except APIError as error:
-            if error.status_code != 409:
-                raise
-            with contextlib.suppress(APIError):
-                container.wait(condition="removed", timeout=20)
+            return
+        with contextlib.suppress(APIError):  # it has ended already
+            container.kill()
+        try:
+            container.wait(condition="removed", timeout=REMOVAL_SECONDS)
+        except (APIError, requests.RequestException):
+            container.remove(force=True, v=True)
 
 
-def _remove_network(network: Network) -> None:
-    with contextlib.suppress(NotFound):
+def _remove_network(network: Network) -> bool:
+    """Whether it is gone; not if the engine counts endpoints of containers that are no more."""
+    try:
         network.reload()
         for container in network.containers:
             with contextlib.suppress(NotFound, APIError):
                 network.disconnect(container, force=True)
         network.remove()
+    except NotFound:
+        return True
+    except APIError as error:
+        _log.warning(
+            "network %s stays until the Docker engine is restarted: %s", network.name, error.explanation or error
+        )
+        return False
+    return True
 
 
 def _client() -> docker.DockerClient:
