@@ -30,8 +30,10 @@ STREAMS = 16
 
 # Measured, warm all-reduces of 25 MB among 8 sites at 250 Mbit/s and 10, 50 and 200 ms: direct, whose seven windows
 # meet in each downlink, reached 53, 46 and 53 % of the bound, a ring 99, 101 and 105 %. Among 4 sites direct reaches
-# 99 %.
+# 99 % at 100 Mbit/s; at 1 Gbit/s and 10 and 50 ms 85 to 89 % and 100 %, a ring 99 and 107 %.
 INCAST = 5  # connections into one downlink that share it well
+INCAST_FAST = 2  # the same at and above `FAST`
+FAST = 500e6  # bit/s
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,16 @@ def choose(topology: Topology, transfer: Transfer) -> Algorithm:
 
 
 def suited(topology: Topology, transfer: Transfer) -> Algorithm:
-    """The algorithm that the exchange uses: the cheapest one, but a ring instead of direct where more than `INCAST`
-    connections would meet in a downlink and the ring's delays hide behind its transmission.
+    """The algorithm that the exchange uses: the cheapest one, but a ring instead of direct where more connections than
+    share it well would meet in a downlink and the ring's delays hide behind its transmission.
 
     A ring's pieces follow one another, so that it takes transmission + one delay where a hop's bytes take longer than
     its delay.
     """
     cheapest, hops = choose(topology, transfer), 2 * (len(transfer.members) - 1)
-    if cheapest is not Algorithm.DIRECT or len(transfer.members) - 1 <= INCAST:
+    sites = placement(topology)
+    fast = min(sites[rank].down for rank in transfer.members) >= FAST
+    if cheapest is not Algorithm.DIRECT or len(transfer.members) - 1 <= (INCAST_FAST if fast else INCAST):
         return cheapest
     ring = cost(topology, transfer, Algorithm.RING)
     pipelined = max(ring.transmission, ring.latency) + ring.latency / hops

@@ -74,17 +74,22 @@ def test_slow_pairs_off_the_ring_are_worth_a_ring() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sites", "rtt", "elements", "expected"),
+    ("sites", "rate", "rtt", "elements", "expected"),
     [
-        (4, "10 ms", MB25, Algorithm.DIRECT),  # three connections share a downlink well
-        (6, "10 ms", MB25, Algorithm.DIRECT),
-        (8, "10 ms", MB25, Algorithm.RING),
-        (8, "200 ms", MB25, Algorithm.RING),  # a hop takes 105 ms to send, 100 to arrive
-        (8, "200 ms", MB25 // 10, Algorithm.DIRECT),  # the ring's 14 delays would show
+        (4, "250 Mbit", "10 ms", MB25, Algorithm.DIRECT),  # three connections share a downlink well
+        (6, "250 Mbit", "10 ms", MB25, Algorithm.DIRECT),
+        (8, "250 Mbit", "10 ms", MB25, Algorithm.RING),
+        (8, "250 Mbit", "200 ms", MB25, Algorithm.RING),  # a hop takes 105 ms to send, 100 to arrive
+        (8, "250 Mbit", "200 ms", MB25 // 10, Algorithm.DIRECT),  # the ring's 14 delays would show
+        (3, "1 Gbit", "10 ms", MB25, Algorithm.DIRECT),
+        (4, "1 Gbit", "10 ms", MB25, Algorithm.RING),  # a fast one is shared well by fewer
+        (4, "1 Gbit", "200 ms", MB25, Algorithm.DIRECT),
     ],
 )
-def test_many_sites_pass_large_payloads_around_a_ring(sites: int, rtt: str, elements: int, expected: Algorithm) -> None:
-    assert suited(star(sites, "250 Mbit", rtt), reduce_among(sites, elements)) is expected
+def test_many_sites_or_fast_ones_pass_large_payloads_around_a_ring(
+    sites: int, rate: str, rtt: str, elements: int, expected: Algorithm
+) -> None:
+    assert suited(star(sites, rate, rtt), reduce_among(sites, elements)) is expected
 
 
 def test_overlapping_the_halves_saves_a_delay_or_half_the_transmission() -> None:
