@@ -14,6 +14,7 @@ from harness.membership import GRACE_SECONDS, POLL_SECONDS
 from harness.misfortune_terms import Strike, Terms
 from harness.suite import RunSpec
 from harness.wan.peers import TICKS, UNSENT_ALONE, UNSENT_SHARED
+from netsim.framing import bandwidth_delay_product
 from netsim.simulated.compute import Compute
 from netsim.simulated.physics import Physics
 from netsim.simulated.simulation import simulate
@@ -23,6 +24,9 @@ from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
 # Without a calibration: a report lies half of the keeper's interval until it is read, and programs start in no time.
 UNMEASURED = Recovery(meeting_seconds=POLL_SECONDS / 2, source="the keeper's interval alone")
+
+
+LEAST_SEND_BUFFER = 1 << 16  # bytes; the kernel's own default
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,18 @@ def terms_of(spec: RunSpec, at: Circumstances, recovery: Recovery) -> Terms:
         meeting=recovery.meeting_seconds,
         start=recovery.start_seconds,
         grace=GRACE_SECONDS,
-        at_once=UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED, streams << 16),
+        at_once=min(UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED, streams << 16), _send_buffers(at.topology)),
     )
+
+
+def _send_buffers(topology: Topology) -> int:
+    """Bytes for one peer that the kernel takes before it is known that they are in vain: TCP lets a send buffer grow to
+    twice the window, and one window more is acknowledged in the round trip until the news arrives. A window that has
+    opened fills the path; the longest, fattest path of the topology counts.
+    """
+    pairs = [(a.name, b.name) for a, b in topology.pairs()]
+    paths = (bandwidth_delay_product(topology.rate(*pair), topology.rtt(*pair)) for pair in pairs)
+    return max(LEAST_SEND_BUFFER, 3 * max(paths, default=0))
 
 
 def state_bytes(memory: Mapping[str, int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -75,16 +76,19 @@ def touches(transfer: Transfer, algorithm: Algorithm, one: int, other: int) -> b
     return True
 
 
-def first_hand(transfer: Transfer, algorithm: Algorithm, rank: int, at_once: int) -> int:
-    """Bytes that a member hands over without waiting for anybody: its own numbers, at most `at_once` for each peer."""
-    others = len(transfer.members) - 1
+def first_hand(transfer: Transfer, algorithm: Algorithm, rank: int) -> dict[int, int]:
+    """By peer, the bytes that a member can hand over without waiting for anybody: its own numbers."""
+    others = [member for member in transfer.members if member != rank]
     if transfer.collective is Collective.BROADCAST:
-        return others * min(transfer.size, at_once) if rank == transfer.root else 0
+        return dict.fromkeys(others, transfer.size) if rank == transfer.root else {}
     if transfer.collective is not Collective.ALL_REDUCE or algorithm is Algorithm.PS:
-        return 0 if rank == transfer.root else min(transfer.size, at_once)
+        assert transfer.root is not None
+        return {} if rank == transfer.root else {transfer.root: transfer.size}
     sizes = [transfer.wire.bytes_for(end - start) for start, end in transfer.chunks()]
-    own = sizes.pop(transfer.members.index(rank))
-    return min(own, at_once) if algorithm is Algorithm.RING else sum(min(size, at_once) for size in sizes)
+    place = transfer.members.index(rank)
+    if algorithm is Algorithm.RING:
+        return {transfer.members[(place + 1) % len(sizes)]: sizes[place]}
+    return dict(zip(others, [*sizes[:place], *sizes[place + 1 :]], strict=True))
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def broken_off(
     the others hear of it while their first bytes are on their way.
     """
     total, first = 0, min((broken.transfer.phase for broken in transfers), default=0)
+    handed: Counter[tuple[int, int]] = Counter()  # by sender and receiver
     for broken in transfers:
         transfer = broken.transfer
         members, algorithm = set(transfer.members), terms.resolve(transfer)
@@ -121,5 +126,6 @@ def broken_off(
         losses += [pair for a, b in parted if {a, b} <= members for pair in ((a, b), (b, a))]
         aware = {rank for rank, other in losses if touches(transfer, algorithm, rank, other)}
         for rank in members - aware - set(silent) - set(dead):
-            total += first_hand(transfer, algorithm, rank, transfer.size if silent else terms.at_once)
-    return total
+            for peer, size in first_hand(transfer, algorithm, rank).items():
+                handed[rank, peer] += size
+    return total + sum(size if silent else min(size, terms.at_once) for size in handed.values())

@@ -20,8 +20,10 @@ equalities: the plan's bytes against the workers' ledgers, the method's persiste
     longhaul calibrate runs/calibration -o docs/calibration.yaml
     longhaul run suites/faults-calibration.yaml --substrate netns && longhaul run suites/faults.yaml --substrate netns
     longhaul calibrate runs/faults-calibration --onto docs/calibration.yaml -o docs/calibration.yaml
-    longhaul validate runs --calibration docs/calibration.yaml --store docs/validation-runs.jsonl --docs docs
-    longhaul validate docs/validation-runs.jsonl docs/fault-runs.jsonl --calibration docs/calibration.yaml   # the same
+    longhaul validate runs/calibration runs/validation runs/validation-small --calibration docs/calibration.yaml \\
+        --store docs/validation-runs.jsonl
+    longhaul validate runs/faults --calibration docs/calibration.yaml --store docs/fault-runs.jsonl
+    longhaul validate docs/validation-runs.jsonl docs/fault-runs.jsonl --calibration docs/calibration.yaml --docs docs
 """
 
 
@@ -70,6 +72,7 @@ def draw_parity(validation: Validation, folder: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     rows = [row for row in validation.rows if row.predicted_wall_seconds is not None]
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
@@ -99,6 +102,9 @@ def draw_parity(validation: Validation, folder: Path) -> None:
         axes.plot([low, high], [low, high], color="0.3", linewidth=0.8)
         axes.legend(fontsize=7, frameon=False)
     axes.set(xscale="log", yscale="log", xlabel="measured wall time (s)", ylabel="predicted wall time (s)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(ScalarFormatter())
     with mpl.rc_context({"svg.hashsalt": "longhaul"}):  # equal data draws equal files
         figure.savefig(folder / "validation-parity.svg", metadata={"Date": None})
     figure.savefig(folder / "validation-parity.png", dpi=150)

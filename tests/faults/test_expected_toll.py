@@ -167,8 +167,9 @@ def test_who_sends_to_each_other_notices_a_loss_by_itself() -> None:
 
 def test_what_a_member_sends_before_it_needs_anybody_is_its_own() -> None:
     four = Transfer("delta", 100, (0, 1, 2, 3), root=0)
-    assert first_hand(four, Algorithm.DIRECT, 1, 1000) == 300 - 4  # shares are of 26, 26, 24 and 24 numbers
-    assert first_hand(four, Algorithm.PS, 1, 1000) == 400
-    assert first_hand(four, Algorithm.PS, 0, 1000) == 0
-    assert first_hand(four, Algorithm.PS, 1, 250) == 250
-    assert first_hand(replace(four, collective=Collective.BROADCAST), Algorithm.PS, 0, 1000) == 1200
+    shares = {0: 104, 2: 96, 3: 96}  # of 26, 26, 24 and 24 numbers
+    assert first_hand(four, Algorithm.DIRECT, 1) == shares
+    assert first_hand(four, Algorithm.RING, 3) == {0: 96}
+    assert first_hand(four, Algorithm.PS, 1) == {0: 400}
+    assert first_hand(four, Algorithm.PS, 0) == {}
+    assert first_hand(replace(four, collective=Collective.BROADCAST), Algorithm.PS, 0) == {1: 400, 2: 400, 3: 400}

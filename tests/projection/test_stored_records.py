@@ -32,6 +32,12 @@ def test_predicted_wall_time_is_within_the_committed_error(validation: Validatio
     assert overall.max <= MAX
 
 
+def test_all_five_methods_are_compared_on_both_substrates_in_enough_cells(validation: Validation) -> None:
+    assert set(validation.by(lambda row: row.algorithm)) == {"ddp", "diloco", "photon", "lordo", "fomoe"}
+    assert set(validation.by(lambda row: row.substrate)) == {"netns/nfqueue", "docker/nfqueue"}
+    assert len({(row.label, row.topology, row.model, row.substrate) for row in validation.rows}) >= 24
+
+
 def test_bytes_and_persistent_memory_are_exact(validation: Validation) -> None:
     assert validation.bytes_exact
     assert validation.memory_exact
@@ -52,10 +58,18 @@ def struck(calibration: Calibration) -> Validation:
     return validate_runs(read_runs([DOCS / "fault-runs.jsonl"]), calibration)
 
 
-def test_what_misfortune_cost_in_tokens_and_in_states_handed_on_is_exact(struck: Validation) -> None:
+def test_what_misfortune_cost_in_groups_and_in_states_handed_on_is_exact(struck: Validation) -> None:
     errors = errors_of(struck.struck)
-    for name in ("generations", "tokens_lost", "bytes_caught_up"):
+    for name in ("generations", "bytes_caught_up"):
         assert errors[name].exact == errors[name].runs == len(struck.struck) > 0, name
+
+
+def test_what_it_cost_in_tokens_is_exact_but_for_steps_that_a_newcomer_interrupts(struck: Validation) -> None:
+    """Only where members meet at every step can one of them have begun another; who has is a matter of milliseconds."""
+    for row in struck.struck:
+        error = row.quantities["tokens_lost"].error
+        assert error is not None
+        assert abs(error) <= (0.05 if row.algorithm == "ddp" else 0.0), row.id
 
 
 def test_what_misfortune_cost_in_seconds_is_within_the_committed_error(struck: Validation) -> None:
