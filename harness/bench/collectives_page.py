@@ -31,7 +31,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Row(Point):
-    """What was measured there, in times of an all-reduce from the barrier to the last member's result; warm: median.
+    """What was measured there, in times of an all-reduce from the barrier to the last member's result. warm: the median
+    over rounds of a round's median; best, worst: the fastest and the slowest round's.
 
     bound: the cheapest algorithm's alpha-beta cost, two delays and 2 (N-1)/N of the payload at goodput; floor: the
     same with its halves overlapped as far as causality allows. cpu_seconds: of all members together.
@@ -43,9 +44,11 @@ class Row(Point):
     floor_ms: float
     cold_ms: float
     warm_ms: float
+    worst_ms: float
     best_ms: float
     gloo_cold_ms: float
     gloo_ms: float
+    rounds: int
     repeats: int
     cpu_seconds: float
     gloo_cpu_seconds: float
@@ -63,6 +66,10 @@ class Row(Point):
     @property
     def of_floor_percent(self) -> float:
         return 100 * self.floor_ms / self.warm_ms
+
+    @property
+    def worst_percent(self) -> float:
+        return 100 * self.bound_ms / self.worst_ms
 
     @property
     def best_percent(self) -> float:
@@ -84,9 +91,11 @@ HEADINGS = (
     "Mbit/s",
     "RTT ms",
     "streams",
+    "rounds",
     "bound ms",
     "warm ms",
     "efficiency %",
+    "worst %",
     "best %",
     "of floor %",
     "cold ms",
@@ -109,9 +118,11 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.rate_mbit:g}",
         f"{row.rtt_ms:g}",
         str(row.streams),
+        str(row.rounds),
         f"{row.bound_ms:.0f}",
         f"{row.warm_ms:.0f}",
         f"{row.efficiency_percent:.0f}",
+        f"{row.worst_percent:.0f}",
         f"{row.best_percent:.0f}",
         f"{row.of_floor_percent:.0f}",
         f"{row.cold_ms:.0f}",
@@ -147,7 +158,8 @@ by our exchange (algorithm: {algorithms}) and by plain gloo, on the same emulate
 
 - **bound**: the alpha-beta cost of the cheapest algorithm on the topology; here two one-way delays plus 2 (N-1)/N of
   the payload at goodput (line rate less framing). Target: {target:g} %.
-- **efficiency**: the bound over the median of the warm all-reduces; **best**: over the fastest of them.
+- **efficiency**: the bound over the median of the warm all-reduces; with several **rounds**, each on a network and on
+  connections of its own, over the median of theirs; **worst**, **best**: of the slowest and of the fastest round.
 - **floor**: the bound, had reduce-scatter and all-gather overlapped as far as causality allows. Ours do overlap, piece
   by piece, so an efficiency above 100 % is possible; above 100 % of the floor is not.
 - **cold**: the first exchange on new connections, in which TCP opens its windows from 10 segments.

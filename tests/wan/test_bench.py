@@ -27,9 +27,11 @@ ROW = Row(
     floor_ms=3162.0,
     cold_ms=3391.0,
     warm_ms=3200.0,
+    worst_ms=3300.0,
     best_ms=3187.0,
     gloo_cold_ms=3555.0,
     gloo_ms=3247.0,
+    rounds=1,
     repeats=2,
     cpu_seconds=0.45,
     gloo_cpu_seconds=0.21,
@@ -71,7 +73,8 @@ def test_a_small_network_is_measured_and_written_down(tmp_path: Path) -> None:
     assert row["sites"] == 2
     assert row["payload_bytes"] == 1_000_000
     assert row["bound_ms"] == pytest.approx(10 + 1e3 * 8e6 / (200e6 * 1448 / 1514), rel=1e-3)
-    assert 0.5 * row["floor_ms"] < row["best_ms"] <= row["warm_ms"]
+    assert 0.5 * row["floor_ms"] < row["best_ms"] <= row["warm_ms"] <= row["worst_ms"]
+    assert row["rounds"] == 3
     assert (tmp_path / "collectives.md").read_text().startswith("# WAN collectives")
     assert (tmp_path / "figures" / "collectives.svg").is_file()
     again = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
