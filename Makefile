@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.built
 
-.PHONY: demo figures claims test check lint types clean
+.PHONY: demo figures claims papers test check lint types clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,28 @@ claims: $(STAMP)
 	$(VENV)/bin/longhaul report runs/claims runs/claims-moe --claims docs/claims.yaml --out report/claims
 	{ echo '# What the papers claim, held against runs'; echo; echo 'Written by `make claims` from `docs/claims.yaml`.'; echo; \
 	  cat report/claims/tables/claims.md; } > docs/claims.md
+
+# The page of the papers' comparisons: about 45 minutes on two cores. Of each suite the figures that are its point.
+PAPERS := photon photon-clients lordo fomoe
+FIGURES_photon := loss-bytes where-time-went
+FIGURES_photon-clients := photon-aggregation
+FIGURES_lordo := loss-time lordo-rank lordo-omega
+FIGURES_fomoe := fomoe-frontier method-metrics
+define run-and-report
+	$(VENV)/bin/longhaul run suites/$(1).yaml
+	$(VENV)/bin/longhaul report runs/$(1) --out report/$(1)
+
+endef
+define section
+	{ echo; echo '## `suites/$(1).yaml`'; echo; cat report/$(1)/tables/methods.md; } >> docs/papers.md
+	for name in $(FIGURES_$(1)); do cp report/$(1)/figures/$$name.png docs/figures/$(1)-$$name.png; echo; \
+	  sed "s|($$name.png)|(figures/$(1)-$$name.png)|" report/$(1)/figures/$$name.md; done >> docs/papers.md
+
+endef
+papers: $(STAMP)
+	$(foreach suite,$(PAPERS),$(call run-and-report,$(suite)))
+	{ echo "# The papers' comparisons, at the size of a laptop"; echo; echo 'Written by `make papers`.'; } > docs/papers.md
+	$(foreach suite,$(PAPERS),$(call section,$(suite)))
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest

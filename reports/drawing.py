@@ -23,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from reports.quantities import Scale
+from reports.tables import as_markdown
 
 INK = "#1a1a1a"
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
@@ -163,13 +164,16 @@ def linear_axis(axes: Axes, which: str, scale: Scale) -> None:
 
 
 def write(drawing: Drawing, folder: Path) -> str:
-    """PNG, PDF, SVG and CSV under `folder`; returns the SVG."""
+    """PNG, PDF, SVG, CSV and, in Markdown, the figure with its caption, under `folder`; returns the SVG."""
     with our_style():
         _lay_out(drawing.figure)
         drawing.figure.savefig(folder / f"{drawing.name}.png")
         drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})
         drawing.figure.savefig(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
     drawing.data.to_csv(folder / f"{drawing.name}.csv", index=False)
+    words = f"![{as_markdown(drawing.title)}]({drawing.name}.png)\n\n"
+    words += f"**{as_markdown(drawing.title)}.** {as_markdown(drawing.caption)}\n"
+    (folder / f"{drawing.name}.md").write_text(words, encoding="utf-8")
     return (folder / f"{drawing.name}.svg").read_text(encoding="utf-8")
 
 

@@ -65,11 +65,11 @@ class Table:
         return buffer.getvalue()
 
     def markdown(self) -> str:
-        lines = [f"**{_markdown(self.title)}.** {_markdown(self.caption)}", ""]
-        lines.append("| " + " | ".join(_markdown(column.title) for column in self.columns) + " |")
+        lines = [f"**{as_markdown(self.title)}.** {as_markdown(self.caption)}", ""]
+        lines.append("| " + " | ".join(as_markdown(column.title) for column in self.columns) + " |")
         lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in self.columns) + " |")
         for row in self.rows:
-            lines.append("| " + " | ".join(_markdown(_shown(row[column.key])) for column in self.columns) + " |")
+            lines.append("| " + " | ".join(as_markdown(_shown(row[column.key])) for column in self.columns) + " |")
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
@@ -92,7 +92,7 @@ def _shown(value: Value) -> str:
     return f"{value.text} {value.spread}".strip()
 
 
-def _markdown(text: str) -> str:
+def as_markdown(text: str) -> str:
     text = " ".join(text.replace(NARROW, " ").split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)

@@ -47,6 +47,9 @@ def test_every_figure_is_there_in_every_format(built: Built) -> None:
         for ending in ("png", "pdf", "svg", "csv"):
             assert (built.out / "figures" / f"{name}.{ending}").stat().st_size > 100
         ElementTree.parse(built.out / "figures" / f"{name}.svg")
+        words = (built.out / "figures" / f"{name}.md").read_text()
+        assert f"]({name}.png)" in words
+        assert "<script>" not in words
 
 
 def test_figures_have_the_width_of_a_column(built: Built) -> None:
