@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TypeVar
@@ -42,7 +42,8 @@ def sweep(
             progress()
         return found
     with _cluster(backend, scheduler, jobs):
-        results: Iterator[R] = Parallel(return_as="generator", batch_size=BATCH)(delayed(function)(t) for t in tasks)
+        how = "list" if backend == "ray" else "generator"  # Ray's backend can give them only all at once
+        results: Iterable[R] = Parallel(return_as=how, batch_size=BATCH)(delayed(function)(t) for t in tasks)
         found = []
         for result in results:
             found.append(result)

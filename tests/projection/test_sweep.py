@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -48,6 +52,36 @@ def test_a_dask_cluster_that_is_not_there_is_named() -> None:
         sweep(square, [1], "dask", "tcp://127.0.0.1:1")
     with pytest.raises(InputError, match="address of a Dask scheduler"):
         sweep(square, [1], "dask")
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[str]:
+    """A real Ray node on the loopback interface."""
+    pytest.importorskip("ray", reason="the optional ray is not installed")
+    command = [sys.executable, "-m", "ray.scripts.scripts"]
+    local = ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    start = [*command, "start", "--head", "--block", "--port", str(port), "--disable-usage-stats", *local]
+    node = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        node.terminate()  # and with it what it started, but no other cluster's processes
+        node.wait(60)
+
+
+def test_a_ray_cluster_projects_the_same_rows(ray_cluster: str, tmp_path: Path) -> None:
+    scenario = load_scenario(write(tmp_path, sweep={"sync_every": [10, 20]}))
+    tasks = list(variants(scenario))
+    here = [rows_of(scenario, task, None) for task in tasks]
+    assert sweep(partial(rows_of, scenario, calibration=None), tasks, "ray", ray_cluster) == here
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed here")
