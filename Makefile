@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.built
 
-.PHONY: demo figures claims papers test check lint types clean
+.PHONY: demo figures claims papers scaled test check lint types clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,14 @@ papers: $(STAMP)
 	$(foreach suite,$(PAPERS),$(call run-and-report,$(suite)))
 	{ echo "# The papers' comparisons, at the size of a laptop"; echo; echo 'Written by `make papers`.'; } > docs/papers.md
 	$(foreach suite,$(PAPERS),$(call section,$(suite)))
+
+# The page of the 7B model in miniature: about ten minutes on two cores.
+scaled: $(STAMP)
+	$(call run-and-report,scaled-7b)
+	{ echo '# A 7B model in miniature, beside its projection'; echo; echo 'Written by `make scaled` from `suites/scaled-7b.yaml`.'; echo; \
+	  cat report/scaled-7b/tables/scaled.md; echo; \
+	  sed 's|(scaled.png)|(figures/scaled-7b.png)|' report/scaled-7b/figures/scaled.md; } > docs/scaled-7b.md
+	cp report/scaled-7b/figures/scaled.png docs/figures/scaled-7b.png
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest
