@@ -103,8 +103,8 @@ def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) ->
     axes[-1].set_xlim(0, max(float(data["end"].max()), 1e-3) * 1.02)
     figure.legend(handles=_legend(set(data["kind"])), loc="outside upper left", ncols=4)
     caption = f"What struck one run of each method on {study.place_name(group, topology)}, and who trained, who waited "
-    caption += "and who was absent or made steps that were given up (white) meanwhile. Each row is a site; dotted lines "
-    caption += "are changes of the network. "
+    caption += "and who was absent or made steps that were given up (white) meanwhile. Each row is a site; dotted "
+    caption += "lines are changes of the network. "
     return Drawing("misfortune", "What happened when", caption + conditions(study), figure, data)
 
 
