@@ -32,8 +32,9 @@ STREAMS = 16
 # meet in each downlink, reached 53, 46 and 53 % of the bound, a ring 99, 101 and 105 %. Among 4 sites direct reaches
 # 99 % at 100 Mbit/s; at 1 Gbit/s and 10 and 50 ms 85 to 89 % and 100 %, a ring 99 and 107 %.
 INCAST = 5  # connections into one downlink that share it well
-INCAST_FAST = 2  # the same at and above `FAST`
+INCAST_FAST = 2  # the same at and above `FAST`, of connections that carry at least `LONG` in each half
 FAST = 500e6  # bit/s
+LONG = 4 * 10**6  # bytes; measured were 6.25 MB
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def suited(topology: Topology, transfer: Transfer) -> Algorithm:
     """
     cheapest, hops = choose(topology, transfer), 2 * (len(transfer.members) - 1)
     sites = placement(topology)
-    fast = min(sites[rank].down for rank in transfer.members) >= FAST
+    long = transfer.size >= LONG * len(transfer.members)
+    fast = long and min(sites[rank].down for rank in transfer.members) >= FAST
     if cheapest is not Algorithm.DIRECT or len(transfer.members) - 1 <= (INCAST_FAST if fast else INCAST):
         return cheapest
     ring = cost(topology, transfer, Algorithm.RING)

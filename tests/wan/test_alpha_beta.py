@@ -84,6 +84,7 @@ def test_slow_pairs_off_the_ring_are_worth_a_ring() -> None:
         (3, "1 Gbit", "10 ms", MB25, Algorithm.DIRECT),
         (4, "1 Gbit", "10 ms", MB25, Algorithm.RING),  # a fast one is shared well by fewer
         (4, "1 Gbit", "200 ms", MB25, Algorithm.DIRECT),
+        (4, "1 Gbit", "0.2 ms", MB25 // 10, Algorithm.DIRECT),  # nor do short ones need it
     ],
 )
 def test_many_sites_or_fast_ones_pass_large_payloads_around_a_ring(
