@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
@@ -134,7 +133,7 @@ def _turn(stopped: Callable[[], bool]) -> Iterator[bool]:
 def _main(folder: Path) -> None:
     """Runs the cell of folder/spec.json; writes folder/outcome.json."""
     die_with_parent(os.getppid())
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     spec = validate(RunSpec, read_json(folder / "spec.json"), str(folder / "spec.json"))
     cell = Cell.of(spec, folder / "runs")
     try:
@@ -156,10 +155,6 @@ class _Nobody:
 
     def done(self, outcome: Outcome) -> None:
         pass
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

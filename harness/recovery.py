@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import torch
 from torch import Tensor
@@ -297,8 +298,11 @@ class ResilientTrainer(Trainer):
         self.steps_log.close()
         cut = cut_back(self.job.rank_directory / "steps.jsonl", step)
         self.steps_log = self._steps_file()
+        self._keep_lost(cut)
+
+    def _keep_lost(self, lines: Iterable[dict[str, Any]]) -> None:
         with (self.job.rank_directory / LOST).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in cut)
+            file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def _catch_up(self, worker: Worker, decision: Decision) -> None:
         """From the authority's state to those behind, over the WAN and in the ledger."""
@@ -334,8 +338,7 @@ class ResilientTrainer(Trainer):
         committed = max((line.get("committed") or 0 for line in lines), default=0)
         kept = [line for line in lines if line["step"] <= committed]
         steps.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
-        with (self.job.rank_directory / LOST).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines[len(kept) :])
+        self._keep_lost(lines[len(kept) :])
         if kept:
             self.progress.tokens, self.progress.payload_bytes = kept[-1]["tokens"], kept[-1]["payload_bytes"]
         self._sent_before = lines[-1]["payload_bytes"] if lines else 0

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from reports.quantities import Scale
-from reports.tables import as_markdown
+from reports.tables import as_markdown, headed
 
 INK = "#1a1a1a"
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
@@ -171,8 +171,7 @@ def write(drawing: Drawing, folder: Path) -> str:
         drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})
         drawing.figure.savefig(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
     drawing.data.to_csv(folder / f"{drawing.name}.csv", index=False)
-    words = f"![{as_markdown(drawing.title)}]({drawing.name}.png)\n\n"
-    words += f"**{as_markdown(drawing.title)}.** {as_markdown(drawing.caption)}\n"
+    words = f"![{as_markdown(drawing.title)}]({drawing.name}.png)\n\n{headed(drawing.title, drawing.caption)}\n"
     (folder / f"{drawing.name}.md").write_text(words, encoding="utf-8")
     return (folder / f"{drawing.name}.svg").read_text(encoding="utf-8")
 

@@ -65,7 +65,7 @@ class Table:
         return buffer.getvalue()
 
     def markdown(self) -> str:
-        lines = [f"**{as_markdown(self.title)}.** {as_markdown(self.caption)}", ""]
+        lines = [headed(self.title, self.caption), ""]
         lines.append("| " + " | ".join(as_markdown(column.title) for column in self.columns) + " |")
         lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in self.columns) + " |")
         for row in self.rows:
@@ -90,6 +90,11 @@ def write_table(table: Table, folder: Path) -> None:
 
 def _shown(value: Value) -> str:
     return f"{value.text} {value.spread}".strip()
+
+
+def headed(title: str, caption: str) -> str:
+    """A caption in Markdown, after its title."""
+    return f"**{as_markdown(title)}.** {as_markdown(caption)}"
 
 
 def as_markdown(text: str) -> str:

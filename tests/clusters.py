@@ -31,13 +31,18 @@ class DaskCluster:
             process.kill()
 
 
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def dask_cluster(folder: Path, hosts: Sequence[str]) -> Iterator[DaskCluster]:
     """A worker at each of `hosts`: loopback addresses, each of which counts as a host."""
     distributed = pytest.importorskip("distributed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     commands = [["dask_scheduler", "--port", str(port), "--host", "127.0.0.1"]]
     commands += [["dask_worker", address, "--nthreads", "1", "--host", host] for host in hosts]

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from harness.bench.collectives_page import Point, Row, draw, page, table
 from harness.bench.collectives_worker import GLOO, BenchJob, Case, Sample
-from harness.bench.load import busy_cores
+from harness.bench.load import busy_cores, conditions
 from harness.environment import fingerprint
 from harness.identity import ROOT
 from harness.network import Network, NodeProcess, open_network, resolve
@@ -65,12 +65,10 @@ def bench_collectives(
         for count in sites or sorted(RATES)
         for one_rate, one_rtt in product(rate or RATES.get(count, RATES[8]), rtt or RTTS)
     ]
-    if only not in ("both", "idle", "loaded"):
-        raise typer.BadParameter(f"{only!r}; allowed: both, idle, loaded", param_hint="--only")
     console = Console(stderr=True, highlight=False)
     elements, chosen = _elements(size), resolve(substrate, engine)
     rows = {row.point: row for row in _stored(results)}
-    for loaded in [False, True] if only == "both" else [only == "loaded"]:
+    for loaded in conditions(only):
         points = {_point(topology, elements, chosen.substrate, loaded): topology for topology in topologies}
         left = [point for point in points if point not in rows]
         with busy_cores() if loaded and left else nullcontext():

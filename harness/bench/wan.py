@@ -21,7 +21,7 @@ import psutil
 import typer
 from rich.console import Console
 
-from harness.bench.load import busy_cores
+from harness.bench.load import busy_cores, conditions
 from harness.bench.wan_page import Point, Row, draw, page, table
 from harness.environment import fingerprint
 from harness.network import open_network, resolve
@@ -52,15 +52,15 @@ def bench_wan(
     console = Console(stderr=True, highlight=False)
     substrates = [resolve(one, engine).substrate for one in substrate or ["auto"]]
     engine = resolve(substrates[0], engine).engine
-    conditions = [False, True] if only == "both" else [only == "loaded"]
+    asked = conditions(only)
     points = [
         point
-        for one, loaded in product(substrates, conditions)
+        for one, loaded in product(substrates, asked)
         for point in _grid(rate or RATES, rtt or RTTS, one, engine, loaded)
     ]
     rows = {row.point: row for row in _stored(results)}
     left = [point for point in points if point not in rows]
-    for loaded in conditions:
+    for loaded in asked:
         with busy_cores() if loaded and any(point.loaded for point in left) else nullcontext():
             for point in [point for point in left if point.loaded == loaded]:
                 console.print(f"{len(rows) + 1}/{len(points)}  {point}")

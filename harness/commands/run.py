@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -35,7 +34,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean way out as Ctrl-C
     loaded = load_suite(suite)
     cells = cells_of(loaded, runs, substrate, engine)
     if dry_run:
@@ -95,8 +94,3 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "reason": outcome.reason,
         "directory": str(cell.directory),
     }
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM takes the same clean way out as Ctrl-C."""
-    raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from harness.projection import rows_of, variants
 from harness.projection_sweep import sweep
 from harness.scenario import load_scenario
 from netsim.errors import HostError, InputError
-from tests.clusters import dask_cluster
+from tests.clusters import dask_cluster, free_port
 from tests.projection.test_scenario import write
 
 
@@ -60,9 +60,7 @@ def ray_cluster() -> Iterator[str]:
     pytest.importorskip("ray", reason="the optional ray is not installed")
     command = [sys.executable, "-m", "ray.scripts.scripts"]
     local = ["--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--include-dashboard", "false"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     start = [*command, "start", "--head", "--block", "--port", str(port), "--disable-usage-stats", *local]
     node = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
