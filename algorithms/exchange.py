@@ -1,7 +1,7 @@
 """What a method needs of the network: an `Exchange` that carries out the transfers of its plan.
 
 Here is the interface, and the exchange of workers that are threads of one process (no network): the reference for
-golden trajectories, exactness tests and benchmarks. The exchange over the emulated WAN is `harness.wan`.
+golden trajectories, exactness tests and benchmarks. The exchange over the emulated WAN is `harness.transport`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Ids = tuple[int, ...]  # experts of one layer, ascending
 
 
 class RoutingReport(Protocol):
-    """What one layer's router did; see `harness.model.Routing`."""
+    """What one layer's router did; see `harness.worker.model.Routing`."""
 
     @property
     def layer(self) -> int: ...
@@ -35,7 +35,7 @@ class RoutingReport(Protocol):
 
 
 class ExpertModel(Protocol):
-    """What is asked of a model of experts beside its parameters; see `harness.model.Transformer`."""
+    """What is asked of a model of experts beside its parameters; see `harness.worker.model.Transformer`."""
 
     def set_residents(self, layer: int, experts: Ids) -> Ids:
         """Hold these experts; parameters stay the same objects, rows follow the ids."""

@@ -1,1 +1,1 @@
-"""Runs things: command line, suites, runner, node agent, trainer, WAN collectives, records, calibration, projection."""
+"""Runs things and predicts them. Each room says in its first line what is in it and in which process it runs."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 from netsim.documents import Document, read_yaml, validate
 from netsim.errors import InputError
+from netsim.library import shipped
 from netsim.units import Duration
 
-FOLDER = Path(__file__).resolve().parent.parent / "topologies" / "regions"
+FOLDER = shipped("topologies") / "regions"
 
 
 class Matrix(Document):

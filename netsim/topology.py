@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,11 @@ from netsim.documents import Document, is_file, read_yaml, validate
 from netsim.errors import InputError
 from netsim.events import Event
 from netsim.framing import ETHERNET, queue_limit
-from netsim.graphs import SUFFIXES, read_graph
+from netsim.importers import SUFFIXES, read_graph, read_mahimahi
+from netsim.library import shipped
 from netsim.links import GilbertElliott, Impairments, Jitter, Link, Site, Transport
 from netsim.regions import delay_between
 from netsim.timeline import Timeline, timeline_of
-from netsim.traces import read_mahimahi
 from netsim.units import Rate, parse_duration
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LEAST_RATE = 8_000.0  # bit/s: a trace's stretch without any packet; shapers have no zero
-LIBRARY = Path(__file__).resolve().parent.parent / "topologies"
+LIBRARY = shipped("topologies")
 
 
 @dataclass(frozen=True)
@@ -246,3 +246,37 @@ def _link(source: str, target: str, entry: _LinkEntry | None, file: _File, where
 
 def _given(entry: Impairments) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in Impairments.model_fields if name in entry.model_fields_set}
+
+
+def subset_document(document: dict[str, Any], kept: Collection[str]) -> dict[str, Any]:
+    """`document`, which has been checked, without the sites that are not in `kept`."""
+    found = {
+        **document,
+        "sites": {name: entry for name, entry in document["sites"].items() if name in kept},
+        "links": [link for link in document.get("links", []) if _named(link) <= set(kept)],
+    }
+    if "timeline" in document:
+        found["timeline"] = list(_events(document["timeline"], set(kept)))
+    return found
+
+
+def _events(events: list[dict[str, Any]], kept: set[str]) -> Iterator[dict[str, Any]]:
+    """A partition keeps the groups that still have sites; one that parts nobody goes, and what heals it with it."""
+    parted = False
+    for event in events:
+        if "partition" in event:
+            groups = [[name for name in group if name in kept] for group in event["partition"]["groups"]]
+            groups = [group for group in groups if group]
+            parted = parted or len(groups) > 1
+            if len(groups) > 1:
+                yield {**event, "partition": {**event["partition"], "groups": groups}}
+        elif "heal" in event:
+            if parted:
+                yield event
+        elif all(_named(what) <= kept for what in event.values() if isinstance(what, dict)):
+            yield event
+
+
+def _named(entry: dict[str, Any]) -> set[str]:
+    """The sites that a link or an event is about."""
+    return set(entry.get("between", ())) | {entry[key] for key in ("from", "to", "site") if key in entry}

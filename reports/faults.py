@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.records import Result
+from harness.records.run_record import Result
 from reports.quantities import scale_for
 from reports.statistics import summarise
 from reports.study import Study
 from reports.tables import EMPTY, Column, Raw, Table, Value
 
 if TYPE_CHECKING:
-    from harness.expected_toll import ExpectedToll
+    from harness.costmodel.fault_model import ExpectedToll
 
 # key, heading, quantity, and what of it a run has: None where there was nothing to measure
 _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (

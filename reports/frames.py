@@ -13,7 +13,7 @@ from math import exp
 
 import pandas as pd
 
-from harness.records import BUCKETS
+from harness.records.run_record import BUCKETS
 from reports.records import Collection, LinkReport, Stored
 
 # Columns that are all None in some suites, and numbers all the same.

@@ -12,7 +12,7 @@ import pandas as pd
 from reports.records import Stored
 
 if TYPE_CHECKING:
-    from harness.expected_toll import ExpectedToll
+    from harness.costmodel.fault_model import ExpectedToll
 
 COLUMNS = ("run", "predicted_wall_seconds", "predicted_communication_seconds", "predicted_utilisation")
 
@@ -33,10 +33,10 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
 
     A record of a method or with options that this version does not know has no prediction.
     """
-    from harness.calibration import FIRST_PRINCIPLES, load_calibration
-    from harness.calibration_prediction import predict
-    from harness.records import read_json
-    from harness.suite import RunSpec
+    from harness.costmodel.calibration import FIRST_PRINCIPLES, load_calibration
+    from harness.costmodel.predict import predict
+    from harness.records.run_record import read_json
+    from harness.spec.suite import RunSpec
     from netsim.documents import validate
     from netsim.errors import InputError
 

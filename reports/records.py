@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.records import Record, Result, Step, read_json, read_lines
+from harness.records.run_record import Record, Result, Step, read_json, read_lines
 from netsim.documents import validate
 from netsim.errors import InputError
 from netsim.topology import Topology, topology_from
@@ -31,7 +31,7 @@ class Cell(Record):
     train: dict[str, Any] = {}
     compute: dict[str, Any] = {}
     network: dict[str, Any] = {}
-    stands_for: dict[str, Any] | None = None  # harness.scaled.Target
+    stands_for: dict[str, Any] | None = None  # harness.spec.scaling.Target
 
 
 class ProbedLink(Record):

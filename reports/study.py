@@ -14,7 +14,7 @@ import pandas as pd
 from reports.frames import buckets_frame, curves_frame, memory_frame, runs_frame, steps_frame
 from reports.predictions import Predictions
 from reports.records import Collection, Stored
-from reports.standing import standing_frame
+from reports.scaled_frame import standing_frame
 from reports.statistics import Comparison, Convergence, check_convergence, compare
 
 ORDER = ("ddp", "diloco", "photon", "lordo", "fomoe", "lowrank_ddp", "local_adam", "desloc")
@@ -93,7 +93,7 @@ class Study:
 
     @cached_property
     def standing(self) -> pd.DataFrame:
-        """Valid runs that stand for something (reports.standing)."""
+        """Valid runs that stand for something (reports.scaled_frame)."""
         return self._named(standing_frame(self.stored))
 
     def _named(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.identity import ROOT
+from netsim.library import ROOT
 
 
 @dataclass

@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import ctypes, resource, sys
-from harness.allocator import keep_freed_memory
+from harness.worker.process_memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 libc, size = ctypes.CDLL(None), 20 << 20

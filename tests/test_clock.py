@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.clock import Slots, Stopwatch
+from harness.worker.pacing import Slots, Stopwatch
 from netsim.traffic import Transfer
 
 

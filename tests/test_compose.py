@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.network import resolve
-from harness.records import read_json, read_run
-from netsim.emulated.capabilities import container_engine
+from harness.records.run_record import read_json, read_run
 from netsim.emulated.compile import sysctls
-from netsim.emulated.compose import seats
-from netsim.emulated.congestion import allowed
+from netsim.emulated.network import resolve
+from netsim.emulated.substrates.capabilities import container_engine
+from netsim.emulated.substrates.compose_nodes import seats
+from netsim.emulated.substrates.congestion import allowed
 from netsim.errors import HostError
 from netsim.links import Transport
 from netsim.topology import find_topology, load_topology
@@ -61,7 +61,7 @@ def test_sites_are_made_with_the_kernel_settings_that_a_topology_asks_by_default
 
 
 def test_sites_have_the_capabilities_of_the_docker_substrate_and_the_runner_none_over_a_network() -> None:
-    from netsim.emulated.containers import CAPABILITIES
+    from netsim.emulated.substrates.docker_nodes import CAPABILITIES
 
     for site in SITES:
         assert services()[site]["cap_drop"] == ["ALL"]

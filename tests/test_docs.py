@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.suite import load_suite
+from harness.spec.suite import load_suite
 from netsim.topology import load_topology
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ def run_page(page: Path, folder: Path, tree: Path) -> None:
         elif language == "bash":
             for command in commands(body):
                 assert command[0] == "longhaul", command
-                argv = [sys.executable, "-m", "harness.cli", *command[1:]]
+                argv = [sys.executable, "-m", "longhaul.cli", *command[1:]]
                 done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
@@ -86,7 +86,7 @@ def test_a_sixth_method_is_one_file_of_less_than_a_hundred_lines(tmp_path: Path,
     (folder / "mine.yaml").write_text(suite)
     run_page(page, folder, tree)
     environment = {**os.environ, "PYTHONPATH": str(tree)}
-    argv = [sys.executable, "-m", "harness.cli", "run", "mine.yaml", "--substrate", "netns", "--json"]
+    argv = [sys.executable, "-m", "longhaul.cli", "run", "mine.yaml", "--substrate", "netns", "--json"]
     done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"algorithm": "slowmo"' in done.stdout
@@ -110,7 +110,7 @@ def test_every_command_in_the_documents_is_one_that_exists(page: Path) -> None:
                 continue
             words = [word for word in command[1:] if not word.startswith("-")]
             nested = words[:2] if words[:1] in (["wan"], ["bench"]) else words[:1]
-            argv = [sys.executable, "-m", "harness.cli", *nested, "--help"]
+            argv = [sys.executable, "-m", "longhaul.cli", *nested, "--help"]
             environment = {**os.environ, "COLUMNS": "200"}
             shown = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             assert shown.returncode == 0, f"{command}: {shown.stderr}"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.records import Step, read_lines, read_run
-from netsim.emulated.capabilities import container_engine
+from harness.records.run_record import Step, read_lines, read_run
+from netsim.emulated.substrates.capabilities import container_engine
 
 pytestmark = [
     pytest.mark.root,
@@ -30,7 +30,7 @@ SUITE: dict[str, Any] = {
 
 
 def longhaul(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli", *arguments]
+    command = [sys.executable, "-m", "longhaul.cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False)
 

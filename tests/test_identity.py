@@ -1,16 +1,18 @@
 """A run's identity follows from the code that it executes, and from no other."""
 
-from harness.identity import code_identity, imported_by
+from harness.records.code_hash import code_identity, imported_by
 
 
 def test_a_run_depends_on_what_its_processes_import() -> None:
-    modules = imported_by(("harness.trainer", "algorithms.methods.diloco"))
-    assert {"harness.clock", "algorithms.exchange", "netsim.traffic", "algorithms.methods.diloco"} <= modules
+    modules = imported_by(("harness.worker_main", "algorithms.methods.diloco"))
+    assert {"harness.worker.pacing", "algorithms.exchange", "netsim.traffic", "algorithms.methods.diloco"} <= modules
 
 
 def test_a_run_does_not_depend_on_other_methods_benchmarks_or_reports() -> None:
-    modules = imported_by(("harness.cell", "harness.trainer", "harness.agent", "algorithms.methods.diloco"))
-    assert not {name for name in modules if name.startswith(("harness.bench", "harness.commands", "reports"))}
+    modules = imported_by(
+        ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.agent", "algorithms.methods.diloco")
+    )
+    assert not {name for name in modules if name.startswith(("harness.bench", "longhaul.commands", "reports"))}
     assert not {name for name in modules if name.startswith("algorithms.methods.")} - {"algorithms.methods.diloco"}
 
 

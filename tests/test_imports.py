@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from netsim.errors import InputError
+from netsim.states import states as states_of
 from netsim.topology import load_topology, read_topology, topology_from
 
 GML = """
@@ -110,7 +111,7 @@ def test_a_mahimahi_trace_becomes_rates_and_the_document_stands_alone(tmp_path: 
     document = read_topology(written(tmp_path, "traced.yaml", TRACED))
     topology = topology_from(document, "elsewhere")
     packet = 1504 * 8 / 0.1
-    found = [(time, state.site("a").up) for time, state in topology.timeline.states(topology)][:3]
+    found = [(time, state.site("a").up) for time, state in states_of(topology)][:3]
     assert found == [(0.0, 3 * packet), (0.1, 2 * packet), (0.2, 3 * packet)]
 
 

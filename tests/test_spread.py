@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.cell import Cell
-from harness.dask_cluster import connected
-from harness.lent_host import _turn, packed, unpack
-from harness.records import finished_runs, read_run
-from harness.runner import Outcome, cells_of, run_suite
-from harness.spread import _free, spread_suite
-from harness.suite import load_suite
+from harness.cluster.dask_client import connected
+from harness.cluster.dask_suite import _free, spread_suite
+from harness.cluster.remote_cell import _turn, packed, unpack
+from harness.records.run_record import finished_runs, read_run
+from harness.run.cell import Cell
+from harness.run.suite_runner import Outcome, cells_of, run_suite
+from harness.spec.suite import load_suite
 from netsim.errors import HostError
 from tests.clusters import DaskCluster, dask_cluster
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.suite import RunSpec, load_suite
+from harness.spec.suite import RunSpec, load_suite
 from netsim.errors import InputError
 
 GOOD: dict[str, Any] = {

@@ -3,6 +3,8 @@
 import pytest
 
 from netsim.errors import InputError
+from netsim.states import state_at
+from netsim.states import states as states_of
 from netsim.timeline import CrossTraffic, Incident
 from netsim.topology import Topology, topology_from
 
@@ -18,14 +20,14 @@ def timed(*events: dict[str, object]) -> Topology:
 
 
 def history(topology: Topology, what: str, source: str = "a", target: str = "b") -> list[tuple[float, object]]:
-    states = topology.timeline.states(topology)
+    states = states_of(topology)
     found = [(round(time, 6), getattr(state.link(source, target), what)) for time, state in states]
     return [one for place, one in enumerate(found) if place == 0 or one[1] != found[place - 1][1]]
 
 
 def test_without_events_one_state_holds_for_ever() -> None:
     topology = timed()
-    assert [time for time, _ in topology.timeline.states(topology)] == [0.0]
+    assert [time for time, _ in states_of(topology)] == [0.0]
     assert not topology.timeline
 
 
@@ -39,7 +41,7 @@ def test_a_set_value_holds_from_its_time_and_leaves_the_others() -> None:
 
 def test_a_set_of_a_site_changes_its_access_link() -> None:
     topology = timed({"at": "1 s", "set": {"site": "b", "down": "1 Mbit"}})
-    assert [(t, s.rate("a", "b")) for t, s in topology.timeline.states(topology)] == [(0.0, 100e6), (1.0, 1e6)]
+    assert [(t, s.rate("a", "b")) for t, s in states_of(topology)] == [(0.0, 100e6), (1.0, 1e6)]
 
 
 def test_a_ramp_goes_linearly_from_what_held_to_its_goal_and_stays_there() -> None:
@@ -47,7 +49,7 @@ def test_a_ramp_goes_linearly_from_what_held_to_its_goal_and_stays_there() -> No
     found = history(topology, "delay")
     assert [time for time, _ in found] == [0.0, 1.25, 1.5, 1.75, 2.0]
     assert [value for _, value in found] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])
-    assert topology.timeline.state_at(topology, 99.0).link("a", "b").delay == pytest.approx(0.05)
+    assert state_at(topology, 99.0).link("a", "b").delay == pytest.approx(0.05)
 
 
 def test_a_rate_ramps_from_the_line_rate_where_the_pair_had_no_cap() -> None:
@@ -74,7 +76,7 @@ def test_a_trace_plays_its_rates_over_and_over_and_then_what_held_before_holds_a
             "trace": {"site": "a", "side": "up", "rates": ["5 Mbit", "2 Mbit"], "every": "0.5 s"},
         }
     )
-    found = [(time, state.site("a").up) for time, state in topology.timeline.states(topology)]
+    found = [(time, state.site("a").up) for time, state in states_of(topology)]
     assert found == [(0.0, 100e6), (1.0, 5e6), (1.5, 2e6), (2.0, 5e6), (2.5, 100e6)]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.data import prepare
-from harness.job import GO, Job, Summary
-from harness.records import Step, read_json, read_lines, write_json
-from harness.suite import RunSpec, load_suite
+from harness.records.run_record import Step, read_json, read_lines, write_json
+from harness.spec.suite import RunSpec, load_suite
+from harness.worker.data import prepare
+from harness.worker.job import GO, Job, Summary
 from netsim.traffic import Algorithm
 
 ADDRESSES = ("127.0.0.11", "127.0.0.12")
@@ -56,7 +56,7 @@ def train(spec: RunSpec, directory: Path, cache: Path) -> list[Summary]:
         )
         job.rank_directory.mkdir()
         write_json(job.rank_directory / "job.json", job)
-        command = [sys.executable, "-m", "harness.trainer", str(job.rank_directory / "job.json")]
+        command = [sys.executable, "-m", "harness.worker_main", str(job.rank_directory / "job.json")]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     for process in processes:
         output, _ = process.communicate(timeout=120)
@@ -116,7 +116,7 @@ def test_a_peer_that_never_comes_is_named_within_the_timeout(tmp_path: Path, cac
     )
     job.rank_directory.mkdir()
     write_json(job.rank_directory / "job.json", job)
-    command = [sys.executable, "-m", "harness.trainer", str(job.rank_directory / "job.json")]
+    command = [sys.executable, "-m", "harness.worker_main", str(job.rank_directory / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert "rank 1" in done.stdout

@@ -1,1 +1,1 @@
-"""Our own benchmarks: accuracy of the emulated network, efficiency of the collectives, speed of the code."""
+"""Our own benchmarks; they write numbers, reports draws them. In the command line, with processes of their own."""

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, dataclass, fields
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -23,14 +23,13 @@ import psutil
 import typer
 from rich.console import Console
 
-from harness.bench.collectives_page import Point, Row, draw, page, table
 from harness.bench.collectives_worker import GLOO, BenchJob, Case, Sample
 from harness.bench.load import busy_cores, conditions
-from harness.environment import fingerprint
-from harness.identity import ROOT
-from harness.network import Network, NodeProcess, open_network, resolve
+from harness.records.environment import fingerprint
+from netsim.collectives import bound, floor, streams_per_pair, suited
+from netsim.emulated.network import Network, NodeProcess, open_network, resolve
 from netsim.errors import LonghaulError
-from netsim.simulated.alpha_beta import bound, floor, streams_per_pair, suited
+from netsim.library import ROOT
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Transfer
 from netsim.units import parse_size
@@ -82,6 +81,8 @@ def bench_collectives(
 
 
 def _report(rows: list[Row], out: Path | None, as_json: bool) -> None:
+    from reports.pages.collectives import draw, page, table
+
     """Exits with 1 if a network misses the target."""
     document = {"target_percent": TARGET_PERCENT, "host": fingerprint(), "rows": [asdict(row) for row in rows]}
     if out is not None:
@@ -241,3 +242,77 @@ def _cpu(samples: Sequence[Sample], case: int) -> float:
     """Processor seconds of one warm all-reduce, all members together, in user and kernel."""
     warm: list[Any] = [sample for sample in samples if sample.case == case and sample.repeat > 0]
     return float(sum(sample.cpu_seconds for sample in warm) / len({sample.repeat for sample in warm}))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network of the grid, with idle cores or with every core busy training."""
+
+    substrate: str
+    loaded: bool
+    sites: int
+    rate_mbit: float
+    rtt_ms: float
+    payload_bytes: int
+
+    @property
+    def cores(self) -> str:
+        return "busy" if self.loaded else "idle"
+
+    def __str__(self) -> str:
+        return f"{self.sites} x {self.rate_mbit:g} Mbit/s x {self.rtt_ms:g} ms, {self.substrate}, {self.cores}"
+
+
+@dataclass(frozen=True)
+class Row(Point):
+    """What was measured there, in times of an all-reduce from the barrier to the last member's result. warm: the median
+    over rounds of a round's median; best, worst: the fastest and the slowest round's.
+
+    bound: the cheapest algorithm's alpha-beta cost, two delays and 2 (N-1)/N of the payload at goodput; floor: the
+    same with its halves overlapped as far as causality allows. cpu_seconds: of all members together.
+    """
+
+    algorithm: str
+    streams: int
+    bound_ms: float
+    floor_ms: float
+    cold_ms: float
+    warm_ms: float
+    worst_ms: float
+    best_ms: float
+    gloo_cold_ms: float
+    gloo_ms: float
+    rounds: int
+    repeats: int
+    cpu_seconds: float
+    gloo_cpu_seconds: float
+    links_passed: bool
+    host_busy_percent: float
+
+    @property
+    def point(self) -> Point:
+        return Point(*(getattr(self, field.name) for field in fields(Point)))
+
+    @property
+    def efficiency_percent(self) -> float:
+        return 100 * self.bound_ms / self.warm_ms
+
+    @property
+    def of_floor_percent(self) -> float:
+        return 100 * self.floor_ms / self.warm_ms
+
+    @property
+    def worst_percent(self) -> float:
+        return 100 * self.bound_ms / self.worst_ms
+
+    @property
+    def best_percent(self) -> float:
+        return 100 * self.bound_ms / self.best_ms
+
+    @property
+    def cold_percent(self) -> float:
+        return 100 * self.bound_ms / self.cold_ms
+
+    @property
+    def gloo_percent(self) -> float:
+        return 100 * self.bound_ms / self.gloo_ms

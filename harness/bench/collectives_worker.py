@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from harness.allocator import keep_freed_memory, leave_what_stands
-from harness.wan.exchange import WanExchange
-from harness.wan.gloo import gloo_all_reduce, gloo_group
+from harness.bench.gloo import gloo_all_reduce, gloo_group
+from harness.transport.exchange import WanExchange
+from harness.worker.process_memory import keep_freed_memory, leave_what_stands
 from netsim.documents import Document
 from netsim.traffic import Algorithm, Transfer
 

@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import nn
 
-from harness.identity import ROOT
+from netsim.library import ROOT
 
 
 def conditions(only: str) -> list[bool]:

@@ -26,8 +26,8 @@ from algorithms.exchange import local_group
 from algorithms.inner import InnerOptimizer
 from algorithms.method import Worker, WorkerSetup, find
 from algorithms.shape import ModelShape
-from harness.model import Transformer, build_model
-from harness.presets import find_model
+from harness.spec.presets import find_model
+from harness.worker.model import Transformer, build_model
 
 PERIOD = 32  # steps of a round, for every method that has rounds
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -21,14 +21,14 @@ from rich.console import Console
 from torch import nn
 
 from algorithms.inner import Schedule
-from harness.allocator import keep_freed_memory
-from harness.data import Dataset, Shard, prepare
-from harness.job import GO, Job
-from harness.model import build_model, mean_loss
-from harness.presets import find_model
-from harness.records import Step, read_lines
-from harness.suite import RunSpec, Train
-from harness.trainer import Trainer
+from harness.records.run_record import Step, read_lines
+from harness.spec.presets import find_model
+from harness.spec.suite import RunSpec, Train
+from harness.worker.data import Dataset, Shard, prepare
+from harness.worker.job import GO, Job
+from harness.worker.model import build_model, mean_loss
+from harness.worker.process_memory import keep_freed_memory
+from harness.worker.trainer import Trainer
 
 TARGET_PERCENT = 2.0
 STEPS, SETTLE = 60, 10  # steps per turn, and how many of them are not counted

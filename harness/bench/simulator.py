@@ -13,13 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.identity import ROOT
-from harness.projection import Variant, rows_of
-from harness.projection_sweep import sweep
-from harness.scenario import Scenario, Sweep, load_scenario
+from harness.cluster.sweep import sweep
+from harness.costmodel.projection import Variant, rows_of
+from harness.spec.scenario import Scenario, Sweep, load_scenario
+from netsim.library import ROOT
+from netsim.simulated.closed_form import uniform_topology
 from netsim.simulated.compute import Compute
 from netsim.simulated.simulation import simulate
-from netsim.simulated.uniform import uniform_topology
 from netsim.traffic import Plan, Recurrence, Transfer
 
 FIVE = ("ddp", "diloco", "photon", "lordo", "fomoe O=16")

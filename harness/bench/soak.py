@@ -27,14 +27,13 @@ import typer
 import yaml
 from rich.console import Console
 
-from harness.bench.inputs import Tried, try_inputs
-from harness.bench.soak_page import write_page
-from harness.identity import ROOT
-from harness.records import Step, finished_runs, read_lines, read_run
-from netsim.emulated.capabilities import container_engine
-from netsim.emulated.janitor import sweep
+from harness.bench.malformed_inputs import Tried, try_inputs
+from harness.records.run_record import Step, finished_runs, read_lines, read_run
+from netsim.emulated.cleanup import sweep
 from netsim.emulated.owner import VARIABLE, Owner, boot, owner_of, runtime_root
+from netsim.emulated.substrates.capabilities import container_engine
 from netsim.errors import InputError, LonghaulError
+from netsim.library import ROOT
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 TARGETS = ("runner", "agent", "trainer", "container")
@@ -129,6 +128,8 @@ def bench_soak(
     passed = found.passed and not tried.wrong and all(row["valid"] for row in rows)
     document = {**asdict(found), "misfortune": rows, "inputs": asdict(tried), "passed": passed}
     if write_docs:
+        from reports.pages.reliability import write_page
+
         write_page(DOCUMENT, found, rows, tried)
     if as_json:
         print(json.dumps(document))
@@ -193,7 +194,7 @@ def _undisturbed(suite: Path, runs: Path, substrate: str) -> tuple[int, float]:
 
 
 def _start(suite: Path, runs: Path, substrate: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harness.cli", "run", str(suite), "--runs", str(runs), "--substrate", substrate]
+    command = [sys.executable, "-m", "longhaul.cli", "run", str(suite), "--runs", str(runs), "--substrate", substrate]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -22,10 +22,9 @@ import typer
 from rich.console import Console
 
 from harness.bench.load import busy_cores, conditions
-from harness.bench.wan_page import Point, Row, draw, page, table
-from harness.environment import fingerprint
-from harness.network import open_network, resolve
+from harness.records.environment import fingerprint
 from netsim.emulated.gate import loss_interval
+from netsim.emulated.network import open_network, resolve
 from netsim.errors import LonghaulError
 from netsim.topology import Topology, topology_from
 
@@ -36,6 +35,8 @@ JITTERS = (("normal", "5 ms"), ("pareto", "5 ms"), ("uniform", "8 ms"))
 ECHOES, INTERVAL = 200, 0.01
 APART = 0.04  # between echoes over jittery links, so that none has to wait for the one ahead
 CONFIDENCE = 0.99
+GOODPUT_SHARE = 0.03
+RTT_SHARE, RTT_MS = 0.01, 1.0
 
 
 def bench_wan(
@@ -49,6 +50,8 @@ def bench_wan(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """RTT, goodput, loss and jitter of emulated links against what was asked for."""
+    from reports.pages.accuracy import draw, page, table
+
     console = Console(stderr=True, highlight=False)
     substrates = [resolve(one, engine).substrate for one in substrate or ["auto"]]
     engine = resolve(substrates[0], engine).engine
@@ -152,3 +155,69 @@ def _measure(point: Point) -> Row:
         gate_passed=report.passed,
         host_busy_percent=busy,
     )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One link, and where and how it was measured. The units are those of topology files."""
+
+    substrate: str
+    engine: str
+    loaded: bool
+    rate: str
+    rtt: str
+    loss: float
+    distribution: str
+    spread: str
+
+    def __str__(self) -> str:
+        jitter = f", jitter {self.spread} {self.distribution}" if self.distribution else ""
+        condition = "cores busy" if self.loaded else "idle"
+        return f"{self.substrate}, {condition}: {self.rate} x {self.rtt}, loss {self.loss:.0%}{jitter}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found at a point. rtt_ms: median (mean under jitter); late_95: 95 % of echoes came less late than this.
+
+    Losses are of both directions together, with the 99 % interval of what was asked. The goodput is that of the worse
+    direction.
+    """
+
+    point: Point
+    rtt_ms_asked: float
+    rtt_ms: float
+    rtt_ms_late_95: float
+    jitter_ms_asked: float
+    jitter_ms: float
+    goodput_mbit_expected: float
+    goodput_mbit: float
+    probe: str
+    datagrams: int
+    lost: int
+    lost_least: int
+    lost_most: int
+    gate_passed: bool
+    host_busy_percent: float
+
+    @property
+    def rtt_error_ms(self) -> float:
+        return self.rtt_ms - self.rtt_ms_asked
+
+    @property
+    def goodput_error(self) -> float:
+        return self.goodput_mbit / self.goodput_mbit_expected - 1
+
+    @property
+    def rtt_within(self) -> bool:
+        spread = 4 * self.jitter_ms_asked / math.sqrt(200)
+        return abs(self.rtt_error_ms) <= max(RTT_MS, RTT_SHARE * self.rtt_ms_asked) + spread
+
+    @property
+    def goodput_within(self) -> bool:
+        noise = (self.lost_most - self.lost_least) / max(1, self.datagrams) if self.point.loss else 0.0
+        return abs(self.goodput_error) <= GOODPUT_SHARE + noise
+
+    @property
+    def loss_within(self) -> bool:
+        return self.lost_least <= self.lost <= self.lost_most

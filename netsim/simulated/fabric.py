@@ -12,8 +12,8 @@ import numpy as np
 import simpy
 
 from netsim.simulated.flows import FREE, Floats, FlowNetwork, Ints
+from netsim.simulated.link_model import Physics
 from netsim.simulated.messages import Messages, messages_for
-from netsim.simulated.physics import Physics
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Collective, Transfer
 

@@ -14,12 +14,13 @@ from functools import partial
 
 import numpy as np
 
-from netsim.simulated import alpha_beta, misfortune
+from netsim import collectives as alpha_beta
+from netsim.simulated import timeline_effects as misfortune
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import Floats
-from netsim.simulated.physics import Physics
-from netsim.simulated.rounds import Change, Progress, Setting, Stretch, idle, simulate_stretch
+from netsim.simulated.link_model import Physics
+from netsim.simulated.segments import Change, Progress, Setting, Stretch, idle, simulate_stretch
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.records import BUCKETS
+from harness.records.run_record import BUCKETS
 from reports.drawing import DOUBLE, FILLS, INK, Drawing, plain
 from reports.figures.conditions import conditions, workers
 from reports.study import Study

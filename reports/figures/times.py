@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.records import BUCKETS
+from harness.records.run_record import BUCKETS
 from reports.drawing import DOUBLE, FILLS, Drawing, Look, linear_axis, log_axis, plain
 from reports.figures.conditions import conditions, looks_of, networks, repeats
 from reports.quantities import axis_scale, scale_for, show

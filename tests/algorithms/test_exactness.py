@@ -12,7 +12,7 @@ from algorithms.inner import InnerOptimizer
 from algorithms.method import Worker
 from algorithms.methods.lordo import LordoWorker
 from algorithms.shape import ModelShape
-from harness.model import Transformer
+from harness.worker.model import Transformer
 from tests.algorithms.training import ADAMW, DENSE, MOE, SGD, Training, tokens, train
 
 

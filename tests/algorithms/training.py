@@ -15,7 +15,7 @@ from algorithms.exchange import LocalExchange, local_group
 from algorithms.inner import InnerOptimizer, Schedule
 from algorithms.method import Method, Worker, WorkerSetup, find
 from algorithms.shape import ModelShape
-from harness.model import Transformer, build_model
+from harness.worker.model import Transformer, build_model
 from netsim.traffic import Plan
 
 DENSE = ModelShape(layers=2, width=16, heads=2, vocabulary=19, sequence=8, ffn_width=24, gated=True)

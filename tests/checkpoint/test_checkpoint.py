@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from algorithms.inner import InnerOptimizer, load_optimizer_tensors, optimizer_tensors
 from algorithms.shape import ModelShape
-from harness.checkpoint import latest, load, save, steps
-from harness.model import build_model
+from harness.worker.checkpoint import latest, load, save, steps
+from harness.worker.model import build_model
 from netsim.errors import InputError
 
 TENSORS = {"weights": torch.arange(6.0).view(2, 3), "count": torch.tensor(3), "half": torch.ones(2).bfloat16()}
@@ -114,7 +114,7 @@ def test_any_manifest_is_read_or_refused(tmp_path_factory: pytest.TempPathFactor
 
 def test_a_killed_writer_leaves_sound_checkpoints(tmp_path: Path) -> None:
     program = (
-        "import sys, torch; from pathlib import Path; from harness.checkpoint import save\n"
+        "import sys, torch; from pathlib import Path; from harness.worker.checkpoint import save\n"
         "for step in range(1, 10**6): save(Path(sys.argv[1]), step, {'a': torch.full((200_000,), float(step))}, {})"
     )
     writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
@@ -132,7 +132,7 @@ def test_a_killed_writer_leaves_sound_checkpoints(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_oserror_and_leaves_the_previous(tmp_path: Path) -> None:
     program = (
-        "import resource, signal, sys, torch; from pathlib import Path; from harness.checkpoint import save\n"
+        "import resource, signal, sys, torch; from pathlib import Path; from harness.worker.checkpoint import save\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "save(Path(sys.argv[1]), 1, {'a': torch.ones(10)}, {})\n"

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import Dataset, prepare
-from harness.data.sources import read_corpus
-from harness.suite import Data
+from harness.spec.suite import Data
+from harness.worker.data import Dataset, prepare
+from harness.worker.data.sources import read_corpus
 from netsim.errors import InputError
 
 MakeText = Callable[[dict[str, str]], Data]
@@ -99,7 +99,8 @@ def test_the_seed_changes_the_division_but_not_what_is_held_out(make_text: MakeT
 def test_another_process_prepares_the_same_bytes(make_text: MakeText, tmp_path: Path) -> None:
     data = make_text(some_text())
     program = (
-        "import sys; from pathlib import Path; from harness.data import prepare; from harness.suite import Data\n"
+        "import sys; from pathlib import Path\n"
+        "from harness.spec.suite import Data; from harness.worker.data import prepare\n"
         "prepare(Data(source='text', path=sys.argv[1], partition='dirichlet', alpha=2), 3, 64, 1, Path(sys.argv[2]))"
     )
     subprocess.run([sys.executable, "-c", program, str(data.path), str(tmp_path / "other")], check=True)

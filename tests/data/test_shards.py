@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data import Shard, held_out_batches
+from harness.worker.data import Shard, held_out_batches
 from netsim.errors import InputError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.network import resolve
+from netsim.emulated.network import resolve
 from netsim.emulated.owner import VARIABLE
 from netsim.errors import HostError
 from netsim.topology import Topology, topology_from

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.identity import ROOT
-from netsim.emulated.congestion import allowed
-from netsim.emulated.janitor import sweep
+from netsim.emulated.cleanup import sweep
+from netsim.emulated.substrates.congestion import allowed
+from netsim.library import ROOT
 
 LIST = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 DIE_INSIDE = """
 import os, signal
-from netsim.emulated.congestion import allowed
+from netsim.emulated.substrates.congestion import allowed
 with allowed("cubic"):
     os.kill(os.getpid(), signal.SIGKILL)
 """

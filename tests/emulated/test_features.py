@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.network import Network, open_network
 from netsim.emulated.gate import LinkFinding
-from netsim.emulated.impairments import deviate
+from netsim.emulated.network import Network, open_network
+from netsim.emulated.node.impairments import deviate
 from netsim.topology import topology_from
 from tests.emulated.networks import need
 

@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 
 import pytest
 
-from netsim.emulated.impairments import Fate, pareto_moments
+from netsim.emulated.node.impairments import Fate, pareto_moments
 from netsim.emulated.plan import Impairment
 
 

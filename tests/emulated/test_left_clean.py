@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.network import open_network
-from netsim.emulated.janitor import sweep
-from netsim.emulated.launch import ROOT
+from netsim.emulated.cleanup import sweep
+from netsim.emulated.network import open_network
 from netsim.emulated.owner import LABEL, Owner, boot, runtime_root
+from netsim.library import ROOT
 from tests.emulated.networks import command_of, eventually, need, pair, processes_of
 
 RUNNER = """
 import json, sys, time
 from pathlib import Path
-from harness.network import open_network
+from netsim.emulated.network import open_network
 from netsim.emulated.owner import Owner
 from tests.emulated.networks import pair
 where, substrate = Path(sys.argv[1]), sys.argv[2]

@@ -1,6 +1,6 @@
 """The netem engine's arguments, and what tc reports back."""
 
-from netsim.emulated.netem import netem_arguments, netem_limit, netem_state
+from netsim.emulated.node.netem import netem_arguments, netem_limit, netem_state
 from netsim.emulated.plan import Impairment
 
 

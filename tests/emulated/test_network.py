@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.network import Network, NodeProcess, open_network
-from netsim.emulated.devices import tool
+from netsim.emulated.network import Network, NodeProcess, open_network
+from netsim.emulated.node.devices import tool
 from netsim.emulated.owner import Owner
 from netsim.errors import InputError, LinkError
 from netsim.framing import frames, wire_bytes

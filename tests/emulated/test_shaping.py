@@ -3,8 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from netsim.emulated.plan import Impairment, NodePlan, Peer
-from netsim.emulated.shaping import (
+from netsim.emulated.node.tc import (
     change_lines,
     differences,
     neighbour_lines,
@@ -12,6 +11,7 @@ from netsim.emulated.shaping import (
     queue_rules,
     setup_lines,
 )
+from netsim.emulated.plan import Impairment, NodePlan, Peer
 
 PEER = Peer("b", "10.0.0.2", "02:00:00:00:00:01", 8e6, 8e6, 151_400, Impairment(0.01), Impairment(0.02))
 PLAN = NodePlan(

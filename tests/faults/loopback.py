@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
-from harness.cell import Events, costs_of
-from harness.crew import crew
-from harness.data import prepare
-from harness.faults import read_diary
-from harness.job import GO, Job, Summary
-from harness.outcome import Observed, assemble
-from harness.records import Result, read_json, write_json
-from harness.suite import RunSpec, load_suite
+from harness.records.logs import Events, read_diary
+from harness.records.run_record import Result, read_json, write_json
+from harness.run.cell import costs_of
+from harness.run.result import Observed, assemble
+from harness.run.worker_group import crew
+from harness.spec.suite import RunSpec, load_suite
+from harness.worker.data import prepare
+from harness.worker.job import GO, Job, Summary
 
 
 def spec_of(folder: Path, method: str, options: dict[str, Any] | None = None, sites: int = 2, **fields: Any) -> RunSpec:
@@ -70,7 +70,7 @@ def start(spec: RunSpec, directory: Path, cache: Path, rank: int, **fields: Any)
     )
     job.rank_directory.mkdir(exist_ok=True)
     write_json(job.rank_directory / "job.json", job)
-    command = [sys.executable, "-m", "harness.trainer", str(job.rank_directory / "job.json")]
+    command = [sys.executable, "-m", "harness.worker_main", str(job.rank_directory / "job.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 

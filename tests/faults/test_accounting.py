@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.accounting import membership_of, payload, seconds, toll
+from harness.run.fault_cost import membership_of, payload, seconds, toll
 from netsim.traffic import Plan, Recurrence, Transfer
 
 EVERYONE = Transfer("delta", 100, (0, 1, 2))  # 400 bytes encoded: 1600 among three, 800 between two

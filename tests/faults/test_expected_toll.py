@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from algorithms.method import to_those_behind
-from harness.expected_toll import ExpectedToll, expected_toll
-from harness.misfortune_terms import Strike, Terms, first_hand, touches
+from harness.costmodel.fault_model import ExpectedToll, expected_toll
+from harness.costmodel.fault_terms import Strike, Terms, first_hand, touches
 from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
 
 EVERYONE = Transfer("delta", 100, (0, 1, 2))  # 400 bytes encoded: 1600 among three, 800 between two

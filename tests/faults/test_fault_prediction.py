@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from harness.calibration import Recovery, load_calibration, save_calibration
-from harness.calibration_prediction import predict
-from harness.commands.calibrate import calibrate
-from harness.fault_prediction import strikes_of
-from harness.misfortune_terms import Strike
-from harness.records import Run, read_run
-from harness.recovery_fit import fit_recovery
-from harness.suite import RunSpec
-from harness.validation import validate_runs
-from harness.validation_page import page_text
+from harness.costmodel.calibration import Recovery, load_calibration, save_calibration
+from harness.costmodel.fault_inputs import strikes_of
+from harness.costmodel.fault_terms import Strike
+from harness.costmodel.fit import fit_recovery
+from harness.costmodel.predict import predict
+from harness.costmodel.validation import validate_runs
+from harness.records.run_record import Run, read_run
+from harness.spec.suite import RunSpec
+from longhaul.commands.calibrate import calibrate
 from netsim.errors import InputError
+from reports.pages.validation import page_text
 from tests.faults.loopback import run_through, spec_of
 from tests.projection.records import calibration, spec, topology, write_run
 

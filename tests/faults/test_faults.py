@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.faults import Diary, Fault, read_diary
-from harness.suite import RunSpec, load_suite
+from harness.records.logs import Diary, read_diary
+from harness.spec.faults import Fault
+from harness.spec.suite import RunSpec, load_suite
 from netsim.errors import InputError
 
 SUITE: dict[str, Any] = {

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.membership import Decision, Report, decide
-from harness.recovery import blame
+from harness.elastic.elastic_trainer import blame
+from harness.elastic.membership import Decision, Report, decide
 from netsim.errors import PeerError
 
 FOUR = Decision(generation=3, members=(0, 1, 2, 3), authority=0)

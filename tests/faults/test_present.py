@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from algorithms.exchange import local_group
-from harness.present import PresentExchange
+from harness.elastic.partial_exchange import PresentExchange
 from netsim.errors import LonghaulError
 from netsim.traffic import Collective, Transfer, among
 from tests.wan.members import together

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.network import Network, open_network
+from netsim.emulated.network import Network, open_network
 from tests.emulated.networks import need, pair
 
 pytestmark = pytest.mark.docker

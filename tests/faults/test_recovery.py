@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.records import Result
+from harness.records.run_record import Result
 from tests.faults.loopback import run_through, spec_of
 
 pytestmark = pytest.mark.timeout(600)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.records import Step, read_lines
-from harness.resume import checkpoints_of, common_step, cut_back
-from harness.suite import RunSpec
+from harness.records.run_record import Step, read_lines
+from harness.spec.suite import RunSpec
+from harness.worker.resume import checkpoints_of, common_step, cut_back
 from tests.faults.loopback import spec_of, train
 
 METHODS: list[Any] = [

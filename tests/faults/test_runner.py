@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.identity import ROOT
-from harness.records import finished_runs, read_run
+from harness.records.run_record import finished_runs, read_run
 from netsim.emulated.owner import Owner, boot, start_time
+from netsim.library import ROOT
 from tests.emulated.networks import need, processes_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
@@ -45,7 +45,18 @@ def command(folder: Path, runs: Path, **changes: Any) -> subprocess.Popen[str]:
     suite = folder / "small.yaml"
     suite.write_text(yaml.safe_dump({**SUITE, **changes}))
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", "run", str(suite), "--runs", str(runs), "--substrate", "netns", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "longhaul.cli",
+            "run",
+            str(suite),
+            "--runs",
+            str(runs),
+            "--substrate",
+            "netns",
+            "--json",
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

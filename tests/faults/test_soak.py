@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.bench.inputs import Tried
+from harness.bench.malformed_inputs import Tried
 from harness.bench.soak import Soak, soak
-from harness.bench.soak_page import write_page
+from reports.pages.reliability import write_page
 from tests.emulated.networks import need
 
 

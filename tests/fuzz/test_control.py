@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.control import Reception
+from netsim.emulated.agent_client import Reception
 from netsim.errors import LinkError
 
 NOISE = [

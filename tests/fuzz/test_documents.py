@@ -12,10 +12,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.bench.inputs import STRANGE, try_inputs
-from harness.cell import Cell
-from harness.records import Result, Step, read_json, read_lines, read_run
-from harness.suite import load_suite
+from harness.bench.malformed_inputs import STRANGE, try_inputs
+from harness.records.run_record import Result, Step, read_json, read_lines, read_run
+from harness.run.cell import Cell
+from harness.spec.suite import load_suite
 from netsim.documents import read_yaml, validate
 from netsim.errors import InputError
 from netsim.topology import load_topology, topology_from

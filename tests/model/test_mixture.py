@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from algorithms.method import ModelView
 from algorithms.shape import ModelShape
-from harness.model import Mixture, build_model
+from harness.worker.model import Mixture, build_model
 
 SHAPE = ModelShape(
     kind="moe", layers=2, width=32, heads=2, experts=6, top_k=2, expert_width=16, vocabulary=64, sequence=16

@@ -7,8 +7,8 @@ from math import inf
 import pytest
 
 from algorithms.shape import Role
-from harness.model import build_model
-from harness.presets import FOLDER, find_device, find_model
+from harness.spec.presets import FOLDER, find_device, find_model
+from harness.worker.model import build_model
 from netsim.errors import InputError
 
 MODELS = sorted(path.stem for path in (FOLDER / "models").glob("*.yaml"))

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from algorithms.shape import ModelShape
-from harness.model import build_model
-from harness.model.attention import Attention, Rotary
-from harness.model.norm import RmsNorm
+from harness.worker.model import build_model
+from harness.worker.model.attention import Attention, RmsNorm, Rotary
 
 SMALL: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "vocabulary": 64, "sequence": 16}
 SHAPES = {

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.calibration import Calibration, Constants, Domain, Error, Span
-from harness.calibration_prediction import predict
-from harness.records import BUCKETS, Result, Step, write_json
-from harness.suite import RunSpec
+from harness.costmodel.calibration import Calibration, Constants, Domain, Error, Span
+from harness.costmodel.predict import predict
+from harness.records.run_record import BUCKETS, Result, Step, write_json
+from harness.spec.suite import RunSpec
 
 WIDE = Span(low=0, high=1e15)
 EVERYWHERE = Domain(rate=WIDE, rtt=WIDE, sites=WIDE, transfer_bytes=WIDE)

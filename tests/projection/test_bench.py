@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.bench.simulator import five_methods, flow_level
-from harness.identity import ROOT
+from netsim.library import ROOT
 
 
 def test_the_benchmark_projects_five_methods_over_a_full_run() -> None:

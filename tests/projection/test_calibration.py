@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.calibration import Calibration, Span, load_calibration, save_calibration
-from harness.calibration_fit import fit
-from harness.calibration_prediction import predict, truncated
-from harness.commands.calibrate import calibrate
-from harness.commands.validate import validate
-from harness.records import read_run
-from harness.validation import validate_runs
-from harness.validation_records import read_runs, store_runs
+from harness.costmodel.calibration import Calibration, Span, load_calibration, save_calibration
+from harness.costmodel.fit import fit
+from harness.costmodel.predict import predict, truncated
+from harness.costmodel.validation import validate_runs
+from harness.records.archive import read_runs, store_runs
+from harness.records.run_record import read_run
+from longhaul.commands.calibrate import calibrate
+from longhaul.commands.validate import validate
 from netsim.errors import InputError
 from netsim.traffic import Plan, Recurrence, Transfer
 from tests.projection.records import calibration, spec, topology, write_run

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from algorithms.method import find
-from harness.commands.project import project as command
-from harness.presets import find_model
-from harness.projection import Variant, base_rows, merged, physics_of, project, rows_of, variants
-from harness.projection_answers import answers
-from harness.projection_memory import activation_bytes
-from harness.scenario import Scenario, load_scenario
+from harness.costmodel.planning import answers
+from harness.costmodel.projection import Variant, base_rows, merged, physics_of, project, rows_of, variants
+from harness.costmodel.site_memory import activation_bytes
+from harness.spec.presets import find_model
+from harness.spec.scenario import Scenario, load_scenario
+from longhaul.commands.project import project as command
 from netsim.errors import InputError
-from netsim.simulated.memory import round_profile
-from netsim.simulated.physics import Physics
+from netsim.simulated.link_model import Physics
+from reports.projection.figures import round_profile
 from tests.projection.records import calibration
 from tests.projection.test_scenario import write
 
@@ -144,7 +144,7 @@ def test_answers_are_consistent_with_the_rows(small: Scenario) -> None:
 
 
 def test_the_largest_model_fits_and_one_layer_more_does_not(small: Scenario) -> None:
-    from harness.projection_answers import _needed
+    from harness.costmodel.planning import _needed
 
     for row, entry in zip(answers(small, [], None)["largest_model"], small.methods, strict=True):
         shape = type(small.model).model_validate({**small.model.model_dump(), "layers": row["layers"] + 1})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.scenario import load_scenario
+from harness.spec.scenario import load_scenario
 from netsim.errors import InputError
 
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.calibration import Calibration, load_calibration
-from harness.fault_validation import errors_of
-from harness.validation import Validation, validate_runs
-from harness.validation_records import read_runs
+from harness.costmodel.calibration import Calibration, load_calibration
+from harness.costmodel.fault_validation import errors_of
+from harness.costmodel.validation import Validation, validate_runs
+from harness.records.archive import read_runs
 
 DOCS = Path(__file__).parents[2] / "docs"
 MEAN, MAX = 5.0, 15.0  # per cent of wall time

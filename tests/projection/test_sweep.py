@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.projection import rows_of, variants
-from harness.projection_sweep import sweep
-from harness.scenario import load_scenario
+from harness.cluster.sweep import sweep
+from harness.costmodel.projection import rows_of, variants
+from harness.spec.scenario import load_scenario
 from netsim.errors import HostError, InputError
 from tests.clusters import dask_cluster, free_port
 from tests.projection.test_scenario import write

@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.control import AgentLink, Reception, wait
-from netsim.emulated.launch import Launch, Order
-from netsim.emulated.namespaces import Namespaces
+from netsim.emulated.agent_client import AgentLink, Reception, wait
+from netsim.emulated.node.probes import Stream, pace_of
 from netsim.emulated.owner import Owner, make_runtime
 from netsim.emulated.plan import NodePlan
-from netsim.emulated.probes import Stream, pace_of
+from netsim.emulated.substrates.launch import Launch, Order
+from netsim.emulated.substrates.netns_nodes import Namespaces
 from netsim.framing import ETHERNET, datagram, segment
 
 OUT = Path("/out")

@@ -15,9 +15,9 @@ from scipy.stats import binom
 
 from netsim.emulated.compile import compile_topology
 from netsim.emulated.gate import deviation, loss_interval
-from netsim.emulated.launch import ROOT
-from netsim.emulated.namespaces import Namespaces
+from netsim.emulated.substrates.netns_nodes import Namespaces
 from netsim.framing import datagram, goodput, segment
+from netsim.library import ROOT
 from netsim.topology import Topology, topology_from
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(1500)]

@@ -10,7 +10,7 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-from harness.records import Result, Step, write_json
+from harness.records.run_record import Result, Step, write_json
 
 MODEL_BYTES = 4 * 850_000
 SYNC_EVERY = {"ddp": 1, "diloco": 20, "photon": 20, "lordo": 20, "fomoe": 20}

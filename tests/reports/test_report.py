@@ -163,7 +163,7 @@ def test_the_command_line_prints_one_document_and_bad_records_exit_with_2(tmp_pa
     command = [
         sys.executable,
         "-m",
-        "harness.cli",
+        "longhaul.cli",
         "report",
         str(run.parent),
         "--out",
@@ -180,7 +180,7 @@ def test_the_command_line_prints_one_document_and_bad_records_exit_with_2(tmp_pa
 
 
 def test_importing_the_command_brings_neither_torch_nor_pandas() -> None:
-    code = "import sys, reports.command; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, longhaul.commands.report; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
     code += "\nimport reports.build; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["set()", "False"]

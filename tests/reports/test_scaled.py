@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.scaled_projection import project_target
-from harness.suite import RunSpec
+from harness.costmodel.scaled_target import project_target
+from harness.spec.suite import RunSpec
 from reports.build import build_report
 from reports.figures.scaled import measured_beside_projected
 from reports.records import collect

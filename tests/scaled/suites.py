@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from harness.suite import RunSpec, load_suite
+from harness.spec.suite import RunSpec, load_suite
 
 SHARE = 0.02
 BIG_MOE: dict[str, Any] = {

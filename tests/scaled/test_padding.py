@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from algorithms.exchange import local_group
-from harness.padding import PaddedExchange, filler_plan, padded
-from harness.records import Step, read_lines
-from harness.suite import RunSpec
+from harness.records.run_record import Step, read_lines
+from harness.spec.padding import filler_plan, padded
+from harness.spec.suite import RunSpec
+from harness.worker.padded_exchange import PaddedExchange
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
 from tests.faults import loopback

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.calibration_prediction import predict
-from harness.scaled_projection import project_target
-from harness.scenario import load_scenario
-from harness.suite import RunSpec, load_suite
+from harness.costmodel.predict import predict
+from harness.costmodel.scaled_target import project_target
+from harness.spec.scenario import load_scenario
+from harness.spec.suite import RunSpec, load_suite
 from netsim.errors import InputError
 from netsim.simulated.compute import Compute
 from netsim.simulated.simulation import simulate

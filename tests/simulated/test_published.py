@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from netsim.simulated import closed_form_desloc as desloc
-from netsim.simulated import closed_form_fomoe as fomoe
-from netsim.simulated import closed_form_scaling_laws as laws
-from netsim.simulated.closed_form_photon import Aggregation, wall_time
+from tests.published_models import desloc, fomoe
+from tests.published_models import scaling_laws as laws
+from tests.published_models.photon import Aggregation, wall_time
 
 HOUR = 3600.0
 

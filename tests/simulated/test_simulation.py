@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netsim.errors import LinkError
+from netsim.simulated.closed_form import load_of, times, uniform_topology
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links
-from netsim.simulated.physics import Physics
-from netsim.simulated.rounds import Setting, Stretch, simulate_stretch
+from netsim.simulated.link_model import Physics
+from netsim.simulated.segments import Setting, Stretch, simulate_stretch
 from netsim.simulated.simulation import Evaluation, _Run, simulate
-from netsim.simulated.uniform import load_of, times, uniform_topology
 from netsim.topology import Link, Site, Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from netsim.simulated.closed_form_streaming import (
+from tests.published_models.streaming import (
     GRID,
     Layers,
     Method,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from netsim.collectives import bound, choose, cost, floor, streams_per_pair, suited
 from netsim.framing import goodput
-from netsim.simulated.alpha_beta import bound, choose, cost, floor, streams_per_pair, suited
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Transfer
 

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.bench.collectives import bench_collectives
-from harness.bench.collectives_page import HEADINGS, Row, cells, draw, page
+from harness.bench.collectives import Row, bench_collectives
+from reports.pages.collectives import HEADINGS, cells, draw, page
 
 ROW = Row(
     substrate="docker",

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from harness.wan.buffers import Body
-from harness.wan.frames import HEADER_SIZE, Header, Kind, pack_header
-from harness.wan.stream import BATCH, Frame, Stream
+from harness.transport.buffers import Body
+from harness.transport.frames import HEADER_SIZE, Header, Kind, pack_header
+from harness.transport.stream import BATCH, Frame, Stream
 from netsim.errors import PeerError
 
 

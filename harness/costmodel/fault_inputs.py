@@ -1,0 +1,138 @@
+"""A cell's declared misfortune, brought into the terms of `harness.costmodel.fault_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from algorithms.method import Method
+from harness.costmodel.calibration import Recovery
+from harness.costmodel.fault_model import ExpectedToll, expected_toll
+from harness.costmodel.fault_terms import Strike, Terms
+from harness.elastic.membership import GRACE_SECONDS, POLL_SECONDS
+from harness.spec.suite import RunSpec
+from harness.transport.peers import TICKS, UNSENT_ALONE, UNSENT_SHARED
+from netsim.framing import bandwidth_delay_product
+from netsim.simulated.compute import Compute
+from netsim.simulated.link_model import Physics
+from netsim.simulated.simulation import simulate
+from netsim.timeline import Timeline
+from netsim.topology import Topology
+from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
+
+# Without a calibration: a report lies half of the keeper's interval until it is read, and programs start in no time.
+UNMEASURED = Recovery(meeting_seconds=POLL_SECONDS / 2, source="the keeper's interval alone")
+
+
+LEAST_SEND_BUFFER = 1 << 16  # bytes; the kernel's own default
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the prediction of a cell's time has worked out already."""
+
+    method: Method[Any]
+    topology: Topology
+    plan: Plan
+    compute: Compute
+    physics: Physics
+    choose: Callable[[Transfer], Algorithm]
+    evaluation_seconds: float
+
+
+def struck(spec: RunSpec, topology: Topology) -> bool:
+    """Whether something befalls the cell's workers."""
+    return bool(spec.faults or topology.timeline.incidents())
+
+
+def unpredictable(topology: Topology) -> str:
+    """Why the cost of this topology's misfortune is not predicted; empty if it is."""
+    if any(event.partition or event.flap for event in topology.timeline.events):
+        return "who reaches whom across partitions and flapping links is not modelled"
+    return ""
+
+
+def predict_toll(spec: RunSpec, at: Circumstances, recovery: Recovery | None) -> ExpectedToll:
+    """What the cell's faults, and what its timeline does to sites, are expected to cost."""
+    return expected_toll(terms_of(spec, at, recovery or UNMEASURED), strikes_of(spec, at.topology, at.plan.steps))
+
+
+def strikes_of(spec: RunSpec, topology: Topology, steps: int) -> tuple[Strike, ...]:
+    """Every single thing that befalls a worker: by step from the suite's faults, by second from the timeline."""
+    found = [
+        Strike(fault.kind, rank, step, None, fault.lasts or fault.back_after, fault.factor or 1.0)
+        for rank, site in enumerate(topology.sites)
+        for step in range(1, steps + 1)
+        for index, fault in enumerate(spec.faults)
+        if fault.happens(index, spec.seed, site.name, step)
+    ]
+    ranks = {site.name: rank for rank, site in enumerate(topology.sites)}
+    incidents = topology.timeline.incidents()
+    for place, incident in enumerate(incidents):
+        if incident.kind == "pause" or incident.kind == "crash":
+            ends = (later.at for later in incidents[place + 1 :] if later.site == incident.site)
+            end = next(ends, None)
+            lasts = None if end is None else end - incident.at
+            found.append(Strike(incident.kind, ranks[incident.site], None, incident.at, lasts))
+    return tuple(found)
+
+
+def terms_of(spec: RunSpec, at: Circumstances, recovery: Recovery) -> Terms:
+    method, shape, sites, seed = at.method, spec.model, at.plan.sites, spec.seed
+    timeout = spec.network.timeout_seconds
+    pairs = [(a.name, b.name) for a, b in at.topology.pairs()]
+    streams = max((at.physics.connections(at.topology, a, b) for a, b in pairs), default=1)
+    return Terms(
+        plan=at.plan,
+        after_loss=method.after_loss,
+        survives=lambda members: bool(members) and method.survives(shape, sites, members, seed),
+        catch_up=lambda root, behind, present: method.catch_up(shape, sites, root, behind, present, seed),
+        algorithm=at.choose,
+        exposed=exposure(at),
+        step_seconds=max(at.compute.step_seconds),
+        tokens_per_step=spec.train.batch * shape.sequence,
+        evaluate_every=spec.train.evaluate_every,
+        evaluation_seconds=at.evaluation_seconds,
+        checkpoint_every=spec.train.checkpoint_every,
+        checkpoint_seconds=recovery.checkpoint_seconds_per_byte * state_bytes(method.memory(shape, sites, 0, seed)),
+        timeout=timeout + min(timeout / TICKS, 1.0) / 2,  # somebody looks so often
+        round_trip=max((at.topology.rtt(a, b) for a, b in pairs), default=0.0),
+        meeting=recovery.meeting_seconds,
+        start=recovery.start_seconds,
+        grace=GRACE_SECONDS,
+        at_once=min(UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED, streams << 16), _send_buffers(at.topology)),
+    )
+
+
+def _send_buffers(topology: Topology) -> int:
+    """Bytes for one peer that the kernel takes before it is known that they are in vain: TCP lets a send buffer grow to
+    twice the window, and one window more is acknowledged in the round trip until the news arrives. A window that has
+    opened fills the path; the longest, fattest path of the topology counts.
+    """
+    pairs = [(a.name, b.name) for a, b in topology.pairs()]
+    paths = (bandwidth_delay_product(topology.rate(*pair), topology.rtt(*pair)) for pair in pairs)
+    return max(LEAST_SEND_BUFFER, 3 * max(paths, default=0))
+
+
+def state_bytes(memory: Mapping[str, int]) -> int:
+    """What a checkpoint holds of a worker's memory: all but the gradients."""
+    return sum(size for component, size in memory.items() if component != "gradients")
+
+
+def exposure(at: Circumstances) -> Callable[[tuple[Transfer, ...], bool], float]:
+    """How long transfers that are released together make a step wait on the undisturbed network, by simulation."""
+    calm = replace(at.topology, timeline=Timeline())
+    step = max(at.compute.step_seconds)
+    compute = replace(at.compute, jitter=0.0)
+
+    @cache
+    def seconds(transfers: tuple[Transfer, ...], cold: bool) -> float:
+        steps = 1 + max((transfer.overlap for transfer in transfers), default=0)
+        plan = Plan(at.plan.sites, steps, (Recurrence(transfers, 1, 1, 1),))
+        physics = replace(at.physics, cold_start=cold and at.physics.cold_start)
+        outcome = simulate(plan, calm, compute, physics=physics, choose=at.choose)
+        return max(0.0, outcome.wall_seconds - steps * step)
+
+    return seconds

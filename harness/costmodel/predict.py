@@ -1,0 +1,125 @@
+"""What the simulator expects of a suite's cell: its wall time, its bytes, its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import fmean
+
+from harness.costmodel.calibration import Calibration, Span
+from harness.costmodel.fault_inputs import Circumstances, predict_toll, struck, unpredictable
+from harness.costmodel.fault_model import ExpectedToll
+from harness.spec.suite import RunSpec
+from netsim.collectives import suited
+from netsim.simulated.compute import Compute
+from netsim.simulated.link_model import Physics
+from netsim.simulated.simulation import Evaluation, simulate
+from netsim.topology import Topology
+from netsim.traffic import Algorithm, Plan
+
+# A run's connections are new: even without a calibration, TCP begins in slow start.
+COLD = Physics(cold_start=True)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `toll`: with declared misfortune,
+    what it costs; the bytes are then those of the undisturbed run.
+    """
+
+    payload_bytes: int
+    memory_bytes: dict[str, int]
+    wall_seconds: float | None = None
+    communication_seconds: float | None = None
+    evaluation_seconds: float | None = None
+    extrapolated: bool = True
+    why_not: str = ""
+    toll: ExpectedToll | None = None
+
+
+def predict(
+    spec: RunSpec, calibration: Calibration | None = None, steps: int | None = None, rank: int = 0
+) -> Prediction:
+    """The cell's run, ended after `steps` if it was stopped early. Memory is that of `rank`."""
+    method, topology = spec.resolve_method(), spec.resolve_topology()
+    sites = sum(site.workers for site in topology.sites)
+    plan = truncated(spec.resolve_plan(sites), steps or spec.train.steps)
+    memory = method.memory(spec.model, sites, rank, spec.seed)
+    known = Prediction(plan.payload_bytes, memory)
+    compute = _compute(spec, sites, calibration)
+    if compute is None:
+        return replace(known, why_not="native computation: its step time is in no calibration file")
+    physics = calibration.physics if calibration else COLD
+    if spec.network.streams is not None:
+        physics = replace(physics, streams=spec.network.streams)
+    fixed = Algorithm(spec.network.all_reduce)
+    choose = partial(suited, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
+    evaluation = evaluation_seconds(spec, sites, calibration)
+    known = replace(known, extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)))
+    if struck(spec, topology):
+        if why := unpredictable(topology):
+            return replace(known, why_not=why)
+        at = Circumstances(method, topology, plan, compute, physics, choose, evaluation)
+        toll = predict_toll(spec, at, calibration.recovery if calibration else None)
+        wall = None if toll.abandoned else toll.wall_seconds
+        return replace(known, wall_seconds=wall, toll=toll, why_not=toll.abandoned)
+    outcome = simulate(
+        plan,
+        topology,
+        compute,
+        physics=physics,
+        choose=choose,
+        evaluation=Evaluation(spec.train.evaluate_every, evaluation),
+        seed=spec.seed,
+    )
+    return replace(
+        known,
+        wall_seconds=outcome.wall_seconds,
+        communication_seconds=fmean(outcome.communication_seconds),
+        evaluation_seconds=fmean(outcome.evaluation_seconds),
+    )
+
+
+def reach(topology: Topology, plan: Plan) -> tuple[Span, Span, int, Span]:
+    """What a domain must cover: line rates, RTTs, sites, bytes of a transfer."""
+    pairs = [(a.name, b.name) for a, b in topology.pairs()]
+    sizes = {t.size for r in plan.recurrences if r.count for t in r.transfers} or {0}
+    return (
+        Span.over(topology.rate(a, b) for a, b in pairs) if pairs else Span(low=0, high=0),
+        Span.over(topology.rtt(a, b) for a, b in pairs) if pairs else Span(low=0, high=0),
+        len(topology.sites),
+        Span.over(sizes),
+    )
+
+
+def truncated(plan: Plan, steps: int) -> Plan:
+    """The plan of a run that ends after `steps`."""
+    if steps >= plan.steps:
+        return plan
+    recurrences = tuple(replace(r, last=min(r.last, steps)) for r in plan.recurrences if r.first <= steps)
+    cohorts = tuple(replace(c, last=min(c.last, steps)) for c in plan.cohorts if c.first <= steps)
+    return replace(plan, steps=steps, recurrences=recurrences, cohorts=cohorts)
+
+
+def evaluation_flops(spec: RunSpec, sites: int) -> float:
+    """Forward FLOPs of one evaluation, all workers together: a third of training's."""
+    tokens = spec.train.evaluation_batches * spec.train.batch * spec.model.sequence
+    return spec.resolve_method().flops_per_token(spec.model, sites) / 3 * tokens
+
+
+def evaluation_seconds(spec: RunSpec, sites: int, calibration: Calibration | None) -> float:
+    """Seconds of one evaluation; 0 without a calibration, which first principles cannot replace."""
+    if calibration is None:
+        return 0.0
+    rates = calibration.evaluation_seconds_per_flop
+    return rates.get(spec.method, rates.get("", 0.0)) * evaluation_flops(spec, sites)
+
+
+def _compute(spec: RunSpec, sites: int, calibration: Calibration | None) -> Compute | None:
+    if spec.compute.step_seconds is not None:
+        overhead = calibration.step_overhead_seconds if calibration else 0.0
+        return Compute((spec.compute.step_seconds + overhead,) * sites, spec.compute.backward_share)
+    step = calibration.native_step(spec, sites) if calibration else None
+    if step is None:
+        return None
+    return Compute((step.seconds,) * sites, spec.compute.backward_share, step.spread)

@@ -1,0 +1,285 @@
+"""The cost model at scale: a scenario's methods over its sweep, as rows.
+
+A `Variant` fixes the method, its options and the number of sites; its plan is condensed once and evaluated for all
+rates and RTTs at once (`netsim.simulated.closed_form`, equal to the simulator where both are exact). A topology with
+different sites, or `simulate`, goes through SimPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from algorithms.method import Method, find
+from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Span
+from harness.costmodel.site_memory import site_memory
+from harness.spec.scenario import METHOD_AXES, MethodEntry, Scenario, Uncertainty
+from netsim.errors import InputError
+from netsim.simulated.closed_form import Load, load_of, times, uniform_topology
+from netsim.simulated.compute import Compute
+from netsim.simulated.flows import Floats
+from netsim.simulated.link_model import Physics
+from netsim.simulated.simulation import simulate
+from netsim.traffic import Plan, Transfer
+
+Row = dict[str, Any]
+SIMULATED_TRANSFERS = 16  # of one step; more are merged before they are simulated
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method with its options at a number of sites; `axis`: what of the base it varies, if anything."""
+
+    entry: MethodEntry
+    sites: int
+    axis: str = "base"
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A variant, evaluated but for the network."""
+
+    variant: Variant
+    method: Method[Any]
+    plan: Plan
+    load: Load
+    step_seconds: float
+    tokens: int
+    parameters: int
+    payload_bytes_per_worker: float
+    transfer_bytes: Span
+    memory: dict[str, int]
+
+    def seconds(self, rate: Floats, rtt: Floats, physics: Physics, faster: float = 1.0) -> tuple[Floats, Floats]:
+        """Compute and exposed communication, seconds, over arrays of rates (bit/s) and RTTs (s)."""
+        found = times(self.load, self.step_seconds / faster, rate, rtt, physics)
+        return found.compute, found.communication
+
+    def utilisation(self, rate: Floats, rtt: Floats, physics: Physics) -> Floats:
+        compute, communication = self.seconds(rate, rtt, physics)
+        return compute / (compute + communication)
+
+
+def physics_of(calibration: Calibration | None) -> Physics:
+    """Constants for sites with machines of their own, connections warm (a run is long against their start)."""
+    return replace(calibration.machines_of_their_own, cold_start=False) if calibration else Physics()
+
+
+def variants(scenario: Scenario) -> Iterator[Variant]:
+    """The base of every method, then each axis but rate and RTT by itself."""
+    for entry in scenario.methods:
+        yield Variant(entry, scenario.sites)
+        for sites in scenario.sweep.sites:
+            if sites != scenario.sites:
+                yield Variant(_fitting(scenario, entry, sites), sites, "sites")
+        options = find(entry.method, entry.options, scenario.where).options
+        for axis in METHOD_AXES:
+            for value in getattr(scenario.sweep, axis):
+                if getattr(options, axis, value) != value:
+                    yield Variant(_with(entry, axis, value), scenario.sites, axis)
+
+
+def _with(entry: MethodEntry, axis: str, value: int) -> MethodEntry:
+    return entry.model_copy(update={"options": {**entry.options, axis: value}})
+
+
+def _fitting(scenario: Scenario, entry: MethodEntry, sites: int) -> MethodEntry:
+    """At another number of sites, experts keep their share of holders."""
+    if (replication := entry.options.get("replication")) is None:
+        return entry
+    return _with(entry, "replication", max(1, round(replication * sites / scenario.sites)))
+
+
+def project(scenario: Scenario, variant: Variant) -> Projected:
+    """Plan, compute time and memory of a variant. InputError where the method cannot be on so many sites."""
+    entry, shape, sites = variant.entry, scenario.shape_of(variant.entry), variant.sites
+    method = find(entry.method, entry.options, f"{scenario.where}: methods.{entry.label}")
+    steps, batch = entry.steps or scenario.steps, entry.batch or scenario.batch
+    plan = method.plan(shape, sites, steps)
+    load = load_of(plan, Physics().pieces)
+    sequences = batch / sites
+    memory = site_memory(
+        method,
+        shape,
+        sites,
+        load,
+        scenario.precision,
+        min(scenario.site.devices * scenario.site.micro_batch, max(1, round(sequences))),
+        scenario.site.recompute,
+    )
+    return Projected(
+        variant=variant,
+        method=method,
+        plan=plan,
+        load=load,
+        step_seconds=scenario.step_seconds(entry, method, sites),
+        tokens=steps * batch * shape.sequence,
+        parameters=shape.count(),
+        payload_bytes_per_worker=plan.payload_bytes_per_worker,
+        transfer_bytes=Span.over({t.size for r in plan.recurrences for t in r.transfers} or {0}),
+        memory=memory,
+    )
+
+
+def rows_of(scenario: Scenario, variant: Variant, calibration: Calibration | None, exact: bool = False) -> list[Row]:
+    """The variant over all rates and RTTs of the sweep. A variant that is impossible (replication that does not
+    divide, say) has no rows. exact: through SimPy instead of the closed form, at the base rate and RTT only."""
+    try:
+        projected = project(scenario, variant)
+    except InputError:
+        if variant.axis == "base":
+            raise
+        return []
+    if scenario.topology is not None or exact:
+        return [_simulated(scenario, projected, calibration)]
+    assert scenario.rate is not None
+    assert scenario.rtt is not None
+    rates = np.array(sorted({scenario.rate, *scenario.sweep.rate}))
+    rtts = np.array(sorted({scenario.rtt, *scenario.sweep.rtt}))
+    grid_rate, grid_rtt = (a.ravel() for a in np.meshgrid(rates, rtts, indexing="ij"))
+    physics, off = physics_of(calibration), scenario.uncertainty
+    compute, communication = projected.seconds(grid_rate, grid_rtt, physics)
+    best, _, worst = _band(projected, grid_rate, grid_rtt, physics, off)
+    return [
+        _row(scenario, projected, calibration, float(r), float(t), float(c), float(x), (float(lo), float(hi)))
+        for r, t, c, x, lo, hi in zip(grid_rate, grid_rtt, compute, communication, best, worst, strict=True)
+    ]
+
+
+def _band(
+    projected: Projected, rate: Floats, rtt: Floats, physics: Physics, off: Uncertainty
+) -> tuple[Floats, Floats, Floats]:
+    """Total seconds if the inputs are better than stated by their uncertainty, as stated, and worse."""
+
+    def total(faster: float, wider: float) -> Floats:
+        found: Floats = np.add(*projected.seconds(rate * wider, rtt, physics, faster))
+        return found
+
+    return total(1 + off.compute, 1 + off.rate), total(1.0, 1.0), total(1 / (1 + off.compute), 1 - off.rate)
+
+
+def _simulated(scenario: Scenario, projected: Projected, calibration: Calibration | None) -> Row:
+    """Through SimPy, on the scenario's topology or at its base rate and RTT."""
+    sites = projected.variant.sites
+    topology = scenario.topology or uniform_topology(sites, scenario.rate or 0.0, scenario.rtt or 0.0)
+    plan, physics, off = merged(projected.plan, SIMULATED_TRANSFERS), physics_of(calibration), scenario.uncertainty
+
+    def run(faster: float = 1.0, wider: float = 1.0) -> tuple[float, float]:
+        scaled = topology.scaled(rates=wider)
+        compute = Compute((projected.step_seconds / faster,) * sites)
+        outcome = simulate(plan, scaled, compute, physics=physics)
+        return fmean(outcome.compute_seconds), outcome.wall_seconds
+
+    computing, wall = run()
+    if scenario.topology is None:  # the closed form's band is as good, and instant
+        low, plain, high = _band(projected, np.array([scenario.rate]), np.array([scenario.rtt]), physics, off)
+        band = (wall * float(low[0] / plain[0]), wall * float(high[0] / plain[0]))
+    else:
+        band = (run(1 + off.compute, 1 + off.rate)[1], run(1 / (1 + off.compute), 1 - off.rate)[1])
+    pairs = [(a.name, b.name) for a, b in topology.pairs()]
+    slowest = min((topology.rate(a, b) for a, b in pairs), default=0.0)
+    furthest = max((topology.rtt(a, b) for a, b in pairs), default=0.0)
+    row = _row(scenario, projected, calibration, slowest, furthest, computing, wall - computing, band)
+    return {**row, "evaluator": "simulated" if plan is projected.plan else "simulated, buckets merged"}
+
+
+def merged(plan: Plan, most: int) -> Plan:
+    """The plan with at most `most` transfers per step, phase and group of members: neighbours become one, released
+    with the last of them. Bytes stay; a merged bucket leaves later than its first part would have."""
+    if all(len(r.transfers) <= most for r in plan.recurrences):
+        return plan
+    return replace(plan, recurrences=tuple(replace(r, transfers=_merge(r.transfers, most)) for r in plan.recurrences))
+
+
+def _merge(transfers: tuple[Transfer, ...], most: int) -> tuple[Transfer, ...]:
+    kinds: dict[object, list[Transfer]] = {}
+    for t in transfers:
+        kinds.setdefault((t.members, t.wire, t.collective, t.algorithm, t.root, t.overlap, t.phase), []).append(t)
+    found: list[Transfer] = []
+    for kind in kinds.values():
+        size = -(-len(kind) // most)
+        parts = [kind[at : at + size] for at in range(0, len(kind), size)]
+        found += [replace(part[-1], elements=sum(t.elements for t in part)) for part in parts]
+    return tuple(found)
+
+
+def _row(
+    scenario: Scenario,
+    projected: Projected,
+    calibration: Calibration | None,
+    rate: float,
+    rtt: float,
+    compute: float,
+    communication: float,
+    band: tuple[float, float],
+) -> Row:
+    variant, memory, total = projected.variant, projected.memory, compute + communication
+    needed, error = sum(memory.values()), calibration.error.max if calibration else 0.0
+    inside = calibration is not None and calibration.domain.covers(
+        Span(low=rate, high=rate), Span(low=rtt, high=rtt), variant.sites, projected.transfer_bytes
+    )
+    sent = projected.payload_bytes_per_worker
+    options = projected.method.options
+    return {
+        "algorithm": variant.entry.method,
+        "label": variant.entry.label,
+        "axis": variant.axis,
+        "model": scenario.shape_of(variant.entry).name,
+        "parameters": projected.parameters,
+        "sites": variant.sites,
+        "rate_gbit": rate / 1e9,
+        "rtt_ms": 1e3 * rtt,
+        **{axis: getattr(options, axis, None) for axis in METHOD_AXES},
+        "steps": projected.plan.steps,
+        "tokens": projected.tokens,
+        "syncs": projected.load.syncs,
+        "step_seconds": projected.step_seconds,
+        "payload_bytes_per_worker": sent,
+        "compute_seconds": compute,
+        "communication_seconds": communication,
+        "total_seconds": total,
+        "compute_utilisation": compute / total,
+        "memory_bytes_per_worker": needed,
+        "memory": memory,
+        "site_memory_bytes": scenario.site_memory,
+        "fits": needed <= scenario.site_memory,
+        "error_band": {"low_seconds": band[0] * (1 - error), "high_seconds": band[1] * (1 + error)},
+        "extrapolated": not inside,
+        "basis": FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}",
+        "evaluator": "closed form",
+        **_cost(scenario, variant.sites, total, sent),
+    }
+
+
+def _cost(scenario: Scenario, sites: int, total: float, sent: float) -> Row:
+    """Energy and, where prices are given, money. Devices draw their board power all the time, waiting or not."""
+    prices, hours = scenario.prices, total / 3600
+    devices = sites * scenario.site.devices
+    found: Row = {"device_hours": devices * hours, "energy_kwh": None, "cost_usd": None}
+    if scenario.device.watts is not None:
+        overhead = prices.power_usage_effectiveness if prices else 1.0
+        found["energy_kwh"] = devices * hours * scenario.device.watts / 1000 * overhead
+    if prices is not None:
+        hourly = prices.device_hour if prices.device_hour is not None else scenario.device.price_per_hour
+        cost = (prices.gigabyte_sent or 0.0) * sites * sent / 1e9
+        if hourly is not None:
+            cost += devices * hours * hourly
+        if prices.kilowatt_hour is not None and found["energy_kwh"] is not None:
+            cost += prices.kilowatt_hour * found["energy_kwh"]
+        found["cost_usd"] = cost
+    return found
+
+
+def base_rows(rows: Sequence[Row], scenario: Scenario) -> list[Row]:
+    """The rows at the scenario's own rate, RTT, sites and options: one per method."""
+    rate, rtt = scenario.rate, scenario.rtt
+    return [
+        row
+        for row in rows
+        if row["axis"] == "base"
+        and (rate is None or (row["rate_gbit"] == rate / 1e9 and row["rtt_ms"] == 1e3 * (rtt or 0.0)))
+    ]

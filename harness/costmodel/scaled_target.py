@@ -1,0 +1,55 @@
+"""The projection that a scaled run is held against: as many steps of what it stands for, by the cost model.
+
+First principles, connections warm, as `longhaul project` has it without a calibration: the closed form on equal access
+links and equal delays, where it is exact; any other network through SimPy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from harness.costmodel.predict import truncated
+from harness.costmodel.projection import SIMULATED_TRANSFERS, merged
+from harness.spec.suite import RunSpec
+from netsim.simulated.closed_form import load_of, times
+from netsim.simulated.compute import Compute
+from netsim.simulated.simulation import simulate
+from netsim.topology import Topology
+
+
+@dataclass(frozen=True)
+class TargetTime:
+    """Seconds of the target."""
+
+    compute_seconds: float
+    communication_seconds: float  # exposed
+    evaluator: str
+
+    @property
+    def seconds(self) -> float:
+        return self.compute_seconds + self.communication_seconds
+
+
+def project_target(spec: RunSpec, steps: int | None = None) -> TargetTime:
+    """Of a spec that stands for something; `steps` of it, by default all."""
+    assert spec.stands_for is not None
+    topology, steps = spec.named_topology(), steps or spec.train.steps
+    step_seconds, share = spec.stands_for.step_seconds, spec.compute.backward_share
+    plan = truncated(spec.target_plan(len(topology.sites)), steps)
+    if (link := _equal_links(topology)) is not None:
+        found = times(load_of(plan), step_seconds, *link, backward_share=share, mtu=topology.transport.mtu)
+        return TargetTime(float(found.compute), float(found.communication), "closed form")
+    compute = Compute((step_seconds,) * len(topology.sites), share)
+    outcome = simulate(merged(plan, SIMULATED_TRANSFERS), topology, compute)
+    computing = fmean(outcome.compute_seconds)
+    return TargetTime(computing, outcome.wall_seconds - computing, "simulated")
+
+
+def _equal_links(topology: Topology) -> tuple[float, float] | None:
+    """(bit/s, RTT in seconds) where all access links and all delays are equal."""
+    rates = {rate for site in topology.sites for rate in (site.up, site.down)}
+    delays = {link.delay for link in topology.links}
+    if len(rates) != 1 or len(delays) != 1 or any(link.rate is not None for link in topology.links):
+        return None
+    return rates.pop(), 2 * delays.pop()

@@ -1,0 +1,156 @@
+"""Predicted against measured, for stored runs that the calibration did not see."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration
+from harness.costmodel.fault_validation import StruckRow, compare_struck, errors_of
+from harness.costmodel.fit import unfit
+from harness.costmodel.predict import Prediction, predict
+from harness.records.run_record import Run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run. Times in seconds; `error`: predicted over measured wall time, minus one."""
+
+    id: str
+    algorithm: str
+    label: str
+    topology: str
+    substrate: str
+    model: str
+    sites: int
+    measured_wall_seconds: float
+    predicted_wall_seconds: float | None
+    measured_communication_seconds: float
+    predicted_communication_seconds: float | None
+    error: float | None
+    bytes_exact: bool
+    memory_exact: bool
+    extrapolated: bool
+    eventful: bool  # whether something happened to the network or a site on purpose
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and maximum absolute percentage error over some runs."""
+
+    runs: int
+    mean: float
+    max: float
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Spread | None:
+        errors = [100 * abs(row.error) for row in rows if row.error is not None]
+        return cls(len(errors), fmean(errors), max(errors)) if errors else None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All rows. `struck`: runs with declared faults, apart, for they are compared by what these cost.
+    `left_out`: runs that were not compared, with the reason.
+    """
+
+    basis: str
+    rows: tuple[Row, ...]
+    struck: tuple[StruckRow, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def overall(self) -> Spread | None:
+        return Spread.of(self.rows)
+
+    def by(self, key: Callable[[Row], str]) -> dict[str, Spread]:
+        """Errors of groups of runs, by name; groups without a prediction are left out."""
+        groups: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            groups[key(row)].append(row)
+        return {name: spread for name, rows in sorted(groups.items()) if (spread := Spread.of(rows)) is not None}
+
+    @property
+    def bytes_exact(self) -> bool:
+        return all(row.bytes_exact for row in self.rows)
+
+    @property
+    def memory_exact(self) -> bool:
+        return all(row.memory_exact for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        overall = self.overall
+        return {
+            "basis": self.basis,
+            "runs": [asdict(row) for row in self.rows],
+            "misfortune": {
+                "runs": [row.to_json() for row in self.struck],
+                "errors": {name: asdict(error) for name, error in errors_of(self.struck).items()},
+            },
+            "left_out": self.left_out,
+            "mean_absolute_percentage_error": overall.mean if overall else None,
+            "max_absolute_percentage_error": overall.max if overall else None,
+            "by_method": {name: asdict(spread) for name, spread in self.by(lambda row: row.algorithm).items()},
+            "by_topology": {name: asdict(spread) for name, spread in self.by(lambda row: row.topology).items()},
+            "by_substrate": {name: asdict(spread) for name, spread in self.by(lambda row: row.substrate).items()},
+            "bytes_exact": self.bytes_exact,
+            "memory_exact": self.memory_exact,
+        }
+
+
+def validate_runs(
+    runs: Sequence[Run], calibration: Calibration | None, progress: Callable[[], None] = lambda: None
+) -> Validation:
+    """Compare every run outside the calibration's fit with its prediction, if it says something about the model."""
+    seen = set(calibration.seen) if calibration else set()
+    rows: list[Row] = []
+    struck: list[StruckRow] = []
+    left_out: dict[str, str] = {}
+    for run in runs:
+        progress()
+        if run.result.id in seen:
+            left_out[run.result.id] = "the calibration was fitted to it"
+        elif why := unfit(run):
+            left_out[run.result.id] = why
+        elif run.result.faults is not None:
+            struck.append(compare_struck(run, calibration))
+        else:
+            rows.append(_compare(run, calibration))
+    basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"
+    return Validation(basis, tuple(rows), tuple(struck), left_out)
+
+
+def _compare(run: Run, calibration: Calibration | None) -> Row:
+    result = run.result
+    found: Prediction = predict(run.spec, calibration, result.steps)
+    planned = result.payload_bytes_per_worker * result.sites
+    heaviest = max(
+        (
+            run.spec.resolve_method().memory(run.spec.model, result.sites, rank, run.spec.seed)
+            for rank in range(result.sites)
+        ),
+        key=lambda memory: sum(memory.values()),
+    )
+    return Row(
+        id=result.id,
+        algorithm=result.algorithm,
+        label=result.label,
+        topology=result.topology,
+        substrate=f"{result.substrate}/{result.engine}",
+        model=run.spec.model.name,
+        sites=result.sites,
+        measured_wall_seconds=result.wall_seconds,
+        predicted_wall_seconds=found.wall_seconds,
+        measured_communication_seconds=result.communication_seconds,
+        predicted_communication_seconds=found.communication_seconds,
+        error=found.wall_seconds / result.wall_seconds - 1 if found.wall_seconds is not None else None,
+        bytes_exact=round(planned) == found.payload_bytes,
+        memory_exact=result.memory_bytes == heaviest,
+        extrapolated=found.extrapolated,
+        eventful=bool(run.spec.topology.get("timeline")),
+        why_not=found.why_not,
+    )

@@ -1,0 +1,54 @@
+"""Misfortune as it strikes: a trainer does to itself what the suite's faults say, at the step that they say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from harness.records.logs import Diary
+from harness.spec.faults import Fault
+from harness.spec.suite import RunSpec
+from harness.transport.exchange import WanExchange
+from harness.transport.frames import Kind, pack_header
+
+
+class Misfortune:
+    """Strikes each fault once per step, however often a step is made and whichever life makes it."""
+
+    def __init__(self, spec: RunSpec, rank: int, diary: Diary) -> None:
+        self._faults, self._seed = spec.faults, spec.seed
+        self._site = list(spec.topology["sites"])[rank]
+        self._diary = diary
+        self._struck = {(entry["fault"], entry["step"]) for entry in diary.read() if "fault" in entry}
+
+    def strike(self, step: int, wan: WanExchange) -> float:
+        """Everything that is due at the start of `step`. Returns how many times as long the step is to take."""
+        pace = 1.0
+        for index, fault in enumerate(self._faults):
+            if not fault.happens(index, self._seed, self._site, step):
+                continue
+            first = (index, step) not in self._struck
+            self._struck.add((index, step))
+            if first:
+                self._diary.add(fault.kind, fault=index, step=step, site=self._site)
+                self._happen(fault, wan)
+            pace *= fault.factor or 1.0
+        return pace
+
+    def _happen(self, fault: Fault, wan: WanExchange) -> None:
+        if fault.kind == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif fault.kind == "pause":
+            subprocess.Popen(["/bin/sh", "-c", f"sleep {fault.lasts}; kill -CONT {os.getpid()}"])
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif fault.kind in ("corrupt", "short"):
+            damage(wan, short=fault.kind == "short")
+
+
+def damage(wan: WanExchange, short: bool) -> None:
+    """Send to the first peer what a faulty worker might: a body without its checksum, or less of it than announced."""
+    body = b"\x01\x02\x03"
+    header = pack_header(Kind.CONTRIBUTION, 0, 0, memoryview(body))
+    message = header + (body[:2] if short else b"\x01\x02\x04")
+    wan.misbehave(next(rank for rank in wan.members if rank != wan.rank), message, hang_up=short)

@@ -1,6 +1,0 @@
-"""The models: decoder-only transformers, dense or with a mixture of experts, whole or one site's part."""
-
-from harness.model.mixture import Mixture, Routing
-from harness.model.transformer import Transformer, build_model, mean_loss
-
-__all__ = ["Mixture", "Routing", "Transformer", "build_model", "mean_loss"]

@@ -1,0 +1,61 @@
+"""The identity of the code that a run depends on: what its processes import, and nothing else.
+
+So a change to a report, a benchmark or another method leaves finished runs valid; a change to anything that a run
+executes does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from netsim.library import PACKAGES, ROOT
+
+_PROCESSES = ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.agent")
+
+
+@cache
+def code_identity(method: str) -> str:
+    """A hash of the source that a run of `method` executes, of torch's version and Python's."""
+    digest = hashlib.sha256()
+    for name in sorted(imported_by((*_PROCESSES, f"algorithms.methods.{method}"))):
+        path = _file(name)
+        assert path is not None
+        digest.update(name.encode() + b"\0" + path.read_bytes())
+    digest.update(f"torch {metadata.version('torch')} python {platform.python_version()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def imported_by(roots: tuple[str, ...]) -> set[str]:
+    """Our modules that `roots` import, directly or not, by their import statements; the roots included."""
+    found: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and _file(name) is not None:
+            found.add(name)
+            waiting += _imports(name)
+    return found
+
+
+@cache
+def _imports(name: str) -> tuple[str, ...]:
+    path = _file(name)
+    assert path is not None
+    named: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(module for module in named if module.split(".")[0] in PACKAGES)
+
+
+def _file(name: str) -> Path | None:
+    """The source of one of our modules; None for what is not a module (a class, say)."""
+    base = ROOT.joinpath(*name.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)

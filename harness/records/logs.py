@@ -1,0 +1,65 @@
+"""The append-only logs of a run: events.jsonl of the runner, happened.jsonl of each worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+HAPPENED = "happened.jsonl"  # in a worker's directory: what happened to it and what it did about it
+
+
+class Diary:
+    """What happened to a worker and what it did about it, in its directory; `when` is seconds since the epoch."""
+
+    def __init__(self, rank_directory: Path) -> None:
+        self._path = rank_directory / HAPPENED
+
+    def add(self, kind: str, **facts: Any) -> None:
+        line = {"when": round(time.time(), 4), "kind": kind, **facts}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        return read_diary(self._path)
+
+
+def read_diary(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a diary; one that was being written when its process was killed is left out."""
+    found = []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+class Events:
+    """events.jsonl: what happened when, in seconds since the cell began."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._begin, self._zero = time.monotonic(), time.time()
+
+    def add(self, kind: str, **facts: Any) -> None:
+        self._write(time.monotonic() - self._begin, kind, facts)
+
+    def add_at(self, when: float, kind: str, **facts: Any) -> None:
+        """Something that happened earlier, at `when` seconds since the epoch."""
+        self._write(when - self._zero, kind, facts)
+
+    def _write(self, at: float, kind: str, facts: dict[str, Any]) -> None:
+        line = {"at": round(at, 3), "kind": kind, **facts}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        with suppress(OSError):  # a full disk has been reported by what could not be written
+            self._file.close()

@@ -1,0 +1,1 @@
+"""One suite on this host: cells, their worker groups, their results. In the runner."""

@@ -1,0 +1,267 @@
+"""Runs one cell: fresh nodes, the link gate, the trainers, the gate again, and the record of it all."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.records.code_hash import code_identity
+from harness.records.environment import fingerprint
+from harness.records.logs import HAPPENED, Events, read_diary
+from harness.records.run_record import Result, read_json, write_json
+from harness.run.fault_cost import toll
+from harness.run.result import Costs, Observed, assemble, memory_record
+from harness.run.worker_group import Crew, crew, lines_of
+from harness.spec.faults import resilient
+from harness.spec.suite import RunSpec
+from harness.worker.data import prepare
+from harness.worker.job import GO, Summary
+from harness.worker.resume import common_step, cut_back
+from netsim.documents import validate
+from netsim.emulated.network import LinkReport, Network, open_network
+from netsim.errors import InputError, LinkError, LonghaulError
+from netsim.traffic import Plan
+
+NODE_MEMORY = 4 * 10**9  # bytes
+STATE_COPIES = 8
+
+Watch = Callable[[str, Path], None]  # told the stage ("nodes", "gate", "training", ...) and the run's directory
+
+
+class CellError(LonghaulError):
+    """The run did not complete; the message says why."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A spec with its substrate and engine resolved, and where its record goes."""
+
+    spec: RunSpec
+    run_id: str
+    directory: Path
+
+    @classmethod
+    def of(cls, spec: RunSpec, runs: Path) -> Cell:
+        run_id = spec.run_id(code_identity(spec.method))
+        return cls(spec, run_id, runs.absolute() / spec.suite / run_id)
+
+    def finished(self) -> Result | None:
+        """The stored result of a valid earlier run of this very cell."""
+        path = self.directory / "result.json"
+        if not path.is_file():
+            return None
+        result = validate(Result, read_json(path), str(path))
+        return result if result.valid else None
+
+
+def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = None, fresh: bool = False) -> Result:
+    """The finished run, resumed from its checkpoints where an earlier attempt left any, unless `fresh`.
+
+    Raises CellError; the directory then holds failure.json and no result.
+    """
+    began = started_at or time.time()
+    try:
+        resume_from = _make_ready(cell, fresh)
+        events = Events(cell.directory / "events.jsonl")
+    except OSError as error:
+        raise _unwritable(cell, error) from error
+    with closing(events):
+        try:
+            return _run(cell, cache, watch, events, began, resume_from)
+        except OSError as error:
+            raise _unwritable(cell, error) from error
+        except LonghaulError as error:
+            with suppress(OSError):  # the reason of the failure may be a full disk
+                events.add("failed", reason=str(error))
+                write_json(cell.directory / "failure.json", {"reason": str(error), "log": _log_tail(cell.directory)})
+            raise CellError(str(error)) from error
+
+
+def _unwritable(cell: Cell, error: OSError) -> CellError:
+    where = error.filename or cell.directory
+    return CellError(f"cannot keep the record: {where}: {error.strerror or error}; finished runs are untouched")
+
+
+def _make_ready(cell: Cell, fresh: bool) -> int:
+    """An empty directory, or an interrupted run cut back to the last step that all its workers can resume from.
+
+    Returns that step, 0 for a fresh start.
+    """
+    ranks = range(len(cell.spec.topology["sites"]))
+    step = 0 if fresh or not _interrupted(cell) else common_step(cell.directory, ranks, cell.run_id)
+    if not step:
+        if cell.directory.exists():
+            shutil.rmtree(cell.directory)
+        cell.directory.mkdir(parents=True)
+        return 0
+    for name in (GO, "failure.json", "result.json", "links.json", "memory.json", "log.txt"):
+        (cell.directory / name).unlink(missing_ok=True)
+    for rank in ranks:
+        for name in ("steps.jsonl", "ledger.jsonl"):
+            cut_back(cell.directory / f"rank-{rank}" / name, step)
+        (cell.directory / f"rank-{rank}" / "summary.json").unlink(missing_ok=True)
+    return step
+
+
+def _interrupted(cell: Cell) -> bool:
+    """Whether the directory holds this very cell, begun and neither finished nor changed since.
+
+    A run with declared misfortune starts anew: resumed, it would not meet the same misfortune.
+    """
+    if resilient(cell.spec.faults, cell.spec.resolve_topology()):
+        return False
+    try:
+        return not (cell.directory / "result.json").exists() and cell.spec == validate(
+            RunSpec, read_json(cell.directory / "spec.json"), str(cell.directory)
+        )
+    except InputError:
+        return False
+
+
+def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, resume_from: int) -> Result:
+    spec, directory = cell.spec, cell.directory
+    topology = spec.resolve_topology()
+    plan = spec.resolve_plan(len(topology.sites))
+    write_json(directory / "spec.json", spec)
+    if resume_from:
+        events.add("resumed", step=resume_from)
+    watch("data", directory)
+    dataset = prepare(spec.data, len(topology.sites), spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
+    watch("nodes", directory)
+    with open_network(
+        topology,
+        run_id=cell.run_id,
+        directory=directory,
+        substrate=spec.network.substrate,
+        engine=spec.network.engine,
+        read_only=[cache.absolute()],
+        writable=[directory],
+        memory=_memory_limit(spec, plan.sites),
+    ) as network:
+        events.add("nodes", substrate=network.substrate, engine=network.engine)
+        environment = {
+            **fingerprint(),
+            "code": code_identity(spec.method),
+            "data": dataset.digest,
+            "network": network.environment(),
+        }
+        write_json(directory / "environment.json", environment)
+        with crew(spec, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
+            watch("gate", directory)
+            before = _gate(network, spec, events)
+            counted = [node.counters().tx_bytes for node in network.nodes]
+            trainers.wait_until_ready()
+            (directory / GO).touch()
+            events.add("go")
+            watch("training", directory)
+            with _timeline(network, trainers, events):
+                trainers.wait()
+            absent = frozenset(trainers.absent)
+            wire = tuple(n.counters().tx_bytes - c for n, c in zip(network.nodes, counted, strict=True))
+            events.add("trained")
+        watch("gate", directory)
+        after = _gate_after(network, spec, events)
+        reports = {"before": before, "after": after}
+        write_json(directory / "links.json", {when: found and found.to_json() for when, found in reports.items()})
+        engine, substrate = network.engine, network.substrate
+    problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
+    observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
+    return _record(cell, plan, observed, absent if trainers.resilient else None)
+
+
+def costs_of(directory: Path, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
+    """What misfortune cost the run in `directory`."""
+
+    def read(name: str, ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
+        return {rank: read_diary(directory / f"rank-{rank}" / name) for rank in ranks}
+
+    everyone = range(plan.sites)
+    tokens = {summary.rank: summary.tokens for summary in summaries}
+    dead = read("steps.jsonl", absent)
+    ledgers = read("ledger.jsonl", everyone)
+    sent = {rank: sum(entry["payload_bytes"] for entry in entries) for rank, entries in ledgers.items()}
+    for summary in summaries:  # which also knows of transfers that were never finished
+        sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
+    return toll(plan, read(HAPPENED, everyone), ledgers, tokens, dead, sum(sent.values()))
+
+
+def _memory_limit(spec: RunSpec, sites: int) -> int:
+    """Bytes for a node where the substrate bounds it: interpreter and activations, and the training state many times.
+
+    A bound against what runs away, not a budget: nothing that a sound run needs comes near it.
+    """
+    method = spec.resolve_method()
+    most = max(sum(method.memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites))
+    return NODE_MEMORY + STATE_COPIES * most
+
+
+@contextmanager
+def _timeline(network: Network, trainers: Crew, events: Events) -> Iterator[None]:
+    """The topology's events happen from now on, where it has any."""
+    if not network.topology.timeline:
+        yield
+        return
+    with network.play(trainers.incident) as player:
+        zero = time.time()
+        yield
+    if player.error is not None:
+        raise LinkError(f"the timeline could not be played: {player.error}")
+    for one in player.played:
+        if one.kind in ("links", "traffic"):
+            events.add_at(zero + one.done, one.kind, due=round(one.due, 3), detail=one.detail)
+
+
+def _record(cell: Cell, plan: Plan, observed: Observed, absent: frozenset[int] | None) -> Result:
+    """absent: with declared misfortune, the ranks that the run ended without."""
+    summaries = []
+    for rank in sorted(set(range(plan.sites)) - (absent or frozenset())):
+        path = cell.directory / f"rank-{rank}" / "summary.json"
+        summaries.append(validate(Summary, read_json(path), str(path)))
+    costs = None if absent is None else costs_of(cell.directory, plan, summaries, absent)
+    result = assemble(cell.spec, plan, summaries, observed, costs)
+    write_json(cell.directory / "memory.json", memory_record(summaries))
+    _join_logs(cell.directory)
+    (cell.directory / GO).unlink()
+    write_json(cell.directory / "result.json", result)
+    return result
+
+
+def _gate(network: Network, spec: RunSpec, events: Events) -> LinkReport | None:
+    """The short link check before a run, with one retry; a link outside tolerance stops the run."""
+    if not spec.network.gate:
+        return None
+    report = network.check(short=True)
+    if not report.passed:
+        events.add("gate", passed=False, problems=report.problems())
+        report = network.check(short=True)
+    events.add("gate", passed=report.passed)
+    if not report.passed:
+        raise LinkError("; ".join(report.problems()))
+    return report
+
+
+def _gate_after(network: Network, spec: RunSpec, events: Events) -> LinkReport | None:
+    """The same after a run; what it finds makes the run invalid, but the measurements stay."""
+    if not spec.network.gate:
+        return None
+    report = network.check(short=True)
+    if not report.passed:
+        report = network.check(short=True)
+    events.add("gate", passed=report.passed)
+    return report
+
+
+def _log_tail(directory: Path) -> dict[str, list[str]]:
+    return {path.parent.name: lines_of(path)[-20:] for path in sorted(directory.glob("rank-*/log.txt"))}
+
+
+def _join_logs(directory: Path) -> None:
+    """log.txt of all processes, each line under its rank."""
+    with (directory / "log.txt").open("w", encoding="utf-8") as file:
+        for path in sorted(directory.glob("rank-*/log.txt")):
+            file.writelines(f"{path.parent.name}: {line}\n" for line in lines_of(path))

@@ -1,0 +1,116 @@
+"""From what workers and network reported to a run's result. Pure; every rule that makes a run invalid is here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from harness.records.run_record import BUCKETS, Result
+from harness.run.fault_cost import Toll
+from harness.spec.suite import RunSpec
+from harness.worker.job import Summary
+from netsim.traffic import Plan
+
+UNACCOUNTED_SHARE = 0.05  # of wall time, above which the buckets do not explain the run
+OVERRUN_SHARE = 0.01  # of paced slots, above which the run is marked
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the runner saw of a run from outside."""
+
+    run_id: str
+    substrate: str
+    engine: str
+    wire_bytes: tuple[int, ...]  # sent on wan0 between the gates, by rank
+    link_problems: tuple[str, ...]  # of the gate after the run
+    started_at: float  # seconds since the epoch
+    resumed_from: int = 0  # step of the checkpoint that the run went on from
+
+
+Costs = tuple[Toll, list[str]]  # what misfortune cost, and what is wrong with the ledger
+
+
+def assemble(
+    spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: Observed, costs: Costs | None = None
+) -> Result:
+    """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run.
+
+    costs: with declared misfortune, when `summaries` may lack the ranks that were lost.
+    """
+    steps = max(summary.steps for summary in summaries)
+    payload = sum(summary.payload_bytes for summary in summaries)
+    planned = plan.payload_bytes_until(steps)
+    wall = max(summary.wall_seconds for summary in summaries)
+    overruns = sum(summary.slot_overruns for summary in summaries)
+    heaviest = max(summaries, key=lambda summary: sum(summary.memory.values()))
+    method = spec.resolve_method()
+    predicted = method.memory(spec.model, plan.sites, heaviest.rank, spec.seed)
+
+    why = list(observed.link_problems)
+    for summary in summaries:
+        if abs(summary.unaccounted_seconds) > UNACCOUNTED_SHARE * summary.wall_seconds:
+            lost, of = summary.unaccounted_seconds, summary.wall_seconds
+            why.append(f"rank {summary.rank}: {lost:.2f} s of {of:.2f} s are in no time bucket")
+    if costs is not None:
+        why += costs[1]
+    elif payload != planned:
+        why.append(f"the ledger holds {payload} payload bytes, the plan {planned}")
+    if costs is None and len({summary.final_loss for summary in summaries}) > 1:
+        why.append("workers disagree about the evaluation loss")
+
+    marks = []
+    if observed.resumed_from:
+        marks.append(f"interrupted, and resumed from step {observed.resumed_from}")
+    slots = sum(summary.steps for summary in summaries)
+    if overruns > OVERRUN_SHARE * slots:
+        marks.append(f"{overruns} of {slots} paced slots were too short for this host's computation")
+    if heaviest.memory != predicted:
+        marks.append("counted memory differs from the method's prediction")
+
+    seconds = {name: fmean(summary.seconds[name] for summary in summaries) for name in BUCKETS}
+    paced = spec.compute.mode == "paced"
+    return Result.model_validate(
+        {
+            "id": observed.run_id,
+            "suite": spec.suite,
+            "label": spec.label,
+            "algorithm": spec.method,
+            "topology": spec.topology["name"],
+            "seed": spec.seed,
+            "sites": plan.sites,
+            "steps": steps,
+            "substrate": observed.substrate,
+            "engine": observed.engine,
+            "wall_seconds": wall,
+            "compute_seconds": seconds["compute"] + seconds["data"] + (seconds["pacing"] if paced else 0.0),
+            "communication_seconds": seconds["communication"],
+            "seconds": seconds,
+            "startup_seconds": min(summary.started_at for summary in summaries) - observed.started_at,
+            "tokens": costs[0].tokens_committed if costs else sum(summary.tokens for summary in summaries),
+            "final_loss": summaries[0].final_loss,
+            "target_loss": spec.train.target_loss,
+            "time_to_target_seconds": summaries[0].time_to_target_seconds,
+            "payload_bytes_per_worker": payload / len(summaries),
+            "planned_payload_bytes_per_worker": planned / len(summaries),
+            "wire_bytes_per_worker": fmean(observed.wire_bytes) + fmean(s.wire_bytes_before for s in summaries),
+            "memory_bytes": heaviest.memory,
+            "predicted_memory_bytes": predicted,
+            "peak_rss_bytes": max(summary.peak_rss_bytes for summary in summaries),
+            "slot_overruns": overruns,
+            "valid": not why,
+            "why_invalid": why,
+            "marks": marks,
+            **(costs[0].fields() if costs else {}),
+        }
+    )
+
+
+def memory_record(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """memory.json: counted bytes by rank and component."""
+    return {
+        "by_rank": {str(summary.rank): summary.memory for summary in summaries},
+        "peak_rss_bytes": {str(summary.rank): summary.peak_rss_bytes for summary in summaries},
+    }

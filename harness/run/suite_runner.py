@@ -1,0 +1,115 @@
+"""Runs a suite: cell after cell, reusing what is complete, going on after a cell that failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import psutil
+from filelock import FileLock, Timeout
+
+from harness.records.run_record import Result
+from harness.run.cell import Cell, CellError, run_cell
+from harness.spec.suite import Network, RunSpec, Suite
+from netsim.emulated.network import resolve
+from netsim.errors import LonghaulError
+
+State = Literal["complete", "reused", "invalid", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell."""
+
+    cell: Cell
+    state: State
+    result: Result | None = None
+    reason: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.state in ("complete", "reused")
+
+
+class Observer(Protocol):
+    """Is told how the suite goes."""
+
+    def stage(self, cell: Cell, stage: str, directory: Path) -> None: ...
+
+    def done(self, outcome: Outcome) -> None: ...
+
+
+def cells_of(suite: Suite, runs: Path, substrate: str, engine: str) -> list[Cell]:
+    """The suite's cells with substrate and engine resolved for this host; the command line's choice goes first."""
+    return [Cell.of(_resolved(spec, substrate, engine), runs) for spec in suite.cells]
+
+
+def _resolved(spec: RunSpec, substrate: str, engine: str) -> RunSpec:
+    wanted = spec.network
+    chosen = resolve(
+        substrate if substrate != "auto" else wanted.substrate,
+        engine if engine != "auto" else wanted.engine,
+    )
+    fields = {**wanted.model_dump(), "substrate": chosen.substrate, "engine": chosen.engine}
+    return spec.model_copy(update={"network": Network.model_validate(fields)})
+
+
+def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) -> Iterator[Outcome]:
+    """Every cell's outcome, as it happens."""
+    cache = runs.absolute() / ".cache"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(cache, error) from None
+    command_began: float | None = psutil.Process().create_time()
+    with alone(cells[0].directory.parent):
+        for cell in cells:
+            outcome = _one(cell, cache, fresh, observer, command_began)
+            command_began = None  # only the first cell's start-up is counted from the command
+            observer.done(outcome)
+            yield outcome
+
+
+def reused(cell: Cell) -> Outcome | None:
+    """What an earlier run of this very cell left, if it is valid."""
+    stored = cell.finished()
+    return None if stored is None else Outcome(cell, "reused", stored)
+
+
+def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float | None) -> Outcome:
+    if not fresh and (found := reused(cell)) is not None:
+        return found
+    try:
+        result = run_cell(
+            cell, cache, lambda stage, path: observer.stage(cell, stage, path), began or time.time(), fresh
+        )
+    except CellError as error:
+        return Outcome(cell, "failed", reason=str(error))
+    if not result.valid:
+        return Outcome(cell, "invalid", result, "; ".join(result.why_invalid))
+    return Outcome(cell, "complete", result)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Two runners must not write the same suite's records at once."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LonghaulError(f"another run is writing to {folder}; wait for it or choose another --runs") from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unwritable(folder: Path, error: OSError) -> LonghaulError:
+    return LonghaulError(f"cannot write records to {folder}: {error.strerror or error}; choose another --runs")

@@ -1,0 +1,245 @@
+"""The trainers of a run: started in their nodes, watched, started again when misfortune says so, ended with the run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.elastic.membership import ENDED, Rules
+from harness.records.logs import HAPPENED, read_diary
+from harness.records.run_record import write_json
+from harness.spec.faults import resilient, spared
+from harness.spec.suite import RunSpec
+from harness.worker.data import Dataset
+from harness.worker.job import READY, Job
+from netsim.emulated.network import Network, Node, NodeProcess
+from netsim.errors import LonghaulError
+from netsim.library import ROOT
+from netsim.timeline import Incident
+
+POLL_SECONDS = 0.1
+VERIFY_SECONDS = 2.0
+STOP_SECONDS = 20.0  # for the other trainers to end after the first has
+INCIDENT_SECONDS = 0.5  # for the timeline to tell of what it has just done
+START_SECONDS = 300.0  # for the trainers to be built and the store to stand
+
+
+class Events(Protocol):
+    def add(self, kind: str, **facts: Any) -> None: ...
+
+    def add_at(self, when: float, kind: str, **facts: Any) -> None: ...
+
+
+class Crew:
+    """One trainer per node. `absent`: ranks that the run ended without."""
+
+    def __init__(
+        self, spec: RunSpec, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events
+    ) -> None:
+        self._spec, self._run_id, self._directory = spec, run_id, directory
+        self._network, self._dataset, self._events = network, dataset, events
+        self._sites = [site.name for site in network.topology.sites]
+        self.resilient = resilient(spec.faults, network.topology)
+        self._processes: dict[int, NodeProcess] = {}
+        self._lives = [0] * len(self._sites)
+        self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
+        self._struck: set[int] = set()  # ranks whose programs the timeline has ended
+        self._incidents: deque[Incident] = deque()  # from the timeline's thread
+        self._told: dict[int, int] = {}  # entries of each diary that are in the events
+        self._keeper: NodeProcess | None = None
+        self._store: Node | None = None
+        self.absent: set[int] = set()
+
+    def start(self, resume_from: int) -> None:
+        if self.resilient:
+            name = spared(self._network.topology)
+            self._store = next(node for node in self._network.nodes if node.site == name)
+            rules = Rules(spec=self._spec, directory=self._directory, address=self._store.mgmt_address)
+            write_json(self._directory / "membership.json", rules)
+            argv = [sys.executable, "-m", "harness.elastic.membership", str(self._directory / "membership.json")]
+            self._keeper = self._store.start(argv, self._environment(), self._directory / "membership.log")
+        for rank in range(len(self._sites)):
+            self._launch(rank, resume_from)
+        self._events.add("trainers")
+
+    def wait_until_ready(self) -> None:
+        """All trainers are built and the store stands; nobody's timeout is spent on somebody else's start."""
+        end = time.monotonic() + START_SECONDS
+        waiting = {rank: self._directory / f"rank-{rank}" for rank in self._processes}
+        store = self._directory / "membership.log"
+        while waiting or not (self._keeper is None or "generation" in " ".join(lines_of(store))):
+            for rank, process in self._processes.items():
+                if (code := process.poll()) is not None:
+                    raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
+            if self._keeper is not None and self._keeper.poll() is not None:
+                raise LonghaulError(f"the store of the membership did not come up: {last_line(store)}")
+            if time.monotonic() > end:
+                raise LonghaulError(f"ranks {sorted(waiting)} were not ready within {START_SECONDS:.0f} s")
+            waiting = {rank: place for rank, place in waiting.items() if not (place / READY).exists()}
+            time.sleep(POLL_SECONDS)
+
+    def incident(self, incident: Incident) -> None:
+        """What the timeline has done to a site; called from its thread."""
+        self._incidents.append(incident)
+
+    def wait(self) -> None:
+        """Until all trainers have ended well. One that fails undeclared ends the run, as does a network that broke."""
+        verified = time.monotonic()
+        deadline: float | None = None
+        while True:
+            self._tell()
+            self._meet_incidents()
+            codes = {rank: process.poll() for rank, process in self._processes.items()}
+            for rank, code in codes.items():
+                if code and rank not in self.absent:
+                    self._bury(rank, code)
+            done = [rank for rank, code in codes.items() if code == 0]
+            left = [rank for rank in codes if rank not in done and rank not in self.absent]
+            if self._keeper is not None and self._keeper.poll() is not None:
+                why = last_line(self._directory / "membership.log")
+                raise LonghaulError(f"the keeper of the membership ended: {why}")
+            if not left and (done or not self._returns):
+                self._tell()
+                if not done:
+                    raise LonghaulError("training failed: no site is left")
+                return
+            if done:
+                deadline = deadline or time.monotonic() + STOP_SECONDS
+                if time.monotonic() > deadline:
+                    self._leave_behind(left)
+            else:
+                self._bring_back()
+            if time.monotonic() - verified > VERIFY_SECONDS:
+                self._network.verify()
+                verified = time.monotonic()
+            time.sleep(POLL_SECONDS)
+
+    def end(self) -> None:
+        for process in [*self._processes.values(), *([self._keeper] if self._keeper else [])]:
+            if process.poll() is None:
+                process.kill()
+
+    def _launch(self, rank: int, resume_from: int = 0) -> None:
+        node = self._network.nodes[rank]
+        job = Job(
+            spec=self._spec,
+            run_id=self._run_id,
+            rank=rank,
+            wan_addresses=tuple(n.wan_address for n in self._network.nodes),
+            control_addresses=tuple(n.mgmt_address for n in self._network.nodes),
+            directory=self._directory,
+            shard=self._dataset.shards[rank],
+            held_out=self._dataset.held_out,
+            resume_from=resume_from,
+            life=self._lives[rank],
+            store=self._store.mgmt_address if self._store else None,
+        )
+        job.rank_directory.mkdir(exist_ok=True)
+        job.rank_directory.chmod(0o777)  # the trainer runs as nobody in a container
+        for name in (ENDED, READY):
+            (job.rank_directory / name).unlink(missing_ok=True)
+        write_json(job.rank_directory / "job.json", job)
+        argv = [sys.executable, "-m", "harness.worker_main", str(job.rank_directory / "job.json")]
+        self._processes[rank] = node.start(argv, self._environment(), job.rank_directory / "log.txt")
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "HOME": str(self._directory),
+        }
+
+    def _bury(self, rank: int, code: int) -> None:
+        """A trainer that has ended otherwise than well: as declared, or the run has failed."""
+        if any(incident.site == self._sites[rank] for incident in self._network.topology.timeline.incidents()):
+            time.sleep(INCIDENT_SECONDS)
+            self._meet_incidents()
+        last: dict[str, Any] = next(reversed(self._diary(rank)), {})
+        declared = code == -signal.SIGKILL and (rank in self._struck or last.get("kind") == "crash")
+        if not declared:
+            raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
+        self.absent.add(rank)
+        (self._directory / f"rank-{rank}" / ENDED).touch()
+        if rank not in self._struck:
+            back_after = self._spec.faults[last["fault"]].back_after
+            if back_after is not None:
+                self._returns[rank] = time.monotonic() + back_after
+
+    def _bring_back(self) -> None:
+        for rank, due in list(self._returns.items()):
+            if rank in self.absent and time.monotonic() >= due:
+                del self._returns[rank]
+                self.absent.discard(rank)
+                self._struck.discard(rank)
+                self._lives[rank] += 1
+                self._events.add("restart", site=self._sites[rank], life=self._lives[rank])
+                self._launch(rank)
+
+    def _meet_incidents(self) -> None:
+        while self._incidents:
+            incident = self._incidents.popleft()
+            rank = self._sites.index(incident.site)
+            self._events.add(incident.kind, site=incident.site)
+            if incident.kind == "crash":
+                self._struck.add(rank)
+            elif incident.kind == "restart":
+                self._returns[rank] = time.monotonic()
+
+    def _leave_behind(self, late: list[int]) -> None:
+        if not self.resilient:
+            raise LonghaulError(f"ranks {late} did not end within {STOP_SECONDS:.0f} s of the others")
+        for rank in late:
+            self._events.add("left behind", site=self._sites[rank])
+            self._processes[rank].kill()
+            self.absent.add(rank)
+
+    def _tell(self) -> None:
+        """What the workers wrote into their diaries, into the run's events."""
+        if not self.resilient:
+            return
+        for rank, site in enumerate(self._sites):
+            entries = self._diary(rank)
+            for entry in entries[self._told.get(rank, 0) :]:
+                facts = {name: value for name, value in entry.items() if name not in ("when", "kind", "site")}
+                self._events.add_at(entry["when"], entry["kind"], site=site, rank=rank, **facts)
+            self._told[rank] = len(entries)
+
+    def _diary(self, rank: int) -> list[dict[str, Any]]:
+        return read_diary(self._directory / f"rank-{rank}" / HAPPENED)
+
+    def _why(self, rank: int) -> str:
+        return last_line(self._directory / f"rank-{rank}" / "log.txt")
+
+
+@contextmanager
+def crew(
+    spec: RunSpec, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events, resume_from: int
+) -> Iterator[Crew]:
+    """All trainers, started at once: they import torch while the links are being checked."""
+    made = Crew(spec, run_id, directory, network, dataset, events)
+    try:
+        made.start(resume_from)
+        yield made
+    finally:
+        made.end()
+
+
+def lines_of(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return []
+
+
+def last_line(path: Path) -> str:
+    lines = lines_of(path)
+    return lines[-1] if lines else "it left no message"

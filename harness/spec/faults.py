@@ -1,0 +1,88 @@
+"""Misfortune as data: what happens to which site at which step, the same for every method that is compared.
+
+A fault follows from (seed, site, step) alone. What happens at a second instead of a step, and what happens to links, is
+in the topology's timeline (docs/topologies.md); both end up in events.jsonl.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import Field, field_serializer, model_validator
+
+from netsim.documents import Document
+from netsim.errors import InputError
+from netsim.topology import Topology
+from netsim.units import Duration, Share
+
+_NEEDS = {"crash": (), "pause": ("lasts",), "straggle": ("factor",), "corrupt": (), "short": ()}
+_MAY = {"crash": ("back_after",)}
+
+
+class Fault(Document):
+    """`crash`: the trainer is killed at the start of the step, and started again `back_after` later if that is given.
+    `pause`: it stands still for `lasts`. `straggle`: the step takes `factor` times as long. `corrupt`: it sends a
+    damaged payload. `short`: it sends less than it announced.
+    """
+
+    kind: Literal["crash", "pause", "straggle", "corrupt", "short"]
+    site: str | None = None  # default: every site, each drawn for itself
+    step: int = Field(default=1, ge=1)  # the first local step at which it may happen
+    until: int | None = Field(default=None, ge=1)  # the last one; default: only at `step`
+    probability: Share = 1.0  # at each of these steps
+    back_after: Duration | None = None
+    lasts: Duration | None = None
+    factor: float | None = Field(default=None, gt=1, le=1000)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = {name for name in ("back_after", "lasts", "factor") if getattr(self, name) is not None}
+        needs, may = set(_NEEDS[self.kind]), set(_MAY.get(self.kind, ()))
+        if not needs <= given <= needs | may:
+            allowed = ", ".join(sorted(needs | may)) or "none of back_after, lasts, factor"
+            raise ValueError(f"for a {self.kind}: {allowed}")
+        if self.until is not None and self.until < self.step:
+            raise ValueError("until not before step")
+        return self
+
+    @field_serializer("back_after", "lasts")
+    def _with_unit(self, seconds: float | None) -> str | None:
+        return None if seconds is None else f"{seconds} s"  # a record is read like a suite
+
+    def happens(self, index: int, seed: int, site: str, step: int) -> bool:
+        """Whether it strikes `site` at local step `step`; `index` is its place in the suite."""
+        if self.site not in (None, site) or not self.step <= step <= (self.until or self.step):
+            return False
+        if self.probability == 1:
+            return True
+        digest = hashlib.blake2b(f"{seed} {index} {site} {step}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.probability * 2**64
+
+
+def check_faults(faults: Sequence[Fault], sites: Sequence[str], steps: int, where: str) -> None:
+    """Raises InputError for a fault that cannot happen here."""
+    for index, fault in enumerate(faults):
+        if fault.site is not None and fault.site not in sites:
+            raise InputError(where, f"faults.{index}.site", fault.site, f"one of {', '.join(sites)}")
+        if fault.step > steps:
+            raise InputError(where, f"faults.{index}.step", fault.step, f"at most the {steps} steps of the run")
+
+
+def resilient(faults: Sequence[Fault], topology: Topology) -> bool:
+    """Whether misfortune is declared, so that workers must be ready to go on without each other."""
+    cuts = any(event.partition or event.flap for event in topology.timeline.events)
+    return bool(faults or topology.timeline.incidents() or cuts)
+
+
+def spared(topology: Topology) -> str:
+    """A site whose programs nothing kills or stops, for the store. Raises InputError if there is none."""
+    # A fault at a step strikes the trainer alone, an incident of the timeline every program of its site.
+    struck = {incident.site for incident in topology.timeline.incidents()}
+    for site in topology.sites:
+        if site.name not in struck:
+            return site.name
+    raise InputError(
+        topology.name, "timeline", "crashes or pauses of every site", "one site spared: it holds the store"
+    )

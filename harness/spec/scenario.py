@@ -1,0 +1,229 @@
+"""Scenarios: what to project. The file format is documented in docs/projection.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from algorithms.method import Method, find
+from algorithms.shape import ModelShape
+from harness.spec.presets import Device, find_device, find_model
+from netsim.documents import Document, is_file, read_yaml, validate
+from netsim.errors import InputError
+from netsim.library import shipped
+from netsim.topology import Topology, find_topology, load_topology
+from netsim.units import Duration, Rate, Share
+
+AXES = ("rate", "rtt", "sites", "sync_every", "replication", "rank")
+METHOD_AXES = ("sync_every", "replication", "rank")  # options of methods; a method without the option is not varied
+LIBRARY = shipped("scenarios")
+
+
+class Reasoned(Document):
+    """A number that is not derived, with the reason for it."""
+
+    value: float = Field(gt=0)
+    reason: str = Field(min_length=1)
+
+
+class SiteEntry(Document):
+    """One site's machines: `devices` of them train in parallel, `micro_batch` sequences at a time on each."""
+
+    device: str | dict[str, Any]
+    devices: int = Field(default=1, ge=1)
+    micro_batch: int = Field(default=1, ge=1)
+    recompute: Literal["none", "full"] = "none"
+    step_time_factor: Reasoned | None = None
+
+
+class NetworkEntry(Document):
+    """Equal access links of `rate`, sites `rtt` apart; or a topology file with as many sites."""
+
+    rate: Rate | None = Field(default=None, gt=0)
+    rtt: Duration | None = None
+    topology: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.topology is None) == (self.rate is None) or (self.rate is None) != (self.rtt is None):
+            raise ValueError("rate with rtt, or a topology")
+        return self
+
+
+class MethodEntry(Document):
+    """`model`, `steps`, `batch` and the factor replace the scenario's for this method alone."""
+
+    method: str
+    label: str | None = Field(default=None, max_length=60)
+    options: dict[str, Any] = {}
+    model: str | dict[str, Any] | ModelShape | None = None
+    steps: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    step_time_factor: Reasoned | None = None
+    note: str = ""
+
+
+class Sweep(Document):
+    """Values per axis. Rates and RTTs are combined; every other axis is varied by itself, over all of these."""
+
+    rate: tuple[Rate, ...] = ()
+    rtt: tuple[Duration, ...] = ()
+    sites: tuple[int, ...] = ()
+    sync_every: tuple[int, ...] = ()
+    replication: tuple[int, ...] = ()
+    rank: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        whole = (*self.sites, *self.sync_every, *self.replication, *self.rank)
+        if any(value < 1 for value in whole) or any(rate <= 0 for rate in self.rate):
+            raise ValueError("rates above zero and whole numbers from 1 on")
+        return self
+
+
+class Prices(Document):
+    """US dollars, with their source. `watts_per_device` is beside what the device itself draws (cooling, hosts)."""
+
+    source: str
+    gigabyte_sent: FiniteFloat | None = Field(default=None, ge=0)
+    kilowatt_hour: FiniteFloat | None = Field(default=None, ge=0)
+    device_hour: FiniteFloat | None = Field(default=None, ge=0)
+    power_usage_effectiveness: FiniteFloat = Field(default=1.0, ge=1)
+
+
+class Uncertainty(Document):
+    """How far the inputs may be off; bands follow from it."""
+
+    compute: Share = 0.0
+    rate: Share = 0.0
+    reason: str = Field(min_length=1)
+
+
+class _File(Document):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    description: str = ""
+    source: str = ""
+    model: str | dict[str, Any]
+    sites: int = Field(ge=1, le=4096)
+    site: SiteEntry
+    network: NetworkEntry
+    batch: int = Field(ge=1)  # sequences per step, all sites together
+    steps: int = Field(ge=1)
+    precision: Literal["mixed", "fp32"] = "mixed"
+    options: dict[str, Any] = {}  # for every method that has the option and does not set it itself
+    methods: tuple[str | MethodEntry, ...] = Field(min_length=1)
+    sweep: Sweep = Sweep()
+    targets: tuple[Share, ...] = (0.5, 0.75, 0.9, 0.95, 0.99)
+    prices: Prices | None = None
+    uncertainty: Uncertainty
+
+
+class Scenario(Document):
+    """A loaded scenario."""
+
+    name: str
+    description: str
+    source: str
+    where: str
+    model: ModelShape
+    sites: int
+    device: Device
+    site: SiteEntry
+    rate: float | None  # bit/s
+    rtt: float | None  # seconds
+    topology: Topology | None
+    batch: int
+    steps: int
+    precision: Literal["mixed", "fp32"]
+    methods: tuple[MethodEntry, ...]
+    sweep: Sweep
+    targets: tuple[float, ...]
+    prices: Prices | None
+    uncertainty: Uncertainty
+
+    def shape_of(self, entry: MethodEntry) -> ModelShape:
+        """The model that a method trains: its own, or the scenario's."""
+        return entry.model if isinstance(entry.model, ModelShape) else self.model
+
+    def step_seconds(self, entry: MethodEntry, method: Method[Any], sites: int) -> float:
+        """Seconds of a local step: FLOPs of a site's part of the batch over what its devices achieve, times the factor
+        that the scenario states."""
+        shape = self.shape_of(entry)
+        flops = method.flops_per_token(shape, sites) * (entry.batch or self.batch) / sites * shape.sequence
+        factor = entry.step_time_factor or self.site.step_time_factor
+        return flops / (self.site.devices * self.device.flops) * (factor.value if factor else 1.0)
+
+    @property
+    def site_memory(self) -> int:
+        """Accelerator memory of one site, bytes."""
+        return self.site.devices * self.device.memory
+
+
+def find_scenario(name: str, beside: Path) -> Path:
+    """A scenario by path (relative to `beside` or here) or by its name in the library. InputError if there is none."""
+    for path in (beside / name, Path(name), LIBRARY / f"{name}.yaml"):
+        if is_file(path):
+            return path
+    known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
+    raise InputError(name, "", "no such scenario", f"a file, or one of the library: {known}")
+
+
+def load_scenario(path: Path) -> Scenario:
+    """The scenario in a YAML file, with everything it names looked up and every method's options checked."""
+    where = str(path)
+    file = validate(_File, read_yaml(path), where)
+    model, device = find_model(file.model, where), find_device(file.site.device, where)
+    topology = None
+    if file.network.topology is not None:
+        topology = load_topology(find_topology(file.network.topology, path.parent))
+        if sum(site.workers for site in topology.sites) != file.sites:
+            raise InputError(where, "sites", file.sites, f"the {len(topology.sites)} sites of {topology.name}")
+        if file.sweep.rate or file.sweep.rtt or file.sweep.sites:
+            raise InputError(where, "sweep", "rate, rtt or sites", "none of these with a topology")
+    methods = tuple(_entry(entry, file.options, index, where) for index, entry in enumerate(file.methods))
+    labels = [entry.label for entry in methods]
+    if repeated := [label for label in labels if labels.count(label) > 1]:
+        raise InputError(where, "methods", repeated[0], "labels that differ: give entries of one method a label")
+    scenario = Scenario(
+        where=where,
+        model=model,
+        device=device,
+        rate=file.network.rate,
+        rtt=file.network.rtt,
+        topology=topology,
+        methods=methods,
+        **{
+            name: getattr(file, name)
+            for name in (
+                "name",
+                "description",
+                "source",
+                "sites",
+                "site",
+                "batch",
+                "steps",
+                "precision",
+                "sweep",
+                "targets",
+                "prices",
+                "uncertainty",
+            )
+        },
+    )
+    for entry in methods:
+        if (entry.batch or file.batch) < file.sites:
+            raise InputError(where, "batch", entry.batch or file.batch, f"a sequence for each of {file.sites} sites")
+        at = f"{where}: methods.{entry.label}"
+        find(entry.method, entry.options, at).view(scenario.shape_of(entry), file.sites, 0)
+    return scenario
+
+
+def _entry(entry: str | MethodEntry, common: dict[str, Any], index: int, where: str) -> MethodEntry:
+    """With its label, and with the scenario's common options where the method has them."""
+    given = MethodEntry(method=entry) if isinstance(entry, str) else entry
+    kind = type(find(given.method, given.options, f"{where}: methods.{index}"))
+    options = {**{name: value for name, value in common.items() if name in kind.Options.model_fields}, **given.options}
+    model = find_model(given.model, where) if isinstance(given.model, str | dict) else given.model
+    return given.model_copy(update={"label": given.label or given.method, "options": options, "model": model})

@@ -1,0 +1,295 @@
+"""Suites: what to run. A YAML file expands into cells, one for each method, topology and seed.
+
+The file format is documented in docs/suites.md. A cell's `RunSpec` is frozen and complete: whatever a run does follows
+from it, and the run's id is a hash of it and of what it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from algorithms.inner import InnerOptimizer
+from algorithms.method import Method, find
+from algorithms.shape import ModelShape
+from harness.spec.faults import Fault, check_faults
+from harness.spec.padding import filler_plan, padded
+from harness.spec.presets import find_model
+from harness.spec.scaling import StandsFor, Target, check_network, entry_for, target_of
+from harness.spec.scenario import Scenario, find_scenario, load_scenario
+from netsim.documents import Document, read_yaml, validate
+from netsim.errors import InputError
+from netsim.topology import Topology, find_topology, read_topology, subset_document, topology_from
+from netsim.traffic import Plan
+
+
+class Data(Document):
+    """`stdlib`: Python's standard library as text; `text`: a directory of text files; `tokens`: uint16 .bin files."""
+
+    source: Literal["stdlib", "text", "tokens"] = "stdlib"
+    path: str | None = None
+    partition: Literal["iid", "by_source", "dirichlet"] = "iid"
+    alpha: float = Field(default=0.5, gt=0)  # Dirichlet concentration over sources
+    held_out: float = Field(default=0.02, gt=0, lt=0.5)  # share of files kept for evaluation
+
+    @model_validator(mode="after")
+    def _path(self) -> Self:
+        if (self.path is None) != (self.source == "stdlib"):
+            raise ValueError("a path for text and tokens, none for stdlib")
+        return self
+
+
+class Train(Document):
+    """What every method of a suite has in common. `batch`: sequences per worker and step."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(default=8, ge=1)
+    optimizer: InnerOptimizer = InnerOptimizer()
+    warmup: int = Field(default=20, ge=1)
+    floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
+    balance_weight: float = Field(default=1e-3, ge=0)  # of the router's load-balance regulariser, for moe
+    precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
+    evaluate_every: int = Field(default=50, ge=1)
+    evaluation_batches: int = Field(default=8, ge=1)  # of `batch` sequences, over all workers together
+    target_loss: float | None = Field(default=None, gt=0)
+    stop_at_target: bool = False
+    checkpoint_every: int = Field(default=0, ge=0)  # steps; 0: none
+
+
+class Compute(Document):
+    """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
+
+    mode: Literal["native", "paced"] = "native"
+    step_seconds: float | None = Field(default=None, gt=0)
+    backward_share: float = Field(default=2 / 3, gt=0, lt=1)  # of a step's compute; forward is the rest
+
+    @model_validator(mode="after")
+    def _slot(self) -> Self:
+        if (self.step_seconds is None) == (self.mode == "paced"):
+            raise ValueError("step_seconds with mode: paced, and only with it")
+        return self
+
+
+class Network(Document):
+    substrate: Literal["auto", "netns", "docker", "compose"] = "auto"
+    engine: Literal["auto", "nfqueue", "netem"] = "auto"
+    all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
+    streams: int | None = Field(default=None, ge=1, le=64)  # TCP connections per pair; default from the topology
+    timeout_seconds: float = Field(default=120.0, gt=0)  # longest wait for a peer
+    gate: bool = True
+
+
+class RunSpec(Document):
+    """One cell, frozen and complete; stored as spec.json."""
+
+    suite: str
+    label: str  # how the report names this method with these options
+    method: str
+    options: dict[str, Any] = {}
+    topology: dict[str, Any]  # the document, in its human units; what the run stands for has it, if it does
+    seed: int
+    model: ModelShape
+    data: Data = Data()
+    train: Train
+    compute: Compute = Compute()
+    network: Network = Network()
+    faults: tuple[Fault, ...] = ()
+    stands_for: Target | None = None
+
+    def resolve_method(self) -> Method[Any]:
+        return find(self.method, self.options, self._where)
+
+    def named_topology(self) -> Topology:
+        """The network that the suite names: that of what the run stands for, where it does."""
+        return topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
+
+    def resolve_topology(self) -> Topology:
+        """The network that is emulated."""
+        topology = self.named_topology()
+        return topology if self.stands_for is None else self.stands_for.network(topology, self.time_scale)
+
+    def own_plan(self, sites: int) -> Plan:
+        """What the method itself moves."""
+        return self.resolve_method().plan(self.model, sites, self.train.steps, self.seed)
+
+    def target_plan(self, sites: int) -> Plan:
+        """What the method moves in as many steps of what the run stands for."""
+        assert self.stands_for is not None
+        method = find(self.method, self.stands_for.options, self._where)
+        return method.plan(self.stands_for.model, sites, self.train.steps, self.seed)
+
+    def filler_plan(self, sites: int, where: str | None = None) -> Plan:
+        """What is moved beside it, so that the run moves what it stands for. InputError where that cannot be."""
+        if self.stands_for is None:
+            return Plan(sites, self.train.steps, ())
+        own, target = self.own_plan(sites), self.target_plan(sites)
+        return filler_plan(own, target, self.stands_for.bytes, where or self._where)
+
+    def resolve_plan(self, sites: int) -> Plan:
+        """All communication of the run."""
+        return padded(self.own_plan(sites), self.filler_plan(sites))
+
+    @property
+    def time_scale(self) -> float:
+        """Seconds of what the run stands for, for one of the run; 1 for a run that stands for itself."""
+        if self.stands_for is None:
+            return 1.0
+        assert self.compute.step_seconds is not None
+        return self.stands_for.step_seconds / self.compute.step_seconds
+
+    @property
+    def _where(self) -> str:
+        return f"suite {self.suite}, methods.{self.label}"
+
+    def run_id(self, code: str) -> str:
+        """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
+        document = self.model_dump(mode="json")
+        if self.stands_for is None:
+            del document["stands_for"]  # so that ids do not depend on what a run does not have
+        text = json.dumps([document, code], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        label = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")
+        return f"{label}-{self.topology['name']}-s{self.seed}-{digest}"
+
+
+class _MethodEntry(Document):
+    label: str | None = Field(default=None, max_length=60)
+    method: str
+    options: dict[str, Any] = {}
+    train: dict[str, Any] = {}  # overrides for this method alone
+    data: dict[str, Any] = {}
+
+
+class _Suite(Document):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    description: str = ""
+    model: str | dict[str, Any] = "tiny"
+    data: Data = Data()
+    train: Train
+    compute: Compute = Compute()
+    network: Network = Network()
+    faults: tuple[Fault, ...] = ()  # the same for every method
+    stands_for: StandsFor | None = None
+    methods: tuple[str | _MethodEntry, ...] = Field(min_length=1)
+    topologies: tuple[str | dict[str, Any], ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+    sites: int | None = Field(default=None, ge=1)  # only the first sites of every topology
+    baseline: str | None = None  # label that the report compares with; default: the first method
+
+
+class Suite(Document):
+    """A loaded suite: its cells in running order, methods alternating (so they are paired by topology and seed)."""
+
+    name: str
+    description: str
+    baseline: str
+    cells: tuple[RunSpec, ...]
+
+
+def load_suite(path: Path) -> Suite:
+    """The suite in a YAML file; everything in it is checked now, so that nothing fails halfway for a wrong word."""
+    where = str(path)
+    file = validate(_Suite, read_yaml(path), where)
+    entries = [_MethodEntry(method=entry) if isinstance(entry, str) else entry for entry in file.methods]
+    labels = [entry.label or entry.method for entry in entries]
+    if repeated := {label for label in labels if labels.count(label) > 1}:
+        raise InputError(where, "methods", repeated.pop(), "labels that differ: give entries of one method a label")
+    baseline = file.baseline or labels[0]
+    if baseline not in labels:
+        raise InputError(where, "baseline", baseline, f"one of the labels {', '.join(labels)}")
+    return Suite(
+        name=file.name,
+        description=file.description,
+        baseline=baseline,
+        cells=tuple(_cells(file, entries, path)),
+    )
+
+
+def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
+    where = str(path)
+    model, scenario = find_model(file.model, where), _scenario(file, path)
+    for seed in file.seeds:
+        for topology in file.topologies:
+            document = _topology_document(topology, file.sites, path)
+            if scenario is not None:
+                check_network(topology_from(document, where), scenario, where)
+            for index, entry in enumerate(entries):
+                at = f"methods.{index}"
+                find(entry.method, entry.options, f"{where}: {at}")
+                options, target = _standing(file, entry, scenario, f"{where}: {at}")
+                train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
+                data = _placed(validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data"), path)
+                check_faults(file.faults, list(document["sites"]), train.steps, where)
+                cell = RunSpec(
+                    suite=file.name,
+                    label=entry.label or entry.method,
+                    method=entry.method,
+                    options=options,
+                    topology=document,
+                    seed=seed,
+                    model=model,
+                    data=data,
+                    train=train,
+                    compute=file.compute,
+                    network=file.network,
+                    faults=file.faults,
+                    stands_for=target,
+                )
+                cell.filler_plan(len(document["sites"]), f"{where}: {at}")  # that there is one
+                yield cell
+
+
+def _scenario(file: _Suite, path: Path) -> Scenario | None:
+    """What the suite's runs stand for, if for anything but themselves."""
+    if file.stands_for is None:
+        return None
+    if file.compute.mode != "paced":
+        allowed = "paced together with stands_for: a slot stands for a step"
+        raise InputError(str(path), "compute.mode", file.compute.mode, allowed)
+    if file.faults:
+        raise InputError(str(path), "faults", f"{len(file.faults)} of them", "none together with stands_for")
+    return load_scenario(find_scenario(file.stands_for.scenario, path.parent))
+
+
+def _standing(
+    file: _Suite, entry: _MethodEntry, scenario: Scenario | None, where: str
+) -> tuple[dict[str, Any], Target | None]:
+    """The options of the runs, and what they stand for, whose options hold where the suite's entry has none."""
+    if scenario is None or file.stands_for is None:
+        return entry.options, None
+    found = entry_for(scenario, entry.label or entry.method, entry.method, where)
+    return {**found.options, **entry.options}, target_of(scenario, found, file.stands_for.bytes)
+
+
+def _placed(data: Data, suite: Path) -> Data:
+    """With its path found from the suite's folder."""
+    if data.path is None:
+        return data
+    path = suite.parent / data.path
+    if not path.exists():
+        raise InputError(str(suite), "data.path", data.path, "a file or directory, absolute or from the suite's folder")
+    return data.model_copy(update={"path": str(path)})
+
+
+def _given(document: Document) -> dict[str, Any]:
+    return document.model_dump(exclude_unset=True)
+
+
+def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Path) -> dict[str, Any]:
+    """The topology as a document that stands alone, checked; `sites` keeps only the first ones."""
+    if isinstance(entry, str):
+        file = find_topology(entry, path.parent)
+        document, where = read_topology(file), str(file)
+    else:
+        document, where = entry, f"{path}: topologies"
+    topology = topology_from(document, where)
+    if sites is None or sites == len(topology.sites):
+        return document
+    if sites > len(topology.sites):
+        raise InputError(str(path), "sites", sites, f"at most the {len(topology.sites)} sites of {topology.name}")
+    return subset_document(document, [site.name for site in topology.only(sites).sites])

@@ -1,0 +1,231 @@
+"""Connecting the members of a run to each other: every stream of every pair at once.
+
+The higher rank of a pair calls the lower. All calls go out together, so a member is connected two round trips after
+the last one listens: one for TCP, one for the hellos, which both sides check. A call that nobody answers yet, or
+that reaches a member of another generation of the run, is repeated until the deadline. A caller without the run's
+token learns nothing and disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from harness.transport.frames import HELLO_SIZE, Hello, pack_hello, token_digest, unpack_hello
+from netsim.errors import HostError, PeerError
+
+AGAIN = 0.05  # seconds until a call that was not answered is repeated
+PATIENCE = 5.0  # seconds that a caller has to present its hello
+STREAM_LIMIT = 64
+WINDOW = 1 << 24  # bytes that a stream may receive ahead of its reader from the start
+STRANGER_LIMIT = 256
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Linux; named in Python from 3.12 on
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Connected, non-blocking sockets by peer, in the order of their stream numbers; and the port, still listening."""
+
+    rank: int
+    addresses: Sequence[str]
+    listener: socket.socket
+    streams: dict[int, list[socket.socket]]
+    refused: int
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        return tuple(sorted([self.rank, *self.streams]))
+
+
+@dataclass(eq=False)
+class _Line:
+    """A connection on its way to being a stream."""
+
+    sock: socket.socket
+    since: float
+    hello: Hello | None  # what we said; None: they called us and speak first
+    connected: bool = False
+    heard: bytearray = field(default_factory=bytearray)
+
+
+def connect_mesh(
+    rank: int,
+    members: Sequence[int],
+    addresses: Sequence[str],
+    port: int,
+    token: str,
+    streams: Callable[[int], int],
+    timeout: float,
+) -> Mesh:
+    """Connect `rank` to all other `members`.
+
+    addresses: IPv4 addresses by rank, of the interfaces to use; token: names the run and its generation;
+    streams: how many connections to have with a peer (the higher rank of a pair decides); timeout: seconds.
+    Raises PeerError naming the members that could not be reached, HostError if the port cannot be had.
+    """
+    listener = _listen(addresses[rank], port)
+    work = _Connecting(rank, addresses, port, token_digest(token), listener)
+    try:
+        for peer in members:
+            if peer < rank:
+                count = min(max(1, streams(peer)), STREAM_LIMIT)
+                work.wanted[peer] = count
+                for stream in range(count):
+                    work.call(Hello(rank, peer, stream, count, work.digest))
+            elif peer > rank:
+                work.wanted[peer] = None
+        return work.finish(time.monotonic() + timeout, timeout)
+    except BaseException:
+        listener.close()
+        for sock in work.sockets():
+            sock.close()
+        raise
+    finally:
+        work.selector.close()
+
+
+def tune(sock: socket.socket, timeout: float) -> None:
+    """What every stream needs: no waiting for company, an end when the peer acknowledges nothing any more, and a
+    receive window that does not hold back slow start.
+
+    The kernel grows a receive buffer only after the sender has filled it, which cost a cold exchange several round
+    trips. Asking to be woken at `WINDOW` bytes makes it grow at once, up to half of tcp_rmem, without SO_RCVBUF, which
+    would end its automatic growth.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, WINDOW)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+    except OSError as error:
+        listener.close()
+        raise HostError(f"cannot listen on {address}:{port} for WAN connections: {error.strerror}") from None
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
+class _Connecting:
+    def __init__(self, rank: int, addresses: Sequence[str], port: int, digest: bytes, listener: socket.socket) -> None:
+        self.rank, self.addresses, self.port, self.digest, self.listener = rank, addresses, port, digest, listener
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.wanted: dict[int, int | None] = {}  # streams per peer; None: the peer will tell
+        self.made: dict[int, dict[int, socket.socket]] = {}
+        self.lines: set[_Line] = set()
+        self.again: list[tuple[float, Hello]] = []
+        self.refused = 0
+        self.last_refusal: dict[int, str] = {}
+
+    def sockets(self) -> list[socket.socket]:
+        return [*(line.sock for line in self.lines), *(s for peer in self.made.values() for s in peer.values())]
+
+    def call(self, hello: Hello) -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        line = _Line(sock, time.monotonic(), hello)
+        self.lines.add(line)
+        sock.bind((self.addresses[self.rank], 0))
+        code = sock.connect_ex((self.addresses[hello.target], self.port))
+        if code not in (0, errno.EINPROGRESS):
+            self._hang_up(line, os.strerror(code))
+        else:
+            self.selector.register(sock, selectors.EVENT_WRITE, line)
+
+    def finish(self, deadline: float, timeout: float) -> Mesh:
+        while missing := [p for p, count in self.wanted.items() if count is None or len(self.made.get(p, ())) < count]:
+            now = time.monotonic()
+            if now > deadline:
+                named = "; ".join(f"rank {p} ({self.addresses[p]}): {self._why(p)}" for p in missing)
+                raise PeerError(f"not connected within {timeout:g} s: {named}", tuple(missing))
+            for due, hello in [entry for entry in self.again if entry[0] <= now]:
+                self.again.remove((due, hello))
+                self.call(hello)
+            for line in [line for line in self.lines if line.hello is None and now - line.since > PATIENCE]:
+                self._hang_up(line, "said nothing")
+            for key, _ in self.selector.select(min(deadline - now, AGAIN)):
+                if key.fileobj is self.listener:
+                    self._answer()
+                elif key.data in self.lines:
+                    self._proceed(key.data)
+        for line in list(self.lines):
+            self._hang_up(line, "came when all were there")
+        streams = {peer: [made[index] for index in sorted(made)] for peer, made in self.made.items()}
+        return Mesh(self.rank, self.addresses, self.listener, streams, self.refused)
+
+    def _why(self, peer: int) -> str:
+        return self.last_refusal.get(peer, "did not call" if peer > self.rank else "did not answer")
+
+    def _answer(self) -> None:
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        callers = [line for line in self.lines if line.hello is None]
+        if len(callers) >= STRANGER_LIMIT:
+            self._hang_up(min(callers, key=lambda line: line.since), "made room")
+        line = _Line(sock, time.monotonic(), None, connected=True)
+        self.lines.add(line)
+        self.selector.register(sock, selectors.EVENT_READ, line)
+
+    def _proceed(self, line: _Line) -> None:
+        try:
+            if not line.connected:
+                assert line.hello is not None
+                if code := line.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(code, os.strerror(code))
+                line.connected = True
+                line.sock.send(pack_hello(line.hello))
+                self.selector.modify(line.sock, selectors.EVENT_READ, line)
+                return
+            data = line.sock.recv(HELLO_SIZE - len(line.heard))
+            if not data:
+                raise PeerError("hung up")
+            line.heard += data
+            if len(line.heard) == HELLO_SIZE:
+                self._acquaint(line, unpack_hello(bytes(line.heard)))
+        except (OSError, PeerError) as error:
+            self._hang_up(line, (isinstance(error, OSError) and error.strerror) or str(error))
+
+    def _acquaint(self, line: _Line, theirs: Hello) -> None:
+        """Their hello, whole: accept the stream or raise PeerError."""
+        if theirs.digest != self.digest or theirs.target != self.rank:
+            raise PeerError("does not belong to this run")
+        if line.hello is not None:
+            if (theirs.source, theirs.stream) != (line.hello.target, line.hello.stream):
+                raise PeerError("answered for somebody else")
+        else:
+            known = theirs.source > self.rank and theirs.source in self.wanted
+            told = self.wanted.get(theirs.source)
+            if not known or not theirs.stream < theirs.streams <= STREAM_LIMIT or told not in (None, theirs.streams):
+                raise PeerError("is not expected")
+            if theirs.stream in self.made.get(theirs.source, {}):
+                raise PeerError("called twice")
+            self.wanted[theirs.source] = theirs.streams
+            line.sock.send(pack_hello(Hello(self.rank, theirs.source, theirs.stream, theirs.streams, self.digest)))
+        self.selector.unregister(line.sock)
+        self.lines.remove(line)
+        self.made.setdefault(theirs.source, {})[theirs.stream] = line.sock
+
+    def _hang_up(self, line: _Line, why: str) -> None:
+        self.lines.discard(line)
+        if line.sock in self.selector.get_map():
+            self.selector.unregister(line.sock)
+        line.sock.close()
+        if line.hello is None:
+            self.refused += 1
+        else:
+            self.last_refusal[line.hello.target] = why
+            self.again.append((time.monotonic() + AGAIN, line.hello))

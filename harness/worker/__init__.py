@@ -1,0 +1,1 @@
+"""One training process: steps, pacing, checkpoints, model and data. In the trainer."""

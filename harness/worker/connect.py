@@ -1,0 +1,68 @@
+"""A trainer's two exchanges: the WAN, which carries the method's plan, and the unshaped control network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from harness.transport.exchange import WanExchange
+from harness.worker.job import CONTROL_PORT, WAN_PORT, Job
+from netsim.collectives import streams_per_pair, suited
+from netsim.traffic import Algorithm, Transfer
+
+
+def connect_wan(
+    job: Job,
+    ready_at: Callable[[Transfer], float],
+    ledger: TextIO,
+    generation: int = 0,
+    members: Sequence[int] | None = None,
+) -> WanExchange:
+    """Over wan0, among `members` (all unless given).
+
+    Algorithm and number of streams suit the topology unless the suite names them.
+    """
+    topology, network = job.spec.resolve_topology(), job.spec.network
+    if network.all_reduce == "auto":
+
+        def algorithm(transfer: Transfer) -> Algorithm:
+            return suited(topology, transfer)
+    else:
+        fixed = Algorithm(network.all_reduce)
+
+        def algorithm(transfer: Transfer) -> Algorithm:
+            return fixed
+
+    names = [site.name for site in topology.sites]
+    streams = {
+        peer: network.streams or streams_per_pair(topology, names[job.rank], names[peer])
+        for peer in range(job.world)
+        if peer != job.rank
+    }
+    exchange = WanExchange.connect(
+        job.rank,
+        job.world,
+        job.wan_addresses,
+        WAN_PORT,
+        f"{job.run_id}/{generation}/wan",
+        streams,
+        algorithm,
+        network.timeout_seconds,
+        members,
+        ledger,
+    )
+    exchange.ready_at = ready_at
+    return exchange
+
+
+def connect_control(job: Job, generation: int = 0, members: Sequence[int] | None = None) -> WanExchange:
+    """Over mgmt0: barriers and instrumentation, never the method's own traffic."""
+    return WanExchange.connect(
+        job.rank,
+        job.world,
+        job.control_addresses,
+        CONTROL_PORT,
+        f"{job.run_id}/{generation}/control",
+        timeout=job.spec.network.timeout_seconds,
+        members=members,
+    )

@@ -1,0 +1,131 @@
+"""Preparing the text of a run: read, hold out, divide among sites, write one file per site. Cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from pydantic import ValidationError
+
+from harness.spec.suite import Data
+from harness.worker.data.partitions import Piece, divide, pieces, tokens_in
+from harness.worker.data.sources import TOKEN, Corpus, TextFile, read_corpus
+from netsim.documents import Document
+from netsim.errors import InputError
+
+FORMAT = 1  # of the files; a new number makes old caches unused
+PIECE_SEQUENCES = 16  # text is divided among sites in pieces of so many sequences
+
+
+class Dataset(Document):
+    """The prepared text of a run. Worker `rank` opens `shards[rank]` and `held_out`, nothing else."""
+
+    digest: str  # of the text, before it was divided
+    shards: tuple[Path, ...]
+    shard_tokens: tuple[int, ...]
+    shard_groups: tuple[tuple[str, ...], ...]  # the sources in each shard
+    held_out: Path
+    held_out_tokens: int
+    held_out_files: tuple[str, ...]
+    files: int
+    duplicates: int  # files left out because another has the same content
+    vocabulary: int  # largest token + 1
+
+
+def prepare(data: Data, sites: int, sequence: int, seed: int, cache: Path, vocabulary: int | None = None) -> Dataset:
+    """The dataset for `sites` workers, from the cache when it is there; safe under concurrent calls.
+
+    vocabulary: of the model; a token beyond it is an InputError, as are missing and insufficient text.
+    """
+    corpus = read_corpus(data)
+    identity = [FORMAT, corpus.digest, data.model_dump(mode="json", exclude={"path"}), sites, sequence, seed]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    directory = cache / key
+    with FileLock(cache / f"{key}.lock"):
+        dataset = _cached(directory) or _build(data, corpus, sites, sequence, seed, directory)
+    if vocabulary is not None and dataset.vocabulary > vocabulary:
+        raise InputError("data", "source", f"token {dataset.vocabulary - 1}", f"tokens below the model's {vocabulary}")
+    return dataset
+
+
+def _cached(directory: Path) -> Dataset | None:
+    """The dataset in `directory` if it is complete."""
+    try:
+        fields = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
+        fields["shards"] = [directory / name for name in fields["shards"]]
+        fields["held_out"] = directory / fields["held_out"]
+        dataset = Dataset.model_validate(fields)
+        sizes = [path.stat().st_size for path in (*dataset.shards, dataset.held_out)]
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None
+    expected = [count * TOKEN.itemsize for count in (*dataset.shard_tokens, dataset.held_out_tokens)]
+    return dataset if sizes == expected else None
+
+
+def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, directory: Path) -> Dataset:
+    training, held_out = hold_out(corpus.files, data.held_out)
+    shards = divide(data, pieces(training, PIECE_SEQUENCES * sequence), sites, 2 * sequence, seed)
+    kept = [Piece(file.group, file.tokens) for file in held_out]
+    if tokens_in(kept) <= sequence:
+        allowed = f"more than {sequence} held-out tokens: a larger held_out, or more text"
+        raise InputError("data", "held_out", f"{tokens_in(kept)} tokens in {len(held_out)} files", allowed)
+    building = directory.with_name(f".{directory.name}.part")
+    for old in (building, directory):
+        shutil.rmtree(old, ignore_errors=True)
+    building.mkdir(mode=0o755)
+    names = [f"shard-{site}.bin" for site in range(sites)]
+    for name, parts in zip([*names, "held-out.bin"], [*shards, kept], strict=True):
+        _write(building / name, parts)
+    fields = {
+        "digest": corpus.digest,
+        "shards": names,
+        "shard_tokens": [tokens_in(parts) for parts in shards],
+        "shard_groups": [sorted({part.group for part in parts}) for parts in shards],
+        "held_out": "held-out.bin",
+        "held_out_tokens": tokens_in(kept),
+        "held_out_files": [file.name for file in held_out],
+        "files": len(corpus.files),
+        "duplicates": corpus.duplicates,
+        "vocabulary": 1 + max(int(file.tokens.max()) for file in corpus.files),
+    }
+    (building / "dataset.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+    building.replace(directory)
+    dataset = _cached(directory)
+    assert dataset is not None
+    return dataset
+
+
+def hold_out(files: tuple[TextFile, ...], share: float) -> tuple[list[TextFile], list[TextFile]]:
+    """(training, held out). Files are held out in the order of a hash of their names, up to `share` of the text.
+
+    At least one file is on either side. Token files named `val*` are the held-out ones, as nanoGPT writes them;
+    a single file is divided near its end.
+    """
+    if len(files) == 1:
+        (file,) = files
+        cut = round(len(file.tokens) * (1 - share))
+        return [_part(file, 0, cut)], [_part(file, cut, len(file.tokens))]
+    chosen = {file.name for file in files if file.name.startswith("val") and file.name.endswith(".bin")}
+    if not chosen or len(chosen) == len(files):
+        wanted = share * sum(len(file.tokens) for file in files)
+        by_hash = sorted(files, key=lambda file: hashlib.blake2b(file.name.encode()).digest())
+        before = accumulate((len(file.tokens) for file in by_hash), initial=0)
+        chosen = {file.name for file, count in zip(by_hash[:-1], before, strict=False) if count < wanted}
+    return [file for file in files if file.name not in chosen], [file for file in files if file.name in chosen]
+
+
+def _part(file: TextFile, start: int, end: int) -> TextFile:
+    return TextFile(file.name, file.group, file.tokens[start:end], file.digest)
+
+
+def _write(path: Path, parts: Iterable[Piece]) -> None:
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(np.asarray(part.tokens, dtype=TOKEN).tobytes())

@@ -1,0 +1,57 @@
+"""What a trainer process is told: one worker's part of a run, as a file in the run's directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.spec.suite import RunSpec
+from netsim.documents import Document
+
+GO = "go"  # the runner makes this file when the links have been checked; trainers wait for it
+READY = "ready"  # a trainer makes this file in its directory when it has been built and waits for the runner
+WAN_PORT = 29400
+CONTROL_PORT = 29401
+STORE_PORT = 29402
+
+
+class Job(Document):
+    """Addresses are by rank. `directory` is the run's, as the node sees it."""
+
+    spec: RunSpec
+    run_id: str
+    rank: int
+    wan_addresses: tuple[str, ...]
+    control_addresses: tuple[str, ...]
+    directory: Path
+    shard: Path
+    held_out: Path
+    resume_from: int = 0  # step of the checkpoint to go on from; 0: from the start
+    life: int = 0  # how often this worker has been started again
+    store: str | None = None  # where the keeper of the membership is, when misfortune is declared
+
+    @property
+    def world(self) -> int:
+        return len(self.wan_addresses)
+
+    @property
+    def rank_directory(self) -> Path:
+        return self.directory / f"rank-{self.rank}"
+
+
+class Summary(Document):
+    """What a trainer reports when it is done."""
+
+    rank: int
+    steps: int
+    wall_seconds: float
+    seconds: dict[str, float]
+    unaccounted_seconds: float
+    tokens: int
+    payload_bytes: int
+    wire_bytes_before: int = 0  # sent by the processes that this one went on from
+    memory: dict[str, int]
+    peak_rss_bytes: int
+    slot_overruns: int
+    final_loss: float | None
+    time_to_target_seconds: float | None
+    started_at: float  # seconds since the epoch, when the first step began

@@ -1,0 +1,6 @@
+"""The models: decoder-only transformers, dense or with a mixture of experts, whole or one site's part."""
+
+from harness.worker.model.mixture import Mixture, Routing
+from harness.worker.model.transformer import Transformer, build_model, mean_loss
+
+__all__ = ["Mixture", "Routing", "Transformer", "build_model", "mean_loss"]

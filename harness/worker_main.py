@@ -1,0 +1,43 @@
+"""The training process: `python -m harness.worker_main JOB.json`, inside a node."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from harness.elastic.elastic_trainer import ResilientTrainer
+from harness.records.run_record import read_json, write_json
+from harness.worker.job import Job
+from harness.worker.process_memory import keep_freed_memory, leave_what_stands
+from harness.worker.trainer import Trainer
+from netsim.documents import validate
+from netsim.errors import LonghaulError
+
+
+def _trainer(job: Job) -> Trainer:
+    if job.store is None:
+        return Trainer(job)
+    return ResilientTrainer(job)
+
+
+def main() -> int:
+    keep_freed_memory()
+    torch.set_num_threads(1)  # workers share this host's cores; one thread each also keeps results independent of them
+    path = Path(sys.argv[1])
+    job = validate(Job, read_json(path), str(path))
+    try:
+        trainer = _trainer(job)
+        leave_what_stands()
+        summary = trainer.run()
+    except (LonghaulError, OSError) as error:
+        print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)
+        return 3
+    write_json(job.rank_directory / "summary.json", summary)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

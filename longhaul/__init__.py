@@ -1,0 +1,1 @@
+"""Longhaul: low-communication training over an emulated WAN, measured, compared, projected."""

@@ -1,0 +1,48 @@
+"""What a cell will move, hold and take, before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.costmodel.predict import predict
+from harness.costmodel.scaled_target import project_target
+from harness.run.cell import Cell
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Bytes are exact. `wall_seconds` is simulated, from first principles; None when compute is native.
+
+    target_seconds: what the run stands for takes by the cost model, if it stands for something.
+    """
+
+    label: str
+    topology: str
+    seed: int
+    state: str
+    payload_bytes_per_worker: float
+    memory_bytes_per_worker: int
+    wall_seconds: float | None
+    target_seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def expectation(cell: Cell) -> Expectation:
+    """The plan summed and simulated, the memory predicted."""
+    spec = cell.spec
+    sites = len(spec.topology["sites"])
+    expected = predict(spec)
+    memory = spec.resolve_method().memory
+    return Expectation(
+        label=spec.label,
+        topology=spec.topology["name"],
+        seed=spec.seed,
+        state="complete" if cell.finished() is not None else "to run",
+        payload_bytes_per_worker=expected.payload_bytes / sites,
+        memory_bytes_per_worker=max(sum(memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites)),
+        wall_seconds=expected.wall_seconds,
+        target_seconds=project_target(spec).seconds if spec.stands_for is not None else None,
+    )

@@ -1,0 +1,101 @@
+"""`longhaul project SCENARIO`: the cost model at scale."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from harness.cluster.sweep import sweep
+from harness.costmodel.calibration import load_calibration
+from harness.costmodel.planning import Answers, answers
+from harness.costmodel.projection import base_rows, rows_of, variants
+from harness.spec.scenario import Scenario, load_scenario
+from netsim.units import show_duration, show_size
+from reports.projection.figures import draw_figures
+from reports.projection.tables import write_tables
+
+
+def project(
+    scenario: Annotated[Path, typer.Argument(help="A scenario file, like scenarios/fomoe-104b.yaml.")],
+    calibration: Annotated[Path | None, typer.Option(help="A file of `longhaul calibrate`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write tables and figures into this directory.")] = None,
+    sweep_backend: Annotated[str, typer.Option(help="local, dask or ray.")] = "local",
+    scheduler: Annotated[str | None, typer.Option(help="Address of the cluster, like tcp://10.0.0.1:8786.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Local processes.")] = 1,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="The base of every method through SimPy, without the sweep.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Project every method of SCENARIO over its sweep: time, bytes, memory, and answers for planning."""
+    loaded = load_scenario(scenario)
+    constants = load_calibration(calibration) if calibration else None
+    tasks = [variant for variant in variants(loaded) if not simulate or variant.axis == "base"]
+    with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
+        task = progress.add_task("projecting", total=len(tasks) + 1)
+        evaluate = partial(rows_of, loaded, calibration=constants, exact=simulate)
+        parts = sweep(evaluate, tasks, sweep_backend, scheduler, jobs, lambda: progress.advance(task))
+        rows = [row for part in parts for row in part]
+        found = answers(loaded, rows, constants)
+    document: dict[str, Any] = {"scenario": loaded.name, "rows": rows, "answers": found}
+    if out is not None:
+        written = draw_figures(loaded, rows, found, out) + write_tables(loaded, document, out)
+        document["files"] = [str(path) for path in written]
+    if as_json:
+        print(json.dumps(document))
+    else:
+        _show(loaded, rows, found, document.get("files", []))
+
+
+def _show(scenario: Scenario, rows: list[dict[str, Any]], found: Answers, files: list[str]) -> None:
+    console = Console(highlight=False)
+    table = Table("method", "bytes per worker", "compute", "exposed", "total", "band", "CU", "memory of a site", "fits")
+    base = base_rows(rows, scenario)
+    for row in base:
+        band = row["error_band"]
+        table.add_row(
+            row["label"],
+            show_size(row["payload_bytes_per_worker"]),
+            show_duration(row["compute_seconds"]),
+            show_duration(row["communication_seconds"]),
+            show_duration(row["total_seconds"]),
+            f"{show_duration(band['low_seconds'])} - {show_duration(band['high_seconds'])}",
+            f"{row['compute_utilisation']:.1%}",
+            show_size(row["memory_bytes_per_worker"]),
+            "yes" if row["fits"] else "no",
+        )
+    console.print(f"{scenario.name}: {scenario.model.name}, {scenario.sites} sites", style="bold")
+    console.print(table)
+    for name, entries in found.items():
+        if entries:
+            console.print(_answer(name, entries))
+    outside = sum(row["extrapolated"] for row in rows)
+    basis = base[0]["basis"] if base else ""
+    console.print(f"{len(rows)} rows, basis: {basis}; {outside} outside what was calibrated")
+    for path in files:
+        console.print(path)
+
+
+def _answer(name: str, entries: list[dict[str, Any]]) -> Table:
+    flat = [
+        {**entry, **entry.get("rate_gbit", {})} if isinstance(entry.get("rate_gbit"), dict) else entry
+        for entry in entries
+    ]
+    keys = [key for key in flat[0] if not isinstance(flat[0][key], dict)]
+    table = Table(*(key.replace("_", " ") for key in keys), title=name.replace("_", " "), title_justify="left")
+    for entry in flat:
+        table.add_row(*(_cell(entry.get(key)) for key in keys))
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,96 @@
+"""`longhaul run SUITE`: runs the grid of a suite."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.records.run_record import write_json
+from harness.run.suite_runner import Outcome, cells_of, run_suite
+from harness.spec.suite import load_suite
+from longhaul.progress import Progress
+from netsim.units import show_duration, show_size
+
+
+def run(
+    suite: Annotated[Path, typer.Argument(help="A suite file, like suites/quickstart.yaml.")],
+    runs: Annotated[Path, typer.Option(help="Where records go.")] = Path("runs"),
+    substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto; before the suite's.")] = "auto",
+    engine: Annotated[str, typer.Option(help="nfqueue, netem or auto.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, their bytes and memory; run none.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run complete cells again.")] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Of a Dask cluster, like tcp://10.0.0.1:8786: one run at a time at each of its hosts."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean way out as Ctrl-C
+    loaded = load_suite(suite)
+    cells = cells_of(loaded, runs, substrate, engine)
+    if dry_run:
+        from longhaul.commands.preview import expectation
+
+        rows = [expectation(cell) for cell in cells]
+        if as_json:
+            print(json.dumps({"suite": loaded.name, "cells": [row.to_json() for row in rows]}))
+        else:
+            table = Table(
+                "method", "topology", "seed", "state", "payload per worker", "state per worker", "expected wall"
+            )
+            for row in rows:
+                wall = show_duration(row.wall_seconds) if row.wall_seconds is not None else "unknown (native compute)"
+                table.add_row(
+                    row.label,
+                    row.topology,
+                    str(row.seed),
+                    row.state,
+                    show_size(row.payload_bytes_per_worker),
+                    show_size(row.memory_bytes_per_worker),
+                    wall,
+                )
+            Console().print(table)
+        return
+    made = cells[0].directory.parent
+    made.mkdir(parents=True, exist_ok=True)
+    write_json(
+        made / "suite.json", {"suite": loaded.name, "description": loaded.description, "baseline": loaded.baseline}
+    )
+    with Progress(len(cells), quiet=as_json) as progress:
+        try:
+            if scheduler is None:
+                outcomes = list(run_suite(cells, runs, fresh, progress))
+            else:
+                from harness.cluster.dask_suite import spread_suite
+
+                outcomes = list(spread_suite(cells, fresh, progress, scheduler))
+        except KeyboardInterrupt:
+            typer.echo("interrupted: nodes and processes are gone, finished runs are kept", err=True)
+            raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps({"suite": loaded.name, "runs": [_row(outcome) for outcome in outcomes]}))
+    if not all(outcome.good for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    cell = outcome.cell
+    return {
+        "id": cell.run_id,
+        "algorithm": cell.spec.method,
+        "label": cell.spec.label,
+        "topology": cell.spec.topology["name"],
+        "seed": cell.spec.seed,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "directory": str(cell.directory),
+    }

@@ -1,0 +1,144 @@
+"""`longhaul wan`: show a network, or build it and probe every directed pair of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from netsim.emulated.gate import LinkReport
+from netsim.framing import goodput
+from netsim.topology import GilbertElliott, Link, Topology, find_topology, load_topology
+from netsim.units import show_duration, show_rate, show_size
+
+app = typer.Typer(no_args_is_help=True)
+_JSON = typer.Option(False, "--json", help="Print one JSON document and nothing else.")
+
+
+@app.command()
+def show(
+    topology: str = typer.Argument(help="A topology file, or the name of one in the library."),
+    as_json: bool = _JSON,
+) -> None:
+    """The sites and directed links of a network, and what they can carry."""
+    found = load_topology(find_topology(topology))
+    if as_json:
+        print(json.dumps(_document(found), indent=2))
+        return
+    console = Console()
+    console.print(f"[bold]{found.name}[/bold]  {found.description}", highlight=False)
+    if found.source:
+        console.print(f"Source: {found.source.strip()}", highlight=False, style="dim")
+    sites = Table("site", "up", "down", "workers")
+    for site in found.sites:
+        sites.add_row(site.name, show_rate(site.up), show_rate(site.down), str(site.workers))
+    console.print(sites)
+    links = Table("link", "delay", "RTT", "rate", "goodput", "jitter", "loss", "queue")
+    for a, b in found.pairs():
+        link, rate = found.link(a.name, b.name), found.rate(a.name, b.name)
+        links.add_row(
+            f"{a.name} → {b.name}",
+            show_duration(link.delay),
+            show_duration(found.rtt(a.name, b.name)),
+            show_rate(rate),
+            show_rate(goodput(rate, found.transport.mtu)),
+            _jitter(link),
+            _loss(link),
+            show_size(found.queue(a.name, b.name)),
+        )
+    console.print(links)
+    pinned = found.transport
+    console.print(
+        f"TCP: {pinned.congestion_control}, buffers up to {show_size(pinned.buffer)}, MTU {pinned.mtu}", highlight=False
+    )
+
+
+@app.command()
+def check(
+    topology: str = typer.Argument(help="A topology file, or the name of one in the library."),
+    substrate: str = typer.Option("auto", help="auto, netns or docker."),
+    engine: str = typer.Option("auto", help="auto, nfqueue or netem."),
+    short: bool = typer.Option(False, "--short", help="The quick check that a run makes before and after itself."),
+    as_json: bool = _JSON,
+) -> None:
+    """Builds the network and probes every directed pair: RTT, goodput, loss. Exit code 1 outside tolerance."""
+    from netsim.emulated.network import open_network
+
+    found = load_topology(find_topology(topology))
+    with (
+        tempfile.TemporaryDirectory(prefix="longhaul-check-") as directory,
+        open_network(found, run_id="wan-check", directory=Path(directory), substrate=substrate, engine=engine) as net,
+    ):
+        if not as_json:
+            Console().print(f"{found.name} on {net.substrate}, engine {net.engine} ({net.reason})", highlight=False)
+        report = net.check(short)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        print_report(report, Console())
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def print_report(report: LinkReport, console: Console) -> None:
+    """The links as a table, then every excess in words."""
+    table = Table("link", "RTT (asked) ms", "goodput (expected) Mbit/s", "loss (asked) %", "")
+    for link in report.links:
+        found = "no answer" if link.rtt_ms is None else f"{link.rtt_ms:.2f}"
+        table.add_row(
+            f"{link.source} → {link.target}",
+            f"{found} ({link.rtt_ms_asked:g})",
+            f"{link.goodput_mbit:.2f} ({link.goodput_mbit_expected:.2f})",
+            f"{link.loss * 100:.3g} ({link.loss_asked * 100:.3g})",
+            "[green]ok[/green]" if link.passed else "[red]off[/red]",
+        )
+    console.print(table)
+    for problem in report.problems():
+        console.print(f"[red]off[/red] {problem}", highlight=False)
+    console.print("passed" if report.passed else "failed")
+
+
+def _jitter(link: Link) -> str:
+    if link.jitter is None:
+        return "-"
+    order = ", reorders" if link.jitter.reorder else ""
+    return f"{show_duration(link.jitter.spread)} {link.jitter.distribution}{order}"
+
+
+def _loss(link: Link) -> str:
+    if not link.mean_loss:
+        return "-"
+    return f"{link.mean_loss:.2%}" + (" in bursts" if isinstance(link.loss, GilbertElliott) else "")
+
+
+def _document(topology: Topology) -> dict[str, object]:
+    mtu = topology.transport.mtu
+    return {
+        "name": topology.name,
+        "description": topology.description,
+        "source": topology.source,
+        "transport": topology.transport.model_dump(),
+        "sites": [
+            {"name": site.name, "up_bit_per_second": site.up, "down_bit_per_second": site.down, "workers": site.workers}
+            for site in topology.sites
+        ],
+        "links": [
+            {
+                "source": a.name,
+                "target": b.name,
+                "delay_seconds": topology.link(a.name, b.name).delay,
+                "rtt_seconds": topology.rtt(a.name, b.name),
+                "rate_bit_per_second": topology.rate(a.name, b.name),
+                "goodput_bit_per_second": goodput(topology.rate(a.name, b.name), mtu),
+                "loss": topology.link(a.name, b.name).mean_loss,
+                "jitter": (jitter := topology.link(a.name, b.name).jitter) and jitter.model_dump(),
+                "duplicate": topology.link(a.name, b.name).duplicate,
+                "queue_bytes": topology.queue(a.name, b.name),
+            }
+            for a, b in topology.pairs()
+        ],
+    }

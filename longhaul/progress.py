@@ -1,0 +1,107 @@
+"""What a person sees while a suite runs: one line per cell, and the running one live."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from harness.run.cell import Cell
+from harness.run.suite_runner import Outcome
+from netsim.units import show_duration, show_size
+
+_STYLE = {"complete": "green", "reused": "cyan", "invalid": "yellow", "failed": "red"}
+REFRESH_SECONDS = 0.5
+
+
+class Progress:
+    """Prints to stderr, so that stdout stays for results. On a terminal the running cell's line is live."""
+
+    def __init__(self, cells: int, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False)
+        self._cells = cells
+        self._numbers: dict[Path, int] = {}  # of cells, by their directory, in the order of their beginning
+        self._now: dict[Path, tuple[Cell, str]] = {}  # under way
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._live.stop()
+
+    def stage(self, cell: Cell, stage: str, directory: Path) -> None:
+        if directory not in self._now and not self._console.is_terminal:
+            self._console.print(f"{self._title(cell)} ...", markup=False)
+        self._now[directory] = (cell, stage)
+
+    def done(self, outcome: Outcome) -> None:
+        self._now.pop(outcome.cell.directory, None)
+        line = Text(f"{self._title(outcome.cell)}: ")
+        line.append(outcome.state, style=_STYLE[outcome.state])
+        if (result := outcome.result) is not None:
+            utilisation = result.compute_seconds / result.wall_seconds
+            line.append(
+                f"  {show_duration(result.wall_seconds)}, loss {result.final_loss:.3f}, CU {utilisation:.0%}, "
+                f"{show_size(result.payload_bytes_per_worker)} per worker"
+                if result.final_loss is not None
+                else f"  {show_duration(result.wall_seconds)}"
+            )
+        if outcome.reason:
+            line.append(f"\n    {outcome.reason}")
+        self._console.print(line, soft_wrap=True)
+
+    def _refresh(self) -> None:
+        while not self._stop.wait(REFRESH_SECONDS):
+            lines = [f"{self._title(c)}: {stage}{_position(c, at)}" for at, (c, stage) in list(self._now.items())]
+            self._live.update(Text("\n".join(lines)), refresh=True)
+
+    def _title(self, cell: Cell) -> str:
+        number = self._numbers.setdefault(cell.directory, len(self._numbers) + 1)
+        spec = cell.spec
+        where = f"{spec.topology['name']} ({len(spec.topology['sites'])} sites, seed {spec.seed})"
+        return f"[{number}/{self._cells}] {spec.label} on {where}"
+
+
+def _position(cell: Cell, directory: Path) -> str:
+    """Step, loss, compute utilisation and remaining time, from the last line that worker 0 logged."""
+    line = _last_line(directory / "rank-0" / "steps.jsonl")
+    if line is None:
+        return ""
+    try:
+        step: dict[str, Any] = json.loads(line)
+        done, clock = int(step["step"]), float(step["clock"])
+    except (ValueError, KeyError):
+        return ""
+    total = cell.spec.train.steps
+    left = (total - done) * clock / done
+    spent = sum(step["seconds"].values()) or 1.0
+    utilisation = 1 - step["seconds"]["communication"] / spent
+    loss = step.get("loss")
+    shown = f"{loss:.3f}" if loss is not None else "-"
+    return f", step {done}/{total}, loss {shown}, CU {utilisation:.0%}, {show_duration(left)} left"
+
+
+def _last_line(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    return lines[-1] if lines else None

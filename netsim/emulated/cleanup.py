@@ -1,0 +1,76 @@
+"""Removing what dead runs left: sockets, processes, containers, networks, a setting. What lives is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from netsim.emulated.owner import VARIABLE, Owner, owner_of, runtime_root
+from netsim.emulated.substrates.congestion import restore
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What was removed, by name."""
+
+    processes: tuple[int, ...] = ()
+    directories: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # of the host, put back
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.processes or self.directories or self.containers or self.networks or self.settings)
+
+
+def sweep(containers: bool = False) -> Swept:
+    """Removes what belongs to owners that are dead. containers: ask the container engine too."""
+    processes = _end_processes()
+    removed_containers: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    if containers:
+        from netsim.emulated.substrates.docker_nodes import sweep_containers
+
+        removed_containers, networks = sweep_containers()
+    settings = ("tcp_allowed_congestion_control",) if restore() else ()
+    return Swept(processes, _remove_directories(), removed_containers, networks, settings)
+
+
+def _end_processes() -> tuple[int, ...]:
+    """Namespaces, links and queues end with the processes in them."""
+    ended = []
+    marker = f"{VARIABLE}=".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if marker not in environment:
+            continue
+        value = environment.split(marker, 1)[1].split(b"\0", 1)[0].decode(errors="replace")
+        owner = Owner.parse(value)
+        if owner is None or owner.alive:
+            continue
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(entry.name), signal.SIGKILL)
+            ended.append(int(entry.name))
+    return tuple(ended)
+
+
+def _remove_directories() -> tuple[str, ...]:
+    removed = []
+    root = runtime_root()
+    if not root.is_dir():
+        return ()
+    for entry in root.iterdir():
+        if entry.is_dir() and (owner := owner_of(entry)) is not None and not owner.alive:
+            shutil.rmtree(entry, ignore_errors=True)
+            removed.append(entry.name)
+    return tuple(removed)

@@ -1,0 +1,330 @@
+"""A network that stands: nodes in which trainers run, links that are checked and watched, nothing left at the end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from netsim.emulated.agent_client import AgentLink, Reception, wait
+from netsim.emulated.cleanup import sweep
+from netsim.emulated.compile import compile_topology, duplicates_ever, sysctls
+from netsim.emulated.gate import LinkReport
+from netsim.emulated.link_check import Prober, effort_of
+from netsim.emulated.node.realtime import DELAY, PROBE
+from netsim.emulated.owner import VARIABLE, Owner, make_runtime
+from netsim.emulated.plan import Address, NodePlan
+from netsim.emulated.substrates.base import Substrate
+from netsim.emulated.substrates.capabilities import Capability, capabilities, container_engine
+from netsim.emulated.substrates.congestion import allowed
+from netsim.emulated.substrates.launch import Launch, Order
+from netsim.emulated.substrates.netns_nodes import Namespaces
+from netsim.emulated.timeline_player import Player
+from netsim.errors import HostError, InputError, LinkError, LonghaulError
+from netsim.timeline import Incident, Timeline
+from netsim.topology import Topology
+
+__all__ = ["Choice", "Counters", "LinkReport", "Network", "Node", "NodeProcess", "open_network", "resolve"]
+
+_START_SECONDS = 60.0
+PRIORITY = {"delay daemon": DELAY, "prober": PROBE}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Substrate and engine for this host, and why."""
+
+    substrate: str
+    engine: str
+    reason: str
+
+
+@cache
+def resolve(substrate: str = "auto", engine: str = "auto") -> Choice:
+    """Docker if an engine answers, else netns; netem if the kernel has it, else nfqueue.
+
+    compose is never picked by itself: its sites are up already, and only the runner beside them reaches them.
+    Raises InputError for an unknown name and HostError for what this host cannot do.
+    """
+    if substrate not in ("auto", "netns", "docker", "compose"):
+        raise InputError("--substrate", "", substrate, "auto, netns, docker or compose")
+    if engine not in ("auto", "netem", "nfqueue"):
+        raise InputError("--engine", "", engine, "auto, netem or nfqueue")
+    reasons = []
+    if substrate in ("auto", "docker"):
+        version = container_engine()
+        if not version and substrate == "docker":
+            raise HostError("no Docker engine answers; start one (dockerd), or use the netns substrate")
+        if substrate == "auto":
+            reasons.append(f"docker: engine {version} answers" if version else "netns: no Docker engine answers")
+        substrate = "docker" if version else "netns"
+    able = _capabilities_of_sites() if substrate == "compose" else capabilities()
+    needed = ["htb", "u32", "ifb", "mirred"] + (["namespaces"] if substrate == "netns" else [])
+    if engine == "auto":
+        engine = "netem" if able["netem"].present else "nfqueue"
+        reasons.append("netem: this kernel has it" if engine == "netem" else "nfqueue: this kernel has no netem")
+    needed += ["netem"] if engine == "netem" else ["nfqueue", "iptables"]
+    if missing := [able[name] for name in needed if not able[name].present]:
+        named = "; ".join(f"{one.name}, for {one.enables} ({one.detail})" for one in missing)
+        raise HostError(f"this host lacks {named}")
+    return Choice(substrate, engine, "; ".join(reasons) or "asked for")
+
+
+@dataclass(frozen=True)
+class Counters:
+    """wan0 as the kernel's shapers count it: bytes with Ethernet headers, and frames."""
+
+    tx_bytes: int
+    rx_bytes: int
+    tx_packets: int
+    rx_packets: int
+
+
+class NodeProcess:
+    """A program that runs in a node. Its status is an exit code, or minus the signal that ended it."""
+
+    def __init__(self, link: AgentLink, program: int) -> None:
+        self._link, self._program = link, program
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """The status, or None while it runs. A program whose node is gone was killed with it."""
+        if self._status is None:
+            self._settle(lambda: self._link.call("poll", program=self._program)["status"])
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises TimeoutError."""
+        if self._status is None:
+            future = self._link.ask("wait", program=self._program)
+            self._settle(lambda: future.result(timeout)["status"])
+        assert self._status is not None
+        return self._status
+
+    def signal(self, number: int) -> None:
+        """To the program and all that it started."""
+        if not self._link.ended:
+            self._link.call("signal", program=self._program, signal=int(number))
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def _settle(self, status: Any) -> None:
+        try:
+            self._status = status()
+        except LonghaulError:
+            if not self._link.ended:
+                raise
+            self._status = -signal.SIGKILL
+
+
+class Node:
+    """One site's place in the network."""
+
+    def __init__(self, link: AgentLink, plan: NodePlan, owner: Owner, directory: Path) -> None:
+        self.site, self.wan_address, self.mgmt_address = plan.site, plan.address, plan.mgmt_address
+        self._link, self._owner, self._directory = link, owner, directory
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> NodeProcess:
+        """Starts a program without powers over the network; its output is appended to `log`."""
+        answer = self._link.call(
+            "start",
+            argv=list(argv),
+            env={**env, VARIABLE: str(self._owner)},
+            log=str(log.absolute()),
+            directory=str(self._directory),
+        )
+        return NodeProcess(self._link, answer["program"])
+
+    def counters(self) -> Counters:
+        """Since the node was made. Cross-traffic of a timeline is left out of what was sent."""
+        counted, crossing = wait([self._link.ask("counters"), self._link.ask("crossing")], 30)
+        return Counters(**{**counted, "tx_bytes": counted["tx_bytes"] - crossing["bytes"]})
+
+
+class Network:
+    """All nodes of a topology. Made by `open_network`."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        choice: Choice,
+        substrate: Substrate,
+        links: list[AgentLink],
+        plans: list[NodePlan],
+        order: Order,
+        directory: Path,
+        compile_state: Callable[[Topology], list[NodePlan]],
+    ) -> None:
+        self.topology, self.substrate, self.engine, self.reason = (
+            topology,
+            choice.substrate,
+            choice.engine,
+            choice.reason,
+        )
+        self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
+        self._base, self._links, self._compile = substrate, links, compile_state
+        self._prober = Prober(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
+
+    def check(self, short: bool) -> LinkReport:
+        """Probes every directed pair; a pair outside tolerance is probed once more before it counts as failed."""
+        return self._prober.check(effort_of(short), self.substrate, self.engine)
+
+    def echo(self, source: str, target: str, *, count: int, interval: float = 0.02) -> list[tuple[float, float | None]]:
+        """Echoes from one site to another: when each was sent (monotonic clock) and its round trip, seconds.
+
+        None for what did not come back within a second after the last was sent.
+        """
+        link = next(link for link in self._links if link.site == source)
+        address = next(node.wan_address for node in self.nodes if node.site == target)
+        timeout = count * interval + 30
+        answer = link.call("echo", timeout=timeout, targets=[address], count=count, interval=interval, patience=1.0)
+        return [(at, took) for at, took in answer["echoes"][0]]
+
+    def verify(self) -> None:
+        """Raises LinkError if an agent or a delay daemon has ended, or if any shaping is not as it was set up."""
+        if not self._base.alive():
+            raise LinkError("the nodes of this network have ended")
+        answers = wait([link.ask("health") for link in self._links], 30)
+        if found := [fault for answer in answers for fault in answer["faults"]]:
+            raise LinkError("; ".join(found))
+
+    @contextmanager
+    def play(self, on_incident: Callable[[Incident], None] | None = None) -> Iterator[Player]:
+        """Plays the topology's timeline from now on, in the background; leaving the context ends it.
+
+        on_incident: told of what happens to sites (pause, resume and crash have then happened to their programs;
+        restarting is the caller's). The links are afterwards what they were at the start.
+        """
+        links = {link.site: link for link in self._links}
+        player = Player(
+            self.topology, links, lambda state: {plan.site: plan for plan in self._compile(state)}, on_incident
+        )
+        player.start()
+        try:
+            yield player
+        finally:
+            player.stop()
+
+    def environment(self) -> dict[str, Any]:
+        """What the links are made of, for the record."""
+        facts = wait([link.ask("facts") for link in self._links], 30)
+        return {
+            "substrate": self.substrate,
+            "engine": self.engine,
+            "reason": self.reason,
+            **self._base.facts(),
+            "nodes": {node.site: fact for node, fact in zip(self.nodes, facts, strict=True)},
+        }
+
+
+@contextmanager
+def open_network(
+    topology: Topology,
+    *,
+    run_id: str,
+    directory: Path,
+    substrate: str = "auto",
+    engine: str = "auto",
+    read_only: Sequence[Path] = (),
+    writable: Sequence[Path] = (),
+    cpus: float | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+) -> Iterator[Network]:
+    """Brings the topology up; leaving the context removes all of it.
+
+    directory: for the agents' complaints; programs start in it. read_only, writable: what programs may see besides it,
+    under the same paths, where the substrate does not share the file system. cpus, memory (bytes): limits per node,
+    where the substrate has them. seed: of loss and jitter.
+    Raises HostError for what the host lacks, LinkError if a link cannot be set up as asked.
+    """
+    choice = resolve(substrate, engine)
+    sweep(containers=choice.substrate == "docker")
+    directory = directory.absolute()
+    owner = Owner.this()
+    names = [site.name for site in topology.sites]
+    with ExitStack() as stack:
+        runtime = make_runtime(run_id, owner)
+        stack.callback(shutil.rmtree, runtime, ignore_errors=True)
+        reception = Reception(runtime / "control", names)
+        stack.callback(reception.close)
+        nodes = [
+            Launch(index, name, runtime / "control", reception.token, directory / f"agent-{name}.log")
+            for index, name in enumerate(names)
+        ]
+        duplicates = duplicates_ever(topology)
+        order = Order(
+            run_id=run_id,
+            owner=owner,
+            runtime=runtime,
+            nodes=nodes,
+            mtu=topology.transport.mtu,
+            sysctls=sysctls(topology.transport),
+            read_only=tuple(read_only),
+            writable=tuple(writable),
+            raw_sockets=duplicates and choice.engine == "nfqueue",
+            cpus=cpus,
+            memory=memory,
+        )
+        base = _substrate(choice.substrate)
+        stack.callback(base.close)
+        control = topology.transport.congestion_control
+        with nullcontext() if base.pins_sysctls else allowed(control):
+            base.start(order)
+        links = reception.admit(_START_SECONDS, base.alive)
+        for link in links:
+            stack.callback(link.close)
+        addresses = _addresses(base, links)
+
+        def compile_state(state: Topology) -> list[NodePlan]:
+            return compile_topology(state, addresses, choice.engine, seed, duplicates=duplicates)
+
+        plans = compile_state(replace(topology, timeline=Timeline()))
+        with allowed(control) if base.pins_sysctls else nullcontext():
+            _shape(plans, base, links)
+        yield Network(topology, choice, base, links, plans, order, directory, compile_state)
+
+
+def _capabilities_of_sites() -> Mapping[str, Capability]:
+    from netsim.emulated.substrates.compose_nodes import capabilities_of_sites
+
+    return capabilities_of_sites()
+
+
+def _substrate(name: str) -> Substrate:
+    if name == "netns":
+        return Namespaces()
+    if name == "compose":
+        from netsim.emulated.substrates.compose_nodes import Compose
+
+        return Compose()
+    from netsim.emulated.substrates.docker_nodes import Containers
+
+    return Containers()
+
+
+def _addresses(base: Substrate, links: list[AgentLink]) -> dict[str, Address]:
+    addresses = {link.site: base.address(index) for index, link in enumerate(links)}
+    if not base.pins_sysctls:
+        named = [link.ask("name", wan=addresses[link.site].wan, mgmt=addresses[link.site].mgmt) for link in links]
+        wait(named, _START_SECONDS)
+    return addresses
+
+
+def _shape(plans: list[NodePlan], base: Substrate, links: list[AgentLink]) -> None:
+    asked = [
+        link.ask("shape", plan=plan.to_json(), pin=base.pins_sysctls) for link, plan in zip(links, plans, strict=True)
+    ]
+    answers = wait(asked, _START_SECONDS)
+    if found := [fault for answer in answers for fault in answer["faults"]]:
+        raise LinkError("; ".join(found))
+    for index, answer in enumerate(answers):
+        for helper in answer["helpers"]:
+            if not helper["priority"].startswith("fifo"):
+                base.hasten(index, helper["pid"], PRIORITY[helper["name"]])

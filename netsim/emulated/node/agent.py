@@ -1,0 +1,297 @@
+"""The node agent: one process per node, the same on every substrate, told what to do by its runner.
+
+It shapes the node's links, keeps the delay daemon and the probe server, starts the trainer and reports counters. It
+speaks newline-delimited JSON over a Unix-domain socket and ends when the runner does. Only the standard library and the
+plain-data modules of netsim are imported: the agent must be ready in milliseconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from netsim.emulated.node import delay, devices
+from netsim.emulated.node.prober import Prober
+from netsim.emulated.node.processes import end_group, fork, launch
+from netsim.emulated.node.realtime import AGENT, call_myself
+from netsim.emulated.node.tc import minor
+from netsim.emulated.plan import NodePlan
+from netsim.errors import LonghaulError
+
+
+class Helper:
+    """A forked child that answers JSON lines with JSON lines."""
+
+    def __init__(self, name: str, number: int, link: socket.socket) -> None:
+        self.name, self.number, self.link = name, number, link
+        self.state: int | None = None  # the status it ended with
+        self.ended = False
+        self._pending = b""
+        self.greeting = {"name": name, **self.answer()}
+
+    def tell(self, question: object) -> None:
+        try:
+            self.link.sendall(json.dumps(question).encode() + b"\n")
+        except OSError:
+            raise self._gone() from None
+
+    def ask(self, question: object) -> dict[str, Any]:
+        self.tell(question)
+        return self.answer()
+
+    def lines(self) -> list[bytes]:
+        """What has come, at least something of a line."""
+        received = self.link.recv(1 << 20)
+        if not received:
+            raise self._gone()
+        *lines, self._pending = (self._pending + received).split(b"\n")
+        return lines
+
+    def answer(self) -> dict[str, Any]:
+        while not (lines := self.lines()):
+            pass
+        found: dict[str, Any] = json.loads(lines[0])
+        if "error" in found:
+            raise LonghaulError(f"the {self.name}: {found['error']}")
+        return found
+
+    def _gone(self) -> LonghaulError:
+        return LonghaulError(f"the {self.name} of this node has ended")
+
+
+class Agent:
+    """Answers one request after another; `wait` and probes are answered when they are done."""
+
+    def __init__(self, link: socket.socket, user: int | None) -> None:
+        self._link, self._user = link, user
+        self._plan: NodePlan | None = None
+        self._helpers: dict[str, Helper] = {}
+        self._programs: dict[int, subprocess.Popen[bytes]] = {}
+        self._waiting: list[tuple[int, int]] = []  # request, program
+
+    def serve(self) -> None:
+        """Until the runner closes the connection."""
+        wake, waker = socket.socketpair()
+        for one in (wake, waker):
+            one.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        pending = b""
+        while True:
+            own = [self._link.fileno(), wake.fileno()]
+            prober = self._helpers.get("prober")
+            probing = [prober.link.fileno()] if prober is not None and not prober.ended else []
+            ready, _, _ = select.select([*own, *probing], [], [])
+            if own[1] in ready:
+                wake.recv(4096)
+                self._reap()
+            if set(probing) & set(ready):
+                self._relay()
+            if own[0] in ready:
+                received = self._link.recv(1 << 20)
+                if not received:
+                    return
+                *lines, pending = (pending + received).split(b"\n")
+                for line in lines:
+                    self._handle(json.loads(line))
+
+    def end(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for program in self._programs.values():
+            end_group(program, signal.SIGKILL)
+
+    def _handle(self, request: dict[str, Any]) -> None:
+        number = request.pop("id")
+        try:
+            answer = getattr(self, f"do_{request.pop('do')}")(number, **request)
+        except Exception as error:  # the runner decides what a failure means, so it must hear of every one
+            if not isinstance(error, LonghaulError | OSError):
+                traceback.print_exc()
+            self._reply(number, {"error": str(error) or type(error).__name__})
+            return
+        if answer is not None:
+            self._reply(number, answer)
+
+    def _reply(self, number: int, answer: dict[str, Any]) -> None:
+        self._link.sendall(json.dumps({"id": number, **answer}).encode() + b"\n")
+
+    # --- the network --------------------------------------------------------------------------------------------------
+
+    def do_name(self, _: int, wan: str, mgmt: str) -> dict[str, Any]:
+        devices.adopt(mgmt, wan)
+        return {}
+
+    def do_shape(self, _: int, plan: dict[str, Any], pin: bool) -> dict[str, Any]:
+        """Sets up everything. pin: this namespace's kernel settings are ours to write."""
+        self._plan = made = NodePlan.from_json(plan)
+        if pin:
+            devices.set_sysctls(made.sysctls)
+        devices.shape(made)
+        if made.engine == "nfqueue" and made.peers:
+            queues = [(minor(index), peer.arrival) for index, peer in enumerate(made.peers)]
+            self._fork("delay daemon", lambda link: delay.serve(queues, made.copies, link))
+        self._fork("prober", lambda link: Prober(made.address).serve(link))
+        return {"faults": devices.faults(made), "helpers": [helper.greeting for helper in self._all()]}
+
+    def do_reshape(self, _: int, plan: dict[str, Any]) -> dict[str, Any]:
+        self._plan = made = NodePlan.from_json(plan)
+        devices.reshape(made)
+        if "delay daemon" in self._helpers:
+            changes = [[minor(index), asdict(peer.arrival)] for index, peer in enumerate(made.peers)]
+            self._helpers["delay daemon"].ask(changes)
+        return {}
+
+    def do_health(self, _: int) -> dict[str, Any]:
+        """Everything that would make this node's links other than asked, in words."""
+        self._reap()
+        assert self._plan is not None
+        found = devices.faults(self._plan)
+        for helper in self._all():
+            if helper.state is not None:
+                found.append(f"{self._plan.site}: the {helper.name} has ended (status {helper.state})")
+        return {"faults": found}
+
+    def do_facts(self, _: int) -> dict[str, Any]:
+        """For the record: what the kernel says about this node's links."""
+        classes, qdiscs = devices.read_back()
+        assert self._plan is not None
+        settings = {key: Path("/proc/sys", *key.split(".")) for key in self._plan.sysctls}
+        return {
+            "classes": [f"{device}: {line}" for device, line in classes],
+            "qdiscs": [{"dev": device, **entry} for device, entry in qdiscs],
+            "offloads": devices.offloads(),
+            "mtu": self._plan.mtu,
+            "sysctls": {key: path.read_text().strip() for key, path in settings.items() if path.exists()},
+            "priorities": {helper.name: _priority(helper.number) for helper in self._all()},
+        }
+
+    def do_counters(self, _: int) -> dict[str, Any]:
+        return dict(devices.counters())
+
+    def _all(self) -> list[Helper]:
+        return list(self._helpers.values())
+
+    def _fork(self, name: str, work: Any) -> None:
+        others = [helper.link for helper in self._all()]
+        self._helpers[name] = Helper(name, *fork(name, work, close=[self._link, *others]))
+
+    # --- probes -------------------------------------------------------------------------------------------------------
+
+    def do_echo(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "echo", **asked})
+
+    def do_stream(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "stream", **asked})
+
+    def do_traffic(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "traffic", **asked})
+
+    def do_crossing(self, number: int) -> None:
+        self._probe({"id": number, "do": "crossing"})
+
+    def do_received(self, number: int, **asked: Any) -> None:
+        self._probe({"id": number, "do": "received", **asked})
+
+    def _probe(self, request: dict[str, Any]) -> None:
+        """The prober answers in its own time; `_relay` passes the answer on."""
+        self._helpers["prober"].tell(request)
+
+    def _relay(self) -> None:
+        try:
+            for line in self._helpers["prober"].lines():
+                self._link.sendall(line + b"\n")
+        except LonghaulError:
+            self._helpers["prober"].ended = True
+
+    # --- programs -----------------------------------------------------------------------------------------------------
+
+    def do_start(self, _: int, argv: list[str], env: dict[str, str], log: str, directory: str) -> dict[str, Any]:
+        program = launch(argv, env, Path(log), self._user, Path(directory))
+        self._programs[program.pid] = program
+        return {"program": program.pid}
+
+    def do_poll(self, _: int, program: int) -> dict[str, Any]:
+        return {"status": self._programs[program].poll()}
+
+    def do_wait(self, number: int, program: int) -> dict[str, Any] | None:
+        if (status := self._programs[program].poll()) is not None:
+            return {"status": status}
+        self._waiting.append((number, program))
+        return None
+
+    def do_signal(self, _: int, program: int, signal: int) -> dict[str, Any]:
+        if self._programs[program].poll() is None:
+            end_group(self._programs[program], signal)
+        return {}
+
+    def do_signal_all(self, _: int, signal: int) -> dict[str, Any]:
+        """To every program of this node that runs."""
+        running = [number for number, program in self._programs.items() if program.poll() is None]
+        for number in running:
+            end_group(self._programs[number], signal)
+        return {"programs": running}
+
+    def _reap(self) -> None:
+        for program in self._programs.values():
+            program.poll()
+        for number, pid in [*self._waiting]:
+            if (status := self._programs[pid].returncode) is not None:
+                self._waiting.remove((number, pid))
+                self._reply(number, {"status": status})
+        known = {program.pid for program in self._programs.values() if program.returncode is None}
+        while True:
+            # Whatever else has ended: helpers, probes, and orphans when this is the first process of a container.
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None or ended.si_pid in known:
+                return
+            _, status = os.waitpid(ended.si_pid, 0)
+            for helper in self._all():
+                if helper.number == ended.si_pid:
+                    helper.state = os.waitstatus_to_exitcode(status)
+
+
+def _priority(process: int) -> str:
+    """How urgently the kernel serves a process, as it is now."""
+    try:
+        if os.sched_getscheduler(process) == os.SCHED_FIFO:
+            return f"fifo {os.sched_getparam(process).sched_priority}"
+        return f"nice {os.getpriority(os.PRIO_PROCESS, process)}"
+    except ProcessLookupError:
+        return "ended"
+
+
+def main() -> None:
+    """Arguments: socket path, node number, token, and the user number that programs run as (or -)."""
+    path, node, token, user = sys.argv[1:5]
+    call_myself("longhaul-agent")
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, AGENT)  # links must change in time, however busy the programs are
+    link = socket.socket(socket.AF_UNIX)
+    link.connect(base64.b64decode(path).decode())
+    greeting = {"node": int(node), "token": token, "pid": os.getpid()}
+    link.sendall(json.dumps(greeting).encode() + b"\n")
+    agent = Agent(link, None if user == "-" else int(user))
+    try:
+        agent.serve()
+    except (ConnectionError, BrokenPipeError):
+        pass  # the runner is gone
+    finally:
+        agent.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Effects on this node's own network devices: names, addresses, offloads, shaping, counters, by ip, tc and iptables."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from netsim.emulated.node.tc import (
+    IFB,
+    MGMT,
+    WAN,
+    change_lines,
+    differences,
+    neighbour_lines,
+    observed,
+    queue_rules,
+    segment_lines,
+    segments_at_once,
+    setup_lines,
+)
+from netsim.emulated.plan import NodePlan
+from netsim.errors import HostError
+
+_SIOCETHTOOL = 0x8946
+_GET_GRO, _SET_GRO = 0x2B, 0x2C  # linux/ethtool.h
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def tool(name: str) -> str:
+    """The full path of a system tool, or a HostError that names its package."""
+    found = shutil.which(name, path=_PATH)
+    if found is None:
+        package = {"tc": "iproute2", "ip": "iproute2"}.get(name, "iptables")
+        raise HostError(f"{name} is not installed; it is in the package {package}")
+    return found
+
+
+def run(argv: Sequence[str], lines: str | None = None) -> str:
+    """Runs a tool; its standard output, or a HostError with what it complained about."""
+    done = subprocess.run([tool(argv[0]), *argv[1:]], input=lines, capture_output=True, text=True, check=False)
+    if done.returncode:
+        complaint = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise HostError(f"{' '.join(argv)}: {complaint}{_offender(done.stderr, lines)}")
+    return done.stdout
+
+
+def _offender(complaint: str, lines: str | None) -> str:
+    match = re.search(r"Command failed -:(\d+)", complaint)
+    return f" (line: {lines.splitlines()[int(match[1]) - 1]})" if match and lines else ""
+
+
+def batch(name: str, lines: Sequence[str], *options: str) -> None:
+    """Runs `ip` or `tc` once for all lines."""
+    if lines:
+        run([name, *options, "-batch", "-"], "\n".join(lines) + "\n")
+
+
+def shape(plan: NodePlan) -> None:
+    """From two bare interfaces to a node of the WAN, except for the delay daemon."""
+    batch(
+        "ip",
+        [
+            "link set lo up",
+            f"link set {WAN} mtu {plan.mtu}",
+            f"address replace {plan.address}/{plan.prefix} dev {WAN}",
+            f"address replace {plan.mgmt_address}/{plan.mgmt_prefix} dev {MGMT}",
+            f"link set {WAN} up",
+            f"link set {MGMT} up",
+            f"link add name {IFB} type ifb",
+            f"link set {IFB} mtu {plan.mtu} up",
+            *neighbour_lines(plan),
+        ],
+    )
+    _ethtool(WAN, _SET_GRO, 0)  # would join the segments of senders that segment
+    batch("ip", segment_lines(plan))
+    batch("tc", setup_lines(plan))
+    if plan.engine == "nfqueue":
+        run(["iptables-restore", "--wait", "10"], queue_rules(plan))
+
+
+def reshape(plan: NodePlan) -> None:
+    """Applies a changed plan to a node that was shaped before."""
+    batch("ip", segment_lines(plan))
+    batch("tc", change_lines(plan))
+
+
+def read_back() -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]]:
+    """What the kernel holds: classes and queueing disciplines of wan0 and its IFB, with their device."""
+    classes: list[tuple[str, str]] = []
+    qdiscs: list[tuple[str, dict[str, Any]]] = []
+    for device in (WAN, IFB):
+        classes += [(device, line) for line in run(["tc", "class", "show", "dev", device]).splitlines()]
+        qdiscs += [(device, entry) for entry in json.loads(run(["tc", "-j", "qdisc", "show", "dev", device]) or "[]")]
+    return classes, qdiscs
+
+
+def faults(plan: NodePlan) -> list[str]:
+    """Where the kernel's shaping, offloads or queue rules are not the plan's, in words."""
+    found = differences(plan, observed(*read_back()))
+    asked, seen = segments_at_once(plan), offloads()
+    if seen != {"gso_max_segs": asked, "gro": 0}:
+        found.append(f"{plan.site} {WAN}: asked at most {asked} segments sent as one and none joined, found {seen}")
+    if plan.engine == "nfqueue":
+        rules = run(["iptables", "-w", "10", "-t", "mangle", "-S", "PREROUTING"])
+        found += [
+            f"{plan.site}: asked a queue for packets from {peer.site}, found none"
+            for peer in plan.peers
+            if f"-s {peer.address}/32 -i {WAN} -j NFQUEUE" not in rules
+        ]
+    return found
+
+
+def set_sysctls(values: dict[str, str]) -> None:
+    """Writes per-namespace kernel settings."""
+    for key, value in values.items():
+        path = Path("/proc/sys", *key.split("."))
+        try:
+            if path.read_text().split() != value.split():
+                path.write_text(value)
+        except FileNotFoundError:
+            if ".ipv6." not in key:  # a kernel without IPv6 needs none of it
+                raise HostError(f"this kernel has no setting {key}") from None
+        except OSError as error:
+            raise HostError(f"{key} = {value} refused: {error.strerror}{_remedy(key, value)}") from None
+
+
+def _remedy(key: str, value: str) -> str:
+    if not key.endswith("congestion_control"):
+        return ""
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    listed = allowed.read_text().strip() if allowed.exists() else "?"
+    return (
+        f". A network namespace may choose among: {listed}. Ask for one of these in the topology's transport, or let "
+        f"root allow more: sysctl -w net.ipv4.tcp_allowed_congestion_control='{listed} {value}'"
+    )
+
+
+def counters() -> dict[str, int]:
+    """Bytes and packets of the WAN, as the shapers counted them: every frame with its headers.
+
+    The interface's own counters would count 45 segments that travel as one with the headers of one, and what the
+    bridge says of itself.
+    """
+    found: dict[str, int] = {}
+    for side, device in (("tx", WAN), ("rx", IFB)):
+        entries = json.loads(run(["tc", "-s", "-j", "qdisc", "show", "dev", device, "root"]))
+        root = next((entry for entry in entries if entry.get("root") and entry["kind"] == "htb"), None)
+        if root is None:
+            raise HostError(f"{device} is no longer shaped")
+        found |= {f"{side}_bytes": root["bytes"], f"{side}_packets": root["packets"]}
+    return found
+
+
+def offloads() -> dict[str, int]:
+    """How many segments wan0 may send as one, and whether it joins those that arrive."""
+    (link,) = json.loads(run(["ip", "-j", "-d", "link", "show", "dev", WAN]))
+    return {"gso_max_segs": link["gso_max_segs"], "gro": _ethtool(WAN, _GET_GRO, 0)}
+
+
+def _ethtool(device: str, command: int, value: int) -> int:
+    request = bytearray(struct.pack("=II", command, value))
+    address, _ = _address_of(request)
+    packed = struct.pack("16sQ16x", device.encode(), address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCETHTOOL, packed)
+    return int(struct.unpack("=II", request)[1])
+
+
+def _address_of(buffer: bytearray) -> tuple[int, object]:
+    import ctypes
+
+    view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+    return ctypes.addressof(view), view
+
+
+def adopt(mgmt_address: str, wan_address: str) -> None:
+    """Gives the two interfaces that a container engine made our names, found by their addresses."""
+    wanted = {wan_address: WAN, mgmt_address: MGMT}
+    for link in json.loads(run(["ip", "-j", "address", "show"])):
+        for info in link.get("addr_info", []):
+            name = wanted.get(info.get("local"))
+            if name and link["ifname"] != name:
+                batch(
+                    "ip",
+                    [
+                        f"link set {link['ifname']} down",
+                        f"link set {link['ifname']} name {name}",
+                        f"link set {name} up",
+                    ],
+                )

@@ -1,0 +1,22 @@
+"""What every substrate offers the network that it makes nodes for."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from netsim.emulated.plan import Address
+from netsim.emulated.substrates.launch import Order
+
+
+class Substrate(Protocol):
+    """What brings nodes up, and takes them down."""
+
+    name: str
+    pins_sysctls: bool  # whether the agent sets the kernel settings; else they are set when the node is made
+
+    def start(self, order: Order) -> None: ...
+    def address(self, index: int) -> Address: ...
+    def alive(self) -> bool: ...
+    def hasten(self, index: int, process: int, priority: int) -> None: ...
+    def facts(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...

@@ -1,0 +1,208 @@
+"""The docker substrate: every node a container on two internal bridge networks.
+
+The root file system is read-only; all capabilities are dropped but those that the agent needs and does not pass on; the
+trainer runs as an ordinary user without any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+from docker.models.networks import Network
+
+from netsim.emulated.node.realtime import hasten
+from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
+from netsim.emulated.plan import Address
+from netsim.emulated.substrates.host_image import host_image, mounts
+from netsim.emulated.substrates.launch import Launch, Order
+from netsim.errors import HostError
+
+# NET_ADMIN: shaping and the delay daemon's queues. SYS_NICE: the daemon's priority. The rest: to start the trainer as
+# another user with fewer rights, and to end it.
+CAPABILITIES = ["NET_ADMIN", "SYS_NICE", "SETUID", "SETGID", "SETPCAP", "KILL"]
+NOBODY = 65534
+PROCESSES = 4096
+REMOVAL_SECONDS = 20.0  # for the engine to remove a container that was killed
+
+_log = logging.getLogger(__name__)
+
+
+class Containers:
+    """Brings nodes up by the Docker engine that the environment names."""
+
+    name = "docker"
+    pins_sysctls = False
+
+    def __init__(self) -> None:
+        self._client = _client()
+        self._networks: dict[str, Network] = {}
+        self._containers: list[Container] = []
+        self._image = ""
+
+    def start(self, order: Order) -> None:
+        """Returns when every container runs; the agents then connect by themselves."""
+        labels = {LABEL: str(order.owner), RUN_LABEL: order.run_id}
+        with _explained():
+            self._image = host_image(self._client)
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                # Both networks at once would race for the same address range.
+                for kind in ("wan", "mgmt"):
+                    self._networks[kind] = self._network(kind, order, labels)
+                made = pool.map(lambda launch: self._container(launch, order, labels), order.nodes)
+                self._containers = list(made)
+                list(pool.map(lambda container: container.start(), self._containers))
+                list(pool.map(lambda container: container.reload(), self._containers))
+
+    def _network(self, kind: str, order: Order, labels: dict[str, str]) -> Network:
+        mtu = order.mtu if kind == "wan" else 1500
+        return self._client.networks.create(
+            f"longhaul-{order.runtime.name[-8:]}-{kind}",
+            driver="bridge",
+            internal=True,
+            enable_ipv6=False,
+            options={"com.docker.network.driver.mtu": str(mtu)},
+            labels=labels,
+        )
+
+    def _container(self, launch: Launch, order: Order, labels: dict[str, str]) -> Container:
+        writable = [launch.log.parent, launch.control.parent, *order.writable]
+        user = NOBODY if os.getuid() == 0 else os.getuid()
+        container = self._client.containers.create(
+            self._image,
+            command=launch.argv(user),
+            name=f"longhaul-{order.runtime.name[-8:]}-{launch.site}",
+            hostname=launch.site,
+            labels={**labels, "longhaul.site": launch.site},
+            environment=launch.env(order.owner),
+            network=self._networks["wan"].name,
+            mounts=mounts(writable, order.read_only),
+            read_only=True,
+            tmpfs={"/tmp": "mode=1777", "/run": "mode=755"},
+            cap_drop=["ALL"],
+            cap_add=[*CAPABILITIES, *(["NET_RAW"] if order.raw_sockets else [])],
+            security_opt=["no-new-privileges"],
+            sysctls=dict(order.sysctls),
+            pids_limit=PROCESSES,
+            nano_cpus=None if order.cpus is None else round(order.cpus * 1e9),
+            mem_limit=order.memory,
+            auto_remove=True,
+            user="0:0" if os.getuid() == 0 else f"0:{os.getgid()}",
+            working_dir="/",
+        )
+        self._networks["mgmt"].connect(container)
+        return container
+
+    def address(self, index: int) -> Address:
+        ends = self._containers[index].attrs["NetworkSettings"]["Networks"]
+        wan, mgmt = (ends[str(self._networks[kind].name)] for kind in ("wan", "mgmt"))
+        return Address(wan["IPAddress"], wan["MacAddress"], mgmt["IPAddress"], wan["IPPrefixLen"], mgmt["IPPrefixLen"])
+
+    def alive(self) -> bool:
+        with contextlib.suppress(DockerException):
+            for container in self._containers:
+                container.reload()
+                if container.status not in ("running", "created"):
+                    return False
+            return True
+        return False
+
+    def hasten(self, index: int, process: int, priority: int) -> None:
+        hasten(int(self._containers[index].attrs["State"]["Pid"]), process, priority)
+
+    def facts(self) -> dict[str, Any]:
+        return {"docker": self._client.version()["Version"], "image": self._image}
+
+    def close(self) -> None:
+        """Removes every container and both networks; one that the engine does not let go stays, with a warning."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            list(pool.map(_remove, self._containers))
+        self._containers = []
+        for network in self._networks.values():
+            _remove_network(network)
+        self._networks = {}
+        self._client.close()
+
+
+def sweep_containers() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Removes what dead owners left; the names of containers and networks. Nothing if no engine answers."""
+    try:
+        client = _client()
+    except HostError:
+        return (), ()
+    try:
+        containers = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        dead = [container for container in containers if _dead(container.labels.get(LABEL, ""))]
+        for container in dead:
+            _remove(container)
+        networks = client.networks.list(filters={"label": LABEL})
+        loose = [network for network in networks if _dead(network.attrs["Labels"].get(LABEL, ""))]
+        gone = [network for network in loose if _remove_network(network)]
+        return tuple(str(one.name) for one in dead), tuple(str(one.name) for one in gone)
+    finally:
+        client.close()
+
+
+def _dead(label: str) -> bool:
+    owner = Owner.parse(label)
+    return owner is not None and not owner.alive
+
+
+def _remove(container: Container) -> None:
+    """Kills it; the engine then removes it by itself, and only if it does not is it asked to.
+
+    Two removals of one container at once may leave an endpoint behind that holds its network for ever.
+    """
+    with contextlib.suppress(NotFound):
+        container.reload()
+        if container.status == "created":  # and never started, so that its end removes nothing
+            container.remove(force=True, v=True)
+            return
+        with contextlib.suppress(APIError):  # it has ended already
+            container.kill()
+        try:
+            container.wait(condition="removed", timeout=REMOVAL_SECONDS)
+        except (APIError, requests.RequestException):
+            container.remove(force=True, v=True)
+
+
+def _remove_network(network: Network) -> bool:
+    """Whether it is gone; not if the engine counts endpoints of containers that are no more."""
+    try:
+        network.reload()
+        for container in network.containers:
+            with contextlib.suppress(NotFound, APIError):
+                network.disconnect(container, force=True)
+        network.remove()
+    except NotFound:
+        return True
+    except APIError as error:
+        _log.warning(
+            "network %s stays until the Docker engine is restarted: %s", network.name, error.explanation or error
+        )
+        return False
+    return True
+
+
+def _client() -> docker.DockerClient:
+    try:
+        return docker.from_env(timeout=60)
+    except DockerException as error:
+        raise HostError(f"no Docker engine answers: {error}") from None
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (APIError, DockerException) as error:
+        reason = getattr(error, "explanation", None) or str(error)
+        raise HostError(f"Docker refused: {reason}") from None

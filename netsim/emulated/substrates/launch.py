@@ -1,0 +1,54 @@
+"""How an agent is started, the same on every substrate."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netsim.emulated.owner import VARIABLE, Owner
+from netsim.library import ROOT
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One node to bring up. `control`: the runner's socket; `log`: where the agent complains."""
+
+    index: int
+    site: str
+    control: Path
+    token: str
+    log: Path
+
+    def argv(self, user: int | None) -> list[str]:
+        """Without the site packages, which the agent does not need and which cost most of the start."""
+        path = base64.b64encode(str(self.control).encode()).decode()
+        number = "-" if user is None else str(user)
+        return [sys.executable, "-S", "-m", "netsim.emulated.node.agent", path, str(self.index), self.token, number]
+
+    def env(self, owner: Owner) -> dict[str, str]:
+        return {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            VARIABLE: str(owner),
+        }
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a substrate is asked to bring up."""
+
+    run_id: str
+    owner: Owner
+    runtime: Path
+    nodes: Sequence[Launch]
+    mtu: int
+    sysctls: Mapping[str, str]
+    read_only: Sequence[Path] = ()
+    writable: Sequence[Path] = ()
+    raw_sockets: bool = False  # for links that duplicate packets
+    cpus: float | None = None
+    memory: int | None = None

@@ -1,0 +1,111 @@
+"""Plays a timeline on a network that stands: reshapes links, sends cross-traffic, pauses and ends sites' programs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from netsim.emulated.agent_client import AgentLink, wait
+from netsim.emulated.plan import NodePlan
+from netsim.errors import LonghaulError
+from netsim.states import states
+from netsim.timeline import CrossTraffic, Incident
+from netsim.topology import Topology
+
+_SIGNALS = {"pause": signal.SIGSTOP, "resume": signal.SIGCONT, "crash": signal.SIGKILL}
+
+_Kind = Literal["links", "traffic", "pause", "resume", "crash", "restart"]
+
+
+@dataclass(frozen=True)
+class Played:
+    """One thing that was done: when it was due and when it was done, seconds from the start of the timeline."""
+
+    due: float
+    done: float
+    kind: _Kind
+    detail: str
+
+
+class Player:
+    """Runs in a thread of its own until `stop`, or until everything has happened."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        links: Mapping[str, AgentLink],
+        compile_state: Callable[[Topology], Mapping[str, NodePlan]],
+        on_incident: Callable[[Incident], None] | None,
+    ) -> None:
+        self._topology, self._links, self._compile = topology, links, compile_state
+        self._on_incident = on_incident
+        self._in_force = dict(compile_state(topology))
+        self._base = dict(self._in_force)
+        self._stopped = threading.Event()
+        self._begin = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True, name="timeline")
+        self.played: list[Played] = []
+        self.error: LonghaulError | None = None
+
+    def start(self, begin: float | None = None) -> None:
+        """begin: the timeline's zero on the monotonic clock; now unless given."""
+        self._begin = time.monotonic() if begin is None else begin
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends playing and puts the links back to what they were at the start."""
+        self._stopped.set()
+        self._thread.join()
+        if self.error is None and any(not link.ended for link in self._links.values()):
+            self._reshape(self._base)
+
+    def _run(self) -> None:
+        try:
+            for due, work in self._schedule():
+                if self._stopped.wait(max(0.0, self._begin + due - time.monotonic())):
+                    return
+                kind, detail = work()
+                self.played.append(Played(due, time.monotonic() - self._begin, kind, detail))
+        except LonghaulError as error:
+            self.error = error
+
+    def _schedule(self) -> list[tuple[float, Callable[[], tuple[_Kind, str]]]]:
+        timeline = self._topology.timeline
+        found: list[tuple[float, Callable[[], tuple[_Kind, str]]]] = [
+            *((due, partial(self._links_become, state)) for due, state in states(self._topology)),
+            *((flow.start, partial(self._send, flow)) for flow in timeline.cross_traffic()),
+            *((incident.at, partial(self._happen, incident)) for incident in timeline.incidents()),
+        ]
+        return sorted(found, key=lambda one: one[0])
+
+    def _links_become(self, state: Topology) -> tuple[_Kind, str]:
+        return "links", ", ".join(self._reshape(self._compile(state)))
+
+    def _reshape(self, plans: Mapping[str, NodePlan]) -> list[str]:
+        """Tells the sites whose plan has changed; their names."""
+        changed = [site for site, plan in plans.items() if plan != self._in_force[site]]
+        wait([self._links[site].ask("reshape", plan=plans[site].to_json()) for site in changed], 30)
+        self._in_force.update(plans)
+        return changed
+
+    def _send(self, flow: CrossTraffic) -> tuple[_Kind, str]:
+        self._links[flow.source].ask(
+            "traffic",
+            target=self._in_force[flow.target].address,
+            rate=flow.rate,
+            seconds=flow.end - flow.start,
+            mtu=self._topology.transport.mtu,
+        )
+        return "traffic", f"{flow.source} -> {flow.target}"
+
+    def _happen(self, incident: Incident) -> tuple[_Kind, str]:
+        if incident.kind in _SIGNALS:
+            self._links[incident.site].call("signal_all", signal=int(_SIGNALS[incident.kind]))
+        if self._on_incident is not None:
+            self._on_incident(incident)
+        return incident.kind, incident.site

@@ -1,0 +1,121 @@
+"""Importing GML and GraphML: links among sites become the shortest paths between them.
+
+Edges carry `latency` (or `delay`) and may carry `bandwidth` (or `rate`) and `packet_loss` (or `loss`); nodes may carry
+`host_bandwidth_up` and `host_bandwidth_down` (or `up` and `down`), which is the form of the shadow simulator's graphs.
+The nodes that have access rates are the sites; the others only forward. The path of least latency is taken; its rate is
+that of its narrowest edge, and a packet survives it if it survives every edge.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from netsim.errors import InputError
+from netsim.units import parse_duration, parse_rate, parse_share
+
+SUFFIXES = (".gml", ".graphml")
+
+
+def read_graph(path: Path) -> dict[str, Any]:
+    """The graph in `path` as a topology document that stands alone."""
+    import networkx  # takes half a second, and only imports need it
+
+    try:
+        graph = networkx.read_graphml(path) if path.suffix == ".graphml" else networkx.read_gml(path, label="id")
+    except (OSError, networkx.NetworkXError, ValueError, SyntaxError) as error:
+        raise InputError(str(path), "", str(error), f"a {path.suffix[1:]} graph") from None
+    for a, b, edge in graph.edges(data=True):
+        edge["seconds"] = _value(edge, ("latency", "delay"), parse_duration, f"{path}: edge {a} - {b}")
+    up = ("host_bandwidth_up", "up")
+    sites = {node: _name(node, data) for node, data in graph.nodes(data=True) if any(key in data for key in up)}
+    if len(sites) < 2:
+        raise InputError(str(path), "nodes", f"{len(sites)} sites", "two nodes or more with host_bandwidth_up")
+    links = []
+    for source in sites:
+        _, paths = networkx.single_source_dijkstra(graph, source, weight="seconds")
+        for target in sites:
+            if source != target:
+                if target not in paths:
+                    found = f"no path from {sites[source]} to {sites[target]}"
+                    raise InputError(str(path), "edges", found, "a connected graph")
+                links.append(_link(graph, paths[target], sites, str(path)))
+    return {
+        "name": re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-")[:40] or "graph",
+        "source": f"imported from {path.name}",
+        "sites": {name: _site(graph.nodes[node], f"{path}: node {name}") for node, name in sites.items()},
+        "links": links,
+    }
+
+
+def _link(graph: Any, nodes: list[Any], sites: dict[Any, str], where: str) -> dict[str, Any]:
+    delay, kept, rates = 0.0, 1.0, []
+    for a, b in pairwise(nodes):
+        edge = _edge(graph, a, b)
+        delay += edge["seconds"]
+        loss = _value(edge, ("packet_loss", "loss"), parse_share, f"{where}: edge {a} - {b}", 0.0)
+        kept *= 1 - loss
+        if any(key in edge for key in ("bandwidth", "rate")):
+            rates.append(_value(edge, ("bandwidth", "rate"), parse_rate, f"{where}: edge {a} - {b}"))
+    found: dict[str, Any] = {
+        "from": sites[nodes[0]],
+        "to": sites[nodes[-1]],
+        "delay": f"{delay * 1e6:.3f} us",
+        "loss": round(1 - kept, 12),
+    }
+    return {**found, "rate": f"{min(rates):.0f} bit"} if rates else found
+
+
+def _edge(graph: Any, a: Any, b: Any) -> dict[str, Any]:
+    found = graph.get_edge_data(a, b)
+    if graph.is_multigraph():
+        return min(found.values(), key=lambda edge: float(edge["seconds"]))
+    return dict(found)
+
+
+def _site(node: dict[str, Any], where: str) -> dict[str, str]:
+    sides = {"up": ("host_bandwidth_up", "up"), "down": ("host_bandwidth_down", "down")}
+    return {side: f"{_value(node, keys, parse_rate, where):.0f} bit" for side, keys in sides.items()}
+
+
+def _name(node: Any, data: dict[str, Any]) -> str:
+    text = str(data.get("label", node))
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")[:30] or "site"
+
+
+def _value(data: dict[str, Any], keys: tuple[str, ...], parse: Any, where: str, default: float | None = None) -> float:
+    for key in keys:
+        if key in data:
+            try:
+                return float(parse(data[key]))
+            except ValueError as error:
+                raise InputError(where, key, data[key], str(error)) from None
+    if default is None:
+        raise InputError(where, keys[0], "nothing", f"a value for {' or '.join(keys)}")
+    return default
+
+
+PACKET = 1504  # bytes that mahimahi lets pass at each opportunity: 1500 and its own header
+
+
+def read_mahimahi(path: Path, every: float) -> list[float]:
+    """Mean rate in each stretch of `every` seconds, bit/s. The trace repeats after its last line's time."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), "", getattr(error, "strerror", "not text"), "a readable trace") from None
+    times: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        if line and (not line.isdigit() or (times and int(line) < times[-1])):
+            raise InputError(str(path), f"line {number}", line, "milliseconds, not less than in the line before")
+        if line:
+            times.append(int(line))
+    if not times or times[-1] == 0:
+        raise InputError(str(path), "", "no time above zero", "at least one line with a time above zero")
+    stretches = max(1, round(times[-1] / 1000 / every))
+    counts = [0] * stretches
+    for time in times:
+        counts[min(stretches - 1, int(time / 1000 / every))] += 1
+    return [count * PACKET * 8 / every for count in counts]

@@ -1,0 +1,67 @@
+"""A projection on disk: all rows as CSV and JSON, the answers as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.costmodel.projection import Row, base_rows
+from harness.spec.scenario import Scenario
+
+BASE_COLUMNS = (
+    "label", "payload_bytes_per_worker", "syncs", "compute_seconds", "communication_seconds", "total_seconds",
+    "compute_utilisation", "memory_bytes_per_worker", "fits", "energy_kwh", "cost_usd",
+)  # fmt: skip
+
+
+def write_tables(scenario: Scenario, document: dict[str, Any], folder: Path) -> list[Path]:
+    """`<scenario>.json` (everything), `.csv` (rows) and `.md` (base rows and answers) in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = document["rows"]
+    paths = [folder / f"{scenario.name}.{kind}" for kind in ("json", "csv", "md")]
+    paths[0].write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    pd.json_normalize(rows, sep=".").to_csv(paths[1], index=False)
+    parts = [f"# {scenario.name}", "", scenario.description.strip(), "", scenario.source.strip(), ""]
+    parts += [
+        "## At the base",
+        "",
+        *markdown([{name: row[name] for name in BASE_COLUMNS} for row in base_rows(rows, scenario)]),
+    ]
+    for name, entries in document["answers"].items():
+        if entries:
+            parts += [
+                "",
+                f"## {name.replace('_', ' ').capitalize()}",
+                "",
+                *markdown([_flat(entry) for entry in entries]),
+            ]
+    paths[2].write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return paths
+
+
+def _flat(entry: Row) -> Row:
+    found: Row = {}
+    for name, value in entry.items():
+        found.update({f"{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value})
+    return found
+
+
+def markdown(entries: Sequence[Row]) -> list[str]:
+    """A table of entries with equal keys; units are in the keys."""
+    if not entries:
+        return []
+    keys = list(entries[0])
+    lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "|" + " --- |" * len(keys)]
+    return lines + ["| " + " | ".join(_shown(entry.get(key)) for key in keys) + " |" for entry in entries]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
