@@ -1,67 +1,40 @@
-"""What all methods share inside a site: the inner optimizer's settings, its learning-rate schedule, clipping."""
+"""The inner optimizer at work: built from its settings, clipped, stepped; its state as tensors. In the trainer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import cos, pi
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from netsim.documents import Document
+from algorithms.settings import InnerOptimizer
 
 
-class InnerOptimizer(Document):
-    """AdamW (Loshchilov and Hutter 2019), or plain SGD for exactness tests. `clip`: global norm, 0 for none."""
-
-    name: str = Field(default="adamw", pattern="^(adamw|sgd)$")
-    lr: float = Field(default=3e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    clip: float = Field(default=1.0, ge=0)
-
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Weight decay applies to matrices only, as is customary."""
-        everything = list(parameters)
-        if self.name == "sgd":
-            return torch.optim.SGD(everything, lr=self.lr)
-        groups = [
-            {"params": [p for p in everything if p.dim() > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in everything if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, foreach=True)
-
-    def clip_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Scale all gradients so that their global norm is at most `clip`."""
-        if self.clip:
-            nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
-
-    def update(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
-        """One clipped step at learning rate `lr`; gradients are consumed."""
-        self.clip_gradients([p for group in optimizer.param_groups for p in group["params"]])
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+def build_optimizer(settings: InnerOptimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Weight decay applies to matrices only, as is customary."""
+    everything = list(parameters)
+    if settings.name == "sgd":
+        return torch.optim.SGD(everything, lr=settings.lr)
+    groups = [
+        {"params": [p for p in everything if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in everything if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, foreach=True)
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up to `peak`, then a cosine to `floor` x peak at step `total`. Steps count from 1."""
+def clip_gradients(settings: InnerOptimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Scale all gradients so that their global norm is at most `settings.clip`."""
+    if settings.clip:
+        nn.utils.clip_grad_norm_(parameters, settings.clip, foreach=True)
 
-    peak: float
-    warmup: int
-    total: int
-    floor: float = 0.1
 
-    def lr(self, step: int) -> float:
-        if step <= self.warmup:
-            return self.peak * step / self.warmup
-        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
-        return self.peak * (self.floor + (1 - self.floor) * (1 + cos(pi * progress)) / 2)
+def update(settings: InnerOptimizer, optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """One clipped step at learning rate `lr`; gradients are consumed."""
+    clip_gradients(settings, [p for group in optimizer.param_groups for p in group["params"]])
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from harness.elastic.elastic_trainer import ResilientTrainer
 from harness.records.run_record import read_json, write_json
 from harness.worker.job import Job
-from harness.worker.process_memory import keep_freed_memory, leave_what_stands
+from harness.worker.process_memory import disable_malloc_trim, freeze_gc
 from harness.worker.trainer import Trainer
 from netsim.documents import validate
 from netsim.errors import LonghaulError
@@ -24,13 +24,13 @@ def _trainer(job: Job) -> Trainer:
 
 
 def main() -> int:
-    keep_freed_memory()
+    disable_malloc_trim()
     torch.set_num_threads(1)  # workers share this host's cores; one thread each also keeps results independent of them
     path = Path(sys.argv[1])
     job = validate(Job, read_json(path), str(path))
     try:
         trainer = _trainer(job)
-        leave_what_stands()
+        freeze_gc()
         summary = trainer.run()
     except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)

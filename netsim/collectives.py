@@ -80,7 +80,7 @@ def choose(topology: Topology, transfer: Transfer) -> Algorithm:
     return next(algorithm for algorithm, found in seconds.items() if found <= min(seconds.values()) * (1 + 1e-9))
 
 
-def suited(topology: Topology, transfer: Transfer) -> Algorithm:
+def select_algorithm(topology: Topology, transfer: Transfer) -> Algorithm:
     """The algorithm that the exchange uses: the cheapest one, but a ring instead of direct where more connections than
     share it well would meet in a downlink and the ring's delays hide behind its transmission.
 
@@ -201,7 +201,7 @@ def loss_cap(link: Link, rtt: float, transport: Transport) -> float:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Chunking:
     """How a collective is cut so that its halves overlap; the exchange cuts by the same numbers.
 
     `count` per member's share, for the last piece cannot be overlapped and is to be small; each between `smallest` and

@@ -14,7 +14,7 @@ from netsim.errors import InputError
 from reports import summary
 from reports.answers import Answer, answers
 from reports.claims import Claim, claims, claims_table, load_claims
-from reports.drawing import Drawing, our_style, write
+from reports.drawing import Drawing, report_style, write
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
 from reports.figures import curves, memory, methods, misfortune, network, prediction, rounds, scaled, times
@@ -109,7 +109,7 @@ def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> di
 
 def draw_all(study: Study) -> dict[str, list[Drawing]]:
     """Every figure that the records have data for, by section."""
-    with our_style():
+    with report_style():
         drawn = {title: [draw(study) for draw in draws] for title, draws in SECTIONS.items()}
     return {title: [drawing for drawing in drawings if drawing is not None] for title, drawings in drawn.items()}
 

@@ -88,7 +88,7 @@ class Drawing:
     data: pd.DataFrame
 
 
-def looks(labels: Sequence[str], algorithm_of: dict[str, str]) -> dict[str, Look]:
+def series_styles(labels: Sequence[str], algorithm_of: dict[str, str]) -> dict[str, Look]:
     """A look for each label. A method keeps its colour in every report; its variants take spare colours."""
     colours: dict[str, str] = {}
     for label in sorted(labels, key=lambda label: label != algorithm_of.get(label)):  # plain methods choose first
@@ -104,7 +104,7 @@ def looks(labels: Sequence[str], algorithm_of: dict[str, str]) -> dict[str, Look
 
 
 @contextmanager
-def our_style() -> Iterator[None]:
+def report_style() -> Iterator[None]:
     """Our style sheet; a label in a script that the font lacks is drawn as boxes, without a word."""
     with style.context(str(Path(__file__).with_name("longhaul.mplstyle"))), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -165,7 +165,7 @@ def linear_axis(axes: Axes, which: str, scale: Scale) -> None:
 
 def write(drawing: Drawing, folder: Path) -> str:
     """PNG, PDF, SVG, CSV and, in Markdown, the figure with its caption, under `folder`; returns the SVG."""
-    with our_style():
+    with report_style():
         _lay_out(drawing.figure)
         drawing.figure.savefig(folder / f"{drawing.name}.png")
         drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})

@@ -12,7 +12,7 @@ from reports.study import Study
 from reports.tables import EMPTY, Column, Raw, Table, Value
 
 if TYPE_CHECKING:
-    from harness.costmodel.fault_model import ExpectedToll
+    from harness.costmodel.fault_model import PredictedFaultCost
 
 # key, heading, quantity, and what of it a run has: None where there was nothing to measure
 _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (
@@ -27,7 +27,7 @@ _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (
 )
 
 # The same of what the cost model expected, where it expects it.
-_EXPECTED: dict[str, Callable[[ExpectedToll], float | None]] = {
+_EXPECTED: dict[str, Callable[[PredictedFaultCost], float | None]] = {
     "generations": lambda toll: toll.generations,
     "tokens_lost": lambda toll: toll.tokens_lost,
     "detection": lambda toll: _worst(toll.detection_seconds),

@@ -12,7 +12,7 @@ import pandas as pd
 from reports.records import Stored
 
 if TYPE_CHECKING:
-    from harness.costmodel.fault_model import ExpectedToll
+    from harness.costmodel.fault_model import PredictedFaultCost
 
 COLUMNS = ("run", "predicted_wall_seconds", "predicted_communication_seconds", "predicted_utilisation")
 
@@ -25,7 +25,7 @@ class Predictions:
 
     basis: str
     frame: pd.DataFrame
-    tolls: Mapping[int, ExpectedToll] = field(default_factory=dict)
+    tolls: Mapping[int, PredictedFaultCost] = field(default_factory=dict)
 
 
 def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Predictions:
@@ -42,8 +42,8 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
 
     constants = load_calibration(calibration) if calibration is not None else None
     seen = constants.seen if constants else frozenset()
-    known: dict[Any, tuple[dict[str, float] | None, ExpectedToll | None]] = {}
-    tolls: dict[int, ExpectedToll] = {}
+    known: dict[Any, tuple[dict[str, float] | None, PredictedFaultCost | None]] = {}
+    tolls: dict[int, PredictedFaultCost] = {}
     rows: list[dict[str, float]] = []
     for index, run in enumerate(runs):
         if not run.result.valid or run.result.id in seen:

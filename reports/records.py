@@ -56,7 +56,7 @@ class LinkReport(Record):
     links: tuple[ProbedLink, ...]
 
 
-class Happening(Record):
+class ReportedEvent(Record):
     """One line of events.jsonl. `at`: seconds since the cell began."""
 
     at: float
@@ -89,10 +89,10 @@ class Stored:
                 for step in read_lines(path, Step):
                     yield rank, step
 
-    def events(self) -> list[Happening]:
+    def events(self) -> list[ReportedEvent]:
         """What happened, in the order of time."""
         path = _inside(self.directory, "events.jsonl")
-        return sorted(read_lines(path, Happening), key=lambda one: one.at) if path.exists() else []
+        return sorted(read_lines(path, ReportedEvent), key=lambda one: one.at) if path.exists() else []
 
 
 @dataclass(frozen=True)

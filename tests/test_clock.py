@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.worker.pacing import Slots, Stopwatch
+from harness.worker.pacing import StepPacer, Stopwatch
 from netsim.traffic import Transfer
 
 
@@ -20,7 +20,7 @@ def test_a_lap_returns_what_was_spent_and_starts_again() -> None:
 
 
 def test_steps_of_a_paced_clock_last_their_slot_whatever_the_computation_took() -> None:
-    slots = Slots(0.05, 2 / 3)
+    slots = StepPacer(0.05, 2 / 3)
     begin = time.monotonic()
     for busy in (0.01, 0.03, 0.0, 0.02):
         slots.begin()
@@ -31,18 +31,18 @@ def test_steps_of_a_paced_clock_last_their_slot_whatever_the_computation_took() 
 
 
 def test_work_after_the_slot_is_taken_from_the_next_one() -> None:
-    slots = Slots(0.05, 2 / 3)
+    slots = StepPacer(0.05, 2 / 3)
     begin = time.monotonic()
     for _ in range(4):
         slots.begin()
         slots.wait()
         time.sleep(0.02)
-        slots.owe(0.02)
+        slots.carry_over(0.02)
     assert time.monotonic() - begin == pytest.approx(4 * 0.05 + 0.02, abs=0.02)
 
 
 def test_a_computation_longer_than_its_slot_is_counted() -> None:
-    slots = Slots(0.01, 2 / 3)
+    slots = StepPacer(0.01, 2 / 3)
     slots.begin()
     time.sleep(0.02)
     slots.wait()
@@ -50,7 +50,7 @@ def test_a_computation_longer_than_its_slot_is_counted() -> None:
 
 
 def test_a_bucket_is_ready_at_its_share_of_the_paced_backward_pass() -> None:
-    slots = Slots(0.3, 2 / 3)
+    slots = StepPacer(0.3, 2 / 3)
     slots.begin()
     begin = time.monotonic()
     half = Transfer("gradient/0", 1, (0, 1), ready=0.5)
@@ -58,7 +58,7 @@ def test_a_bucket_is_ready_at_its_share_of_the_paced_backward_pass() -> None:
 
 
 def test_native_compute_waits_for_nothing() -> None:
-    slots = Slots(None, 2 / 3)
+    slots = StepPacer(None, 2 / 3)
     slots.begin()
     begin = time.monotonic()
     slots.wait()

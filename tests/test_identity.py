@@ -1,6 +1,6 @@
 """A run's identity follows from the code that it executes, and from no other."""
 
-from harness.records.code_hash import code_identity, imported_by
+from harness.records.code_hash import code_hash, imported_by
 
 
 def test_a_run_depends_on_what_its_processes_import() -> None:
@@ -17,4 +17,4 @@ def test_a_run_does_not_depend_on_other_methods_benchmarks_or_reports() -> None:
 
 
 def test_two_methods_have_two_identities() -> None:
-    assert code_identity("ddp") != code_identity("diloco")
+    assert code_hash("ddp") != code_hash("diloco")

@@ -21,9 +21,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from algorithms.averaging import Moments
 from algorithms.exchange import Handle
-from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.inner import (
+    build_optimizer,
+    load_optimizer_tensors,
+    moment_bytes,
+    optimizer_tensors,
+    tensor_bytes,
+    update,
+)
+from algorithms.method import Method, Options
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer
 
 FIRST_BUCKET_BYTES = 1 << 20  # torch.distributed._DEFAULT_FIRST_BUCKET_BYTES
@@ -84,7 +92,7 @@ class DdpWorker(Worker):
     def __init__(self, method: Ddp, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.wire = method.options.wire_dtype
-        self.optimizer = setup.optimizer.build(setup.model.parameters())
+        self.optimizer = build_optimizer(setup.optimizer, setup.model.parameters())
         self._under_way: list[tuple[Handle, Tensor]] = []
         self._step, self._ready = 0, 0
         self._total = sum(p.numel() for p in setup.model.parameters())
@@ -143,7 +151,7 @@ class DdpWorker(Worker):
             handle.wait()
             gradients.div_(self.setup.world)
         self._under_way.clear()
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
 
     def state(self) -> dict[str, Tensor]:
         return optimizer_tensors(self.optimizer)

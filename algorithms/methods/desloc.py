@@ -19,17 +19,20 @@ from torch import Tensor, nn
 
 from algorithms.averaging import MOMENTS, Moments, control_mean, swapped_in
 from algorithms.inner import (
+    build_optimizer,
     flatten,
     load_optimizer_tensors,
     moment_bytes,
     optimizer_tensors,
     tensor_bytes,
     unflatten_into,
+    update,
 )
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.rounds import lossy, periodic
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer
 
 
@@ -87,14 +90,14 @@ class DeslocWorker(Worker):
         super().__init__(setup)
         self.options = options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = setup.optimizer.build(self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.reference = flatten(self.parameters) if keeps_reference(options) else None
         self.momentum = flatten(self.parameters).zero_() if options.outer_momentum else None
         self.drifted = False
 
     def local_update(self, step: int, lr: float) -> None:
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
         self.drifted = True
 
     @torch.no_grad()

@@ -19,17 +19,20 @@ from torch import Tensor, nn
 
 from algorithms.averaging import swapped_in
 from algorithms.inner import (
+    build_optimizer,
     flatten,
     load_optimizer_tensors,
     moment_bytes,
     optimizer_tensors,
     tensor_bytes,
     unflatten_into,
+    update,
 )
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Transfer
 
 
@@ -70,12 +73,12 @@ class DilocoWorker(Worker):
         super().__init__(setup)
         self.options = method.options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = setup.optimizer.build(self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
         self.outer = flatten(self.parameters)
         self.momentum = torch.zeros_like(self.outer)
 
     def local_update(self, step: int, lr: float) -> None:
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:

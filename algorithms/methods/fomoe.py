@@ -23,14 +23,23 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algorithms.averaging import MOMENTS, Moments
+from algorithms.catch_up import CATCH_UP, to_those_behind
 from algorithms.experts import ExpertModel, Ids, Layout, expert_elements, sparse_roles
-from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
-from algorithms.method import CATCH_UP, Method, ModelView, Options, Worker, WorkerSetup, to_those_behind
+from algorithms.inner import (
+    build_optimizer,
+    load_optimizer_tensors,
+    moment_bytes,
+    optimizer_tensors,
+    tensor_bytes,
+    update,
+)
+from algorithms.method import Method, ModelView, Options
 from algorithms.migration import Migration
 from algorithms.outer import nesterov_
 from algorithms.placement import Placement
 from algorithms.rounds import lossy, periodic
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer, WireType
 
@@ -186,7 +195,7 @@ class FomoeWorker(Worker):
         self.model = cast(ExpertModel, setup.model)
         self.draw = 0
         self.residents = self.placement.residents(setup.rank, 0)
-        self.optimizer = setup.optimizer.build(self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.diloco = self.options.outer == "diloco"
         keeps_reference = self.diloco or lossy(self.options.wire_dtype)
@@ -202,10 +211,10 @@ class FomoeWorker(Worker):
         self.drifted = True
         ramp = self.options.sync_every // 4 if self.options.ramp_steps is None else self.options.ramp_steps
         if self.ramp_from is None or step - self.ramp_from > ramp:
-            self.setup.optimizer.update(self.optimizer, lr)
+            update(self.setup.optimizer, self.optimizer, lr)
             return
         before = self.layout.gather(self.parameters, self.came, self.residents)
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
         after = self.layout.gather(self.parameters, self.came, self.residents)
         share = (step - self.ramp_from) / (ramp + 1)
         self.layout.scatter(self.parameters, before.lerp_(after, share), self.came, self.residents)

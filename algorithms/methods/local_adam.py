@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.methods.desloc import Desloc, DeslocOptions
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan
 
 

@@ -24,11 +24,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algorithms.averaging import control_mean, swapped_in
-from algorithms.inner import flatten, tensor_bytes, unflatten_into
+from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
 from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.rounds import periodic
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
 
 OMEGA = {"global": 0.97, "local": 0.94}  # as tuned in the public experiments, at rank d/8
@@ -129,7 +130,7 @@ class LordoWorker(Worker):
 
     def _adam_step(self, step: int, lr: float) -> None:
         warming, local = step <= self.options.warmup_steps, self.options.variant == "local"
-        self.setup.optimizer.clip_gradients(self.parameters)
+        clip_gradients(self.setup.optimizer, self.parameters)
         gradients = self.adam.gradients()
         full = flatten(p.grad for p in self.adam.full if p.grad is not None)
         signals = self.adam.signals(gradients)

@@ -18,10 +18,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from algorithms.inner import flatten, tensor_bytes, unflatten_into
+from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
 from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer
 
 
@@ -98,7 +99,7 @@ class LowRankDdpWorker(Worker):
         if self.options.send == "full":
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             unflatten_into(gradients, self._mean(step, transfer, flatten(gradients)))
-        self.setup.optimizer.clip_gradients(self.parameters)
+        clip_gradients(self.setup.optimizer, self.parameters)
         full = flatten(p.grad for p in self.adam.full if p.grad is not None)
         signals = self.adam.signals(self.adam.gradients())
         if self.options.send == "full":

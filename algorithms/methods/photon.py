@@ -25,18 +25,21 @@ from torch import Tensor, nn
 
 from algorithms.averaging import MOMENTS, Moments, control_broadcast, swapped_in
 from algorithms.inner import (
-    Schedule,
+    build_optimizer,
     flatten,
     load_optimizer_tensors,
     moment_bytes,
     optimizer_tensors,
     tensor_bytes,
     unflatten_into,
+    update,
 )
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.outer import OuterName, OuterOptimizer
 from algorithms.rounds import periodic
+from algorithms.settings import Schedule
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.errors import InputError
 from netsim.traffic import Algorithm, Cohort, Collective, Plan, Recurrence, Transfer, WireType
 
@@ -203,7 +206,7 @@ class PhotonWorker(Worker):
         super().__init__(setup)
         self.method, self.options = method, method.options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = setup.optimizer.build(self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.rounds = {each.last: each for each in method.rounds(setup.world, setup.plan.steps, setup.seed)}
         self.outer = flatten(self.parameters)
@@ -213,7 +216,7 @@ class PhotonWorker(Worker):
         self.server_state = self.options.outer.start(self.server) if self.is_server else {}
 
     def local_update(self, step: int, lr: float) -> None:
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:

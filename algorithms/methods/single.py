@@ -9,9 +9,17 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from algorithms.inner import load_optimizer_tensors, moment_bytes, optimizer_tensors, tensor_bytes
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.inner import (
+    build_optimizer,
+    load_optimizer_tensors,
+    moment_bytes,
+    optimizer_tensors,
+    tensor_bytes,
+    update,
+)
+from algorithms.method import Method, Options
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan
 
 
@@ -35,10 +43,10 @@ class SingleWorker(Worker):
     def __init__(self, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.parameters = list(setup.model.parameters())
-        self.optimizer = setup.optimizer.build(self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
 
     def local_update(self, step: int, lr: float) -> None:
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
 
     def synchronise(self, step: int, lr: float) -> None:
         """Nothing: there is no plan."""

@@ -22,16 +22,19 @@ from torch import Tensor, nn
 
 from algorithms.exchange import Handle
 from algorithms.inner import (
+    build_optimizer,
     flatten,
     load_optimizer_tensors,
     moment_bytes,
     optimizer_tensors,
     tensor_bytes,
     unflatten_into,
+    update,
 )
-from algorithms.method import Method, Options, Worker, WorkerSetup
+from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer, WireType
 
 
@@ -111,14 +114,14 @@ class StreamingWorker(Worker):
         super().__init__(setup)
         self.options = method.options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = setup.optimizer.build(self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
         by_name = dict(setup.model.named_parameters())
         described = setup.shape.parameters
         self.fragments = [Fragment([by_name[described[i].name] for i in f]) for f in method.fragments(setup.shape)]
         self.under_way: list[tuple[int, Fragment, Handle, Tensor]] = []  # due after this step
 
     def local_update(self, step: int, lr: float) -> None:
-        self.setup.optimizer.update(self.optimizer, lr)
+        update(self.setup.optimizer, self.optimizer, lr)
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 from harness.bench.collectives_worker import GLOO, BenchJob, Case, Sample
 from harness.bench.load import busy_cores, conditions
 from harness.records.environment import fingerprint
-from netsim.collectives import bound, floor, streams_per_pair, suited
+from netsim.collectives import bound, floor, select_algorithm, streams_per_pair
 from netsim.emulated.network import Network, NodeProcess, open_network, resolve
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
@@ -130,7 +130,7 @@ def _measure(point: Point, topology: Topology, engine: str) -> Row:
     """One network of the grid."""
     elements = point.payload_bytes // 4
     transfer = Transfer("bench", elements, tuple(range(len(topology.sites))))
-    algorithm, limit = suited(topology, transfer), bound(topology, transfer)
+    algorithm, limit = select_algorithm(topology, transfer), bound(topology, transfer)
     repeats = 1 + max(FEWEST, min(MOST, int(TURN_SECONDS / limit)))
     cases = (
         Case(algorithm=algorithm.value, elements=elements, repeats=repeats),

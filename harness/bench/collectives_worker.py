@@ -16,7 +16,7 @@ import torch
 
 from harness.bench.gloo import gloo_all_reduce, gloo_group
 from harness.transport.exchange import WanExchange
-from harness.worker.process_memory import keep_freed_memory, leave_what_stands
+from harness.worker.process_memory import disable_malloc_trim, freeze_gc
 from netsim.documents import Document
 from netsim.traffic import Algorithm, Transfer
 
@@ -103,10 +103,10 @@ def measure(job: BenchJob) -> list[Sample]:
 
 
 def main(path: Path) -> None:
-    keep_freed_memory()  # this, one thread and the frozen collector: as in a trainer
+    disable_malloc_trim()  # this, one thread and the frozen collector: as in a trainer
     torch.set_num_threads(1)
     job = BenchJob.model_validate_json(path.read_text())
-    leave_what_stands()
+    freeze_gc()
     samples = measure(job)
     job.result.write_text(json.dumps([asdict(sample) for sample in samples]))
 

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from algorithms import lowrank
 from algorithms.exchange import local_group
-from algorithms.inner import InnerOptimizer
-from algorithms.method import Worker, WorkerSetup, find
+from algorithms.method import find
+from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from harness.spec.presets import find_model
 from harness.worker.model import Transformer, build_model
 

@@ -20,14 +20,15 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from algorithms.inner import Schedule
+from algorithms.inner import build_optimizer
+from algorithms.settings import Schedule
 from harness.records.run_record import Step, read_lines
 from harness.spec.presets import find_model
 from harness.spec.suite import RunSpec, Train
 from harness.worker.data import Dataset, Shard, prepare
 from harness.worker.job import GO, Job
 from harness.worker.model import build_model, mean_loss
-from harness.worker.process_memory import keep_freed_memory
+from harness.worker.process_memory import disable_malloc_trim
 from harness.worker.trainer import Trainer
 
 TARGET_PERCENT = 2.0
@@ -45,7 +46,7 @@ def bench_overhead(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """The harness's cost per training step over the bare loop."""
-    keep_freed_memory()  # as in a trainer's process; both loops gain by it
+    disable_malloc_trim()  # as in a trainer's process; both loops gain by it
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = _compare(_spec(model), Path(folder), turns)
@@ -107,7 +108,7 @@ def _bare(spec: RunSpec, dataset: Dataset) -> float:
     train, settings = spec.train, spec.train.optimizer
     model = build_model(spec.model, spec.seed)
     model.balance_weight = train.balance_weight
-    optimizer = settings.build(model.parameters())
+    optimizer = build_optimizer(settings, model.parameters())
     schedule = Schedule(settings.lr, train.warmup, train.steps, train.floor)
     shard, marks = Shard(dataset.shards[0]), []
     for step in range(1, STEPS + 1):

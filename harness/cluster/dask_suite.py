@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.cluster.dask_client import connected, version
-from harness.cluster.remote_cell import Delivery, Order, run_there, unpack
-from harness.records.code_hash import code_identity
+from harness.cluster.remote_cell import RemoteRequest, RemoteResult, run_remote, unpack
+from harness.records.code_hash import code_hash
 from harness.records.run_record import Result, read_json
 from harness.run.cell import Cell
 from harness.run.suite_runner import Observer, Outcome, alone, reused
@@ -61,7 +61,7 @@ def spread_suite(cells: Sequence[Cell], fresh: bool, observer: Observer, schedul
 
 def _identity(methods: Sequence[str]) -> str:
     """Of this program and of the source that runs of `methods` execute."""
-    return json.dumps([version(), *(code_identity(method) for method in methods)])
+    return json.dumps([version(), *(code_hash(method) for method in methods)])
 
 
 def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[Outcome]:
@@ -104,12 +104,12 @@ def _host(worker: str) -> str:
 
 
 def _send(client: Any, cell: Cell, worker: str, stop: str) -> Any:
-    order = Order(spec=cell.spec.model_dump_json(), run_id=cell.run_id)
+    order = RemoteRequest(spec=cell.spec.model_dump_json(), run_id=cell.run_id)
     return client.submit(_at_worker, order, stop, workers=[worker], pure=False, retries=0)
 
 
-def _at_worker(order: Order, stop: str) -> Delivery:
-    return run_there(order, import_module("distributed").Event(stop).is_set)
+def _at_worker(order: RemoteRequest, stop: str) -> RemoteResult:
+    return run_remote(order, import_module("distributed").Event(stop).is_set)
 
 
 def _collected(
@@ -142,7 +142,7 @@ def _wait(client: Any, futures: list[Any], seconds: float, until: str) -> list[A
     return [future for future in futures if future.done()]
 
 
-def _delivered(cell: Cell, delivery: Delivery) -> Outcome:
+def _delivered(cell: Cell, delivery: RemoteResult) -> Outcome:
     if delivery.record:
         try:
             unpack(delivery.record, cell.directory)

@@ -1,6 +1,6 @@
 """One cell on a host of a cluster: run there in a process of its own, its record sent back.
 
-Where it is called (in a Dask worker), `run_there` waits its turn, for a host carries one run at a time; then it starts
+Where it is called (in a Dask worker), `run_remote` waits its turn, for a host carries one run at a time; then it starts
 this module as a program, which runs the cell as `longhaul run` would, and packs what the cell left behind.
 """
 
@@ -35,7 +35,7 @@ OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
-class Order:
+class RemoteRequest:
     """spec: a RunSpec as JSON. run_id: what the cell must be called on the host, too, or its source is another one."""
 
     spec: str
@@ -43,7 +43,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class RemoteResult:
     """state, reason: of the cell's Outcome. record: the run's directory, a gzipped tar; empty if there is none."""
 
     state: State
@@ -51,12 +51,12 @@ class Delivery:
     record: bytes
 
 
-def run_there(order: Order, stopped: Callable[[], bool]) -> Delivery:
+def run_remote(order: RemoteRequest, stopped: Callable[[], bool]) -> RemoteResult:
     """The cell of `order`, on this host, when its turn has come. Ends early, and cleanly, once `stopped`."""
     with _turn(stopped) as mine, tempfile.TemporaryDirectory(prefix="longhaul-lent-") as name:
         folder = Path(name)
         if not mine:
-            return Delivery("failed", "interrupted before its turn", b"")
+            return RemoteResult("failed", "interrupted before its turn", b"")
         folder.chmod(0o755)  # trainers in containers are nobody
         (folder / "spec.json").write_text(order.spec)
         with (folder / "said.txt").open("wb") as said:
@@ -70,13 +70,13 @@ def run_there(order: Order, stopped: Callable[[], bool]) -> Delivery:
         outcome, record = folder / OUTCOME, b""
         if not outcome.is_file():
             ending = " | ".join((folder / "said.txt").read_text(errors="replace").strip().splitlines()[-3:])
-            return Delivery("failed", f"the run's process ended with {process.returncode}: {ending}", b"")
+            return RemoteResult("failed", f"the run's process ended with {process.returncode}: {ending}", b"")
         found = read_json(outcome)
         if (directory := Path(found["directory"])).is_dir():
             if directory.name != order.run_id:
-                return Delivery("failed", f"the host has other source: it calls this run {directory.name}", b"")
+                return RemoteResult("failed", f"the host has other source: it calls this run {directory.name}", b"")
             record = packed(directory)
-        return Delivery(found["state"], found["reason"], record)
+        return RemoteResult(found["state"], found["reason"], record)
 
 
 def packed(directory: Path) -> bytes:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harness.spec.suite import RunSpec
 from netsim.documents import Document, read_yaml, validate
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 
 FIRST_PRINCIPLES = "first principles"
 
@@ -52,7 +52,7 @@ class Domain(Document):
 
 
 class Constants(Document):
-    """What was fitted; see `netsim.simulated.link_model.Physics` for the meanings and units."""
+    """What was fitted; see `netsim.simulated.link_model.LinkModel` for the meanings and units."""
 
     efficiency: float = Field(default=1.0, gt=0, le=1.2)
     message_seconds: float = Field(default=0.0, ge=0)
@@ -118,13 +118,13 @@ class Calibration(Document):
         return frozenset(self.fitted_from) | frozenset(self.recovery.fitted_from if self.recovery else ())
 
     @property
-    def physics(self) -> Physics:
-        return Physics(**self.constants.model_dump())
+    def physics(self) -> LinkModel:
+        return LinkModel(**self.constants.model_dump())
 
     @property
-    def machines_of_their_own(self) -> Physics:
+    def machines_of_their_own(self) -> LinkModel:
         """The same for sites that do not share a host."""
-        return Physics(**{**self.constants.model_dump(), "host_bandwidth": None})
+        return LinkModel(**{**self.constants.model_dump(), "host_bandwidth": None})
 
     def native_step(self, spec: RunSpec, sites: int) -> NativeStep | None:
         """The measured step of such a cell."""

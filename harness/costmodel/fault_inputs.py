@@ -9,14 +9,14 @@ from typing import Any
 
 from algorithms.method import Method
 from harness.costmodel.calibration import Recovery
-from harness.costmodel.fault_model import ExpectedToll, expected_toll
-from harness.costmodel.fault_terms import Strike, Terms
+from harness.costmodel.fault_model import PredictedFaultCost, expected_toll
+from harness.costmodel.fault_terms import FaultEvent, FaultModelInputs
 from harness.elastic.membership import GRACE_SECONDS, POLL_SECONDS
 from harness.spec.suite import RunSpec
 from harness.transport.peers import TICKS, UNSENT_ALONE, UNSENT_SHARED
 from netsim.framing import bandwidth_delay_product
 from netsim.simulated.compute import Compute
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
 from netsim.timeline import Timeline
 from netsim.topology import Topology
@@ -30,14 +30,14 @@ LEAST_SEND_BUFFER = 1 << 16  # bytes; the kernel's own default
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class FaultContext:
     """What the prediction of a cell's time has worked out already."""
 
     method: Method[Any]
     topology: Topology
     plan: Plan
     compute: Compute
-    physics: Physics
+    physics: LinkModel
     choose: Callable[[Transfer], Algorithm]
     evaluation_seconds: float
 
@@ -54,15 +54,15 @@ def unpredictable(topology: Topology) -> str:
     return ""
 
 
-def predict_toll(spec: RunSpec, at: Circumstances, recovery: Recovery | None) -> ExpectedToll:
+def predict_toll(spec: RunSpec, at: FaultContext, recovery: Recovery | None) -> PredictedFaultCost:
     """What the cell's faults, and what its timeline does to sites, are expected to cost."""
     return expected_toll(terms_of(spec, at, recovery or UNMEASURED), strikes_of(spec, at.topology, at.plan.steps))
 
 
-def strikes_of(spec: RunSpec, topology: Topology, steps: int) -> tuple[Strike, ...]:
+def strikes_of(spec: RunSpec, topology: Topology, steps: int) -> tuple[FaultEvent, ...]:
     """Every single thing that befalls a worker: by step from the suite's faults, by second from the timeline."""
     found = [
-        Strike(fault.kind, rank, step, None, fault.lasts or fault.back_after, fault.factor or 1.0)
+        FaultEvent(fault.kind, rank, step, None, fault.lasts or fault.back_after, fault.factor or 1.0)
         for rank, site in enumerate(topology.sites)
         for step in range(1, steps + 1)
         for index, fault in enumerate(spec.faults)
@@ -75,16 +75,16 @@ def strikes_of(spec: RunSpec, topology: Topology, steps: int) -> tuple[Strike, .
             ends = (later.at for later in incidents[place + 1 :] if later.site == incident.site)
             end = next(ends, None)
             lasts = None if end is None else end - incident.at
-            found.append(Strike(incident.kind, ranks[incident.site], None, incident.at, lasts))
+            found.append(FaultEvent(incident.kind, ranks[incident.site], None, incident.at, lasts))
     return tuple(found)
 
 
-def terms_of(spec: RunSpec, at: Circumstances, recovery: Recovery) -> Terms:
+def terms_of(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultModelInputs:
     method, shape, sites, seed = at.method, spec.model, at.plan.sites, spec.seed
     timeout = spec.network.timeout_seconds
     pairs = [(a.name, b.name) for a, b in at.topology.pairs()]
     streams = max((at.physics.connections(at.topology, a, b) for a, b in pairs), default=1)
-    return Terms(
+    return FaultModelInputs(
         plan=at.plan,
         after_loss=method.after_loss,
         survives=lambda members: bool(members) and method.survives(shape, sites, members, seed),
@@ -121,7 +121,7 @@ def state_bytes(memory: Mapping[str, int]) -> int:
     return sum(size for component, size in memory.items() if component != "gradients")
 
 
-def exposure(at: Circumstances) -> Callable[[tuple[Transfer, ...], bool], float]:
+def exposure(at: FaultContext) -> Callable[[tuple[Transfer, ...], bool], float]:
     """How long transfers that are released together make a step wait on the undisturbed network, by simulation."""
     calm = replace(at.topology, timeline=Timeline())
     step = max(at.compute.step_seconds)

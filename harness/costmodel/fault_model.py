@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from harness.costmodel.fault_terms import Broken, Strike, Terms, broken_off, touches
-from harness.elastic.membership import MEETINGS, Decision, Report, decide
+from harness.costmodel.fault_terms import Broken, FaultEvent, FaultModelInputs, broken_off, touches
+from harness.elastic.membership import MEETINGS, Report, View, decide
 from netsim.traffic import Transfer, among
 
 
 @dataclass(frozen=True)
-class ExpectedToll:
+class PredictedFaultCost:
     """Fields as in `harness.run.fault_cost.Toll`. `abandoned`: why the run cannot go on, if it cannot."""
 
     generations: int
@@ -33,11 +33,11 @@ class ExpectedToll:
         return asdict(self)
 
 
-def expected_toll(terms: Terms, strikes: Sequence[Strike]) -> ExpectedToll:
+def expected_toll(terms: FaultModelInputs, strikes: Sequence[FaultEvent]) -> PredictedFaultCost:
     """The toll of `strikes` on the run. Pure."""
-    walk = _Walk(terms, strikes)
+    walk = _Simulation(terms, strikes)
     walk.run()
-    return ExpectedToll(
+    return PredictedFaultCost(
         generations=walk.now.generation + 1,
         tokens_lost=walk.lost * terms.tokens_per_step,
         bytes_repeated=walk.repeated,
@@ -73,8 +73,8 @@ class _UnderWay:
     released: float
 
 
-class _Walk:
-    def __init__(self, terms: Terms, strikes: Sequence[Strike]) -> None:
+class _Simulation:
+    def __init__(self, terms: FaultModelInputs, strikes: Sequence[FaultEvent]) -> None:
         self.terms, self.strikes = terms, strikes
         self.due_at: dict[tuple[int, int | None], list[int]] = {}  # strikes by rank and step; None: by the clock
         for index, strike in enumerate(strikes):
@@ -83,7 +83,7 @@ class _Walk:
         without_one = (tuple(rank for rank in sites if rank != lost) for lost in sites)
         fragile = terms.after_loss == "rollback" or not all(map(terms.survives, without_one))
         self.workers = [_Worker(checkpoints=[0] if fragile else []) for _ in sites]
-        self.now = Decision(generation=0, members=tuple(sites), authority=0)
+        self.now = View(generation=0, members=tuple(sites), authority=0)
         self.step = 0  # done by all members
         self.cold = True
         self.parted: list[tuple[int, int]] = []  # who have thrown each other out
@@ -315,7 +315,7 @@ class _Walk:
         again = [back for back in backs if back - self.terms.start <= at]
         return noticed + self.terms.grace if again else at
 
-    def _decide(self, came: Sequence[int], at: float, since: float) -> tuple[Decision | None, float]:
+    def _decide(self, came: Sequence[int], at: float, since: float) -> tuple[View | None, float]:
         """The keeper's decision, and when; none if the run cannot go on."""
         reports = {rank: self._report(rank, self.workers[rank].committed) for rank in came}
         while True:
@@ -332,11 +332,11 @@ class _Walk:
             at = min(later)
 
     def _report(self, rank: int, committed: int) -> Report:
-        blamed = tuple(sorted({b if a == rank else a for a, b in self.parted if rank in (a, b)}))
+        suspects = tuple(sorted({b if a == rank else a for a, b in self.parted if rank in (a, b)}))
         checkpoints = tuple(self.workers[rank].checkpoints)
-        return Report(rank=rank, step=self.step, committed=committed, blamed=blamed, checkpoints=checkpoints)
+        return Report(rank=rank, step=self.step, committed=committed, suspects=suspects, checkpoints=checkpoints)
 
-    def _part_with(self, decision: Decision, at: float, silent: set[int], begun: Sequence[int]) -> None:
+    def _part_with(self, decision: View, at: float, silent: set[int], begun: Sequence[int]) -> None:
         """Who lives and is not taken along asks to be let in again; who has fallen is no member any more.
 
         Nobody's steps after a checkpoint count when the members go back to it.
@@ -354,7 +354,7 @@ class _Walk:
                 if rank not in decision.members or rank in decision.behind:
                     self._lose(worker, decision.rollback)
 
-    def _become(self, rank: int, decision: Decision, interrupted: int | None) -> None:
+    def _become(self, rank: int, decision: View, interrupted: int | None) -> None:
         """What a member goes on from. interrupted: the step that it had begun and nobody finished."""
         worker = self.workers[rank]
         worker.back = None

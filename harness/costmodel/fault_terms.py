@@ -13,7 +13,7 @@ Ranks = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Strike:
+class FaultEvent:
     """What befalls a worker: at the start of local step `step`, or when the training clock shows `at` seconds.
 
     lasts: seconds; of a pause, and of a crash until the program is started again (None: never).
@@ -29,7 +29,7 @@ class Strike:
 
 
 @dataclass(frozen=True)
-class Terms:
+class FaultModelInputs:
     """What the cost follows from; seconds, bytes, tokens.
 
     after_loss, survives, catch_up: of the method (`algorithms.method.Method`).  algorithm: of an all-reduce that leaves
@@ -100,7 +100,7 @@ class Broken:
 
 
 def broken_off(
-    terms: Terms,
+    terms: FaultModelInputs,
     transfers: Sequence[Broken],
     silent: Collection[int],
     dead: Collection[int],

@@ -20,7 +20,7 @@ from harness.spec.scenario import MethodEntry, Scenario
 from netsim.errors import InputError
 from netsim.simulated.closed_form import Load, load_of, times
 from netsim.simulated.flows import Floats
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 
 RATES: Floats = np.logspace(5, 14, 901)  # bit/s; 1 % of a decade between neighbours is 2.3 %
 LONGEST_PERIOD = 1 << 16
@@ -47,7 +47,7 @@ def answers(scenario: Scenario, rows: Sequence[Row], calibration: Calibration | 
     }
 
 
-def bandwidth_for(scenario: Scenario, projected: Projected, physics: Physics) -> Row:
+def bandwidth_for(scenario: Scenario, projected: Projected, physics: LinkModel) -> Row:
     """The least line rate, Gbit/s, at which the method reaches each compute utilisation at the scenario's RTT. Null
     where no rate does, because latency alone is too much."""
     assert scenario.rtt is not None
@@ -59,7 +59,7 @@ def bandwidth_for(scenario: Scenario, projected: Projected, physics: Physics) ->
     return {"label": projected.variant.entry.label, "rtt_ms": 1e3 * scenario.rtt, "rate_gbit": needed}
 
 
-def break_even(scenario: Scenario, base: Sequence[Projected], physics: Physics) -> list[Row]:
+def break_even(scenario: Scenario, base: Sequence[Projected], physics: LinkModel) -> list[Row]:
     """For each method with a period, at the scenario's rate and RTT: the least `sync_every` at which it takes no longer
     per token than DDP (or the first method), and the least at which nine tenths of the time is computation."""
     reference = next((each for each in base if each.variant.entry.method == "ddp"), base[0])
@@ -85,7 +85,7 @@ def break_even(scenario: Scenario, base: Sequence[Projected], physics: Physics) 
 class _Periods:
     """Seconds per token and compute utilisation of a method as its period changes."""
 
-    def __init__(self, scenario: Scenario, projected: Projected, physics: Physics) -> None:
+    def __init__(self, scenario: Scenario, projected: Projected, physics: LinkModel) -> None:
         self.scenario, self.projected, self.physics = scenario, projected, physics
         self.known: dict[int, tuple[float, float]] = {}
 
@@ -182,7 +182,7 @@ def cheapest(scenario: Scenario, rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def sensitivities(scenario: Scenario, projected: Projected, physics: Physics) -> list[Row]:
+def sensitivities(scenario: Scenario, projected: Projected, physics: LinkModel) -> list[Row]:
     """By how many per cent total time changes per per cent of each input, at the base: largest first."""
     assert scenario.rate is not None
     assert scenario.rtt is not None

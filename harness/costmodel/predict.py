@@ -7,18 +7,18 @@ from functools import partial
 from statistics import fmean
 
 from harness.costmodel.calibration import Calibration, Span
-from harness.costmodel.fault_inputs import Circumstances, predict_toll, struck, unpredictable
-from harness.costmodel.fault_model import ExpectedToll
+from harness.costmodel.fault_inputs import FaultContext, predict_toll, struck, unpredictable
+from harness.costmodel.fault_model import PredictedFaultCost
 from harness.spec.suite import RunSpec
-from netsim.collectives import suited
+from netsim.collectives import select_algorithm
 from netsim.simulated.compute import Compute
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import Evaluation, simulate
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan
 
 # A run's connections are new: even without a calibration, TCP begins in slow start.
-COLD = Physics(cold_start=True)
+COLD = LinkModel(cold_start=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Prediction:
     evaluation_seconds: float | None = None
     extrapolated: bool = True
     why_not: str = ""
-    toll: ExpectedToll | None = None
+    toll: PredictedFaultCost | None = None
 
 
 def predict(
@@ -53,13 +53,13 @@ def predict(
     if spec.network.streams is not None:
         physics = replace(physics, streams=spec.network.streams)
     fixed = Algorithm(spec.network.all_reduce)
-    choose = partial(suited, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
+    choose = partial(select_algorithm, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
     evaluation = evaluation_seconds(spec, sites, calibration)
     known = replace(known, extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)))
     if struck(spec, topology):
         if why := unpredictable(topology):
             return replace(known, why_not=why)
-        at = Circumstances(method, topology, plan, compute, physics, choose, evaluation)
+        at = FaultContext(method, topology, plan, compute, physics, choose, evaluation)
         toll = predict_toll(spec, at, calibration.recovery if calibration else None)
         wall = None if toll.abandoned else toll.wall_seconds
         return replace(known, wall_seconds=wall, toll=toll, why_not=toll.abandoned)

@@ -22,7 +22,7 @@ from netsim.errors import InputError
 from netsim.simulated.closed_form import Load, load_of, times, uniform_topology
 from netsim.simulated.compute import Compute
 from netsim.simulated.flows import Floats
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
 from netsim.traffic import Plan, Transfer
 
@@ -54,19 +54,19 @@ class Projected:
     transfer_bytes: Span
     memory: dict[str, int]
 
-    def seconds(self, rate: Floats, rtt: Floats, physics: Physics, faster: float = 1.0) -> tuple[Floats, Floats]:
+    def seconds(self, rate: Floats, rtt: Floats, physics: LinkModel, faster: float = 1.0) -> tuple[Floats, Floats]:
         """Compute and exposed communication, seconds, over arrays of rates (bit/s) and RTTs (s)."""
         found = times(self.load, self.step_seconds / faster, rate, rtt, physics)
         return found.compute, found.communication
 
-    def utilisation(self, rate: Floats, rtt: Floats, physics: Physics) -> Floats:
+    def utilisation(self, rate: Floats, rtt: Floats, physics: LinkModel) -> Floats:
         compute, communication = self.seconds(rate, rtt, physics)
         return compute / (compute + communication)
 
 
-def physics_of(calibration: Calibration | None) -> Physics:
+def physics_of(calibration: Calibration | None) -> LinkModel:
     """Constants for sites with machines of their own, connections warm (a run is long against their start)."""
-    return replace(calibration.machines_of_their_own, cold_start=False) if calibration else Physics()
+    return replace(calibration.machines_of_their_own, cold_start=False) if calibration else LinkModel()
 
 
 def variants(scenario: Scenario) -> Iterator[Variant]:
@@ -100,7 +100,7 @@ def project(scenario: Scenario, variant: Variant) -> Projected:
     method = find(entry.method, entry.options, f"{scenario.where}: methods.{entry.label}")
     steps, batch = entry.steps or scenario.steps, entry.batch or scenario.batch
     plan = method.plan(shape, sites, steps)
-    load = load_of(plan, Physics().pieces)
+    load = load_of(plan, LinkModel().pieces)
     sequences = batch / sites
     memory = site_memory(
         method,
@@ -151,7 +151,7 @@ def rows_of(scenario: Scenario, variant: Variant, calibration: Calibration | Non
 
 
 def _band(
-    projected: Projected, rate: Floats, rtt: Floats, physics: Physics, off: Uncertainty
+    projected: Projected, rate: Floats, rtt: Floats, physics: LinkModel, off: Uncertainty
 ) -> tuple[Floats, Floats, Floats]:
     """Total seconds if the inputs are better than stated by their uncertainty, as stated, and worse."""
 

@@ -17,17 +17,17 @@ from typing import Any, TextIO, cast
 import torch
 from torch import Tensor
 
-from algorithms.method import Worker
-from harness.elastic.fault_injector import Misfortune
-from harness.elastic.membership import MEETINGS, Decision, Membership, Report
-from harness.elastic.partial_exchange import PresentExchange
-from harness.records.logs import Diary
+from algorithms.worker import Worker
+from harness.elastic.fault_injector import FaultInjector
+from harness.elastic.membership import MEETINGS, Membership, Report, View
+from harness.elastic.partial_exchange import PartialExchange
+from harness.records.logs import WorkerLog
 from harness.records.run_record import Step, read_lines
 from harness.transport.ledger import Ledger
 from harness.worker.connect import connect_control, connect_wan
 from harness.worker.data import held_out_batches
 from harness.worker.job import WAN_PORT, Job, Summary
-from harness.worker.resume import cut_back, restore, save, sound_steps
+from harness.worker.resume import restore, save, truncate_log, valid_steps
 from harness.worker.trainer import Trainer
 from netsim.errors import LonghaulError, PeerError
 from netsim.traffic import Transfer, WireType
@@ -44,14 +44,14 @@ class ResilientTrainer(Trainer):
         super().__init__(job)
         assert job.store is not None
         self.timeout = self.spec.network.timeout_seconds
-        self.method_exchange = PresentExchange(job.rank, job.world, self.method.scale)
-        self.control_exchange = PresentExchange(job.rank, job.world, lambda t, p: len(t.members) / len(p))
+        self.method_exchange = PartialExchange(job.rank, job.world, self.method.scale)
+        self.control_exchange = PartialExchange(job.rank, job.world, lambda t, p: len(t.members) / len(p))
         self.generation, self.members = 0, tuple(range(job.world))
         self.committed = 0
         self._kept = 0  # what was committed when this worker was left out, or when its life before ended
         self._stood = 0  # the last generation that it was a member of
-        self.diary = Diary(job.rank_directory)
-        self.misfortune = Misfortune(self.spec, job.rank, self.diary)
+        self.diary = WorkerLog(job.rank_directory)
+        self.misfortune = FaultInjector(self.spec, job.rank, self.diary)
         self.snapshot: tuple[int, int, dict[str, Tensor]] | None = None  # step, tokens, model and worker
         self._open = ExitStack()
         self._ledgers: list[Ledger] = []
@@ -70,8 +70,8 @@ class ResilientTrainer(Trainer):
             assert self.job.store is not None
             self.membership = Membership(self.job.store, self.timeout)
             worker = self._worker(self.method_exchange, self.control_exchange)
-            if self.job.life == 0:
-                self._connect(Decision(generation=0, members=self.members, authority=0))
+            if self.job.restarts == 0:
+                self._connect(View(generation=0, members=self.members, authority=0))
                 self._barrier("barrier", 0)
                 self._start_clock()
                 self.diary.add("began")
@@ -219,14 +219,14 @@ class ResilientTrainer(Trainer):
                 seconds=round(time.monotonic() - began, 4),
             )
 
-    def _agree(self, error: PeerError | None, outside: bool) -> Decision:
+    def _agree(self, error: PeerError | None, outside: bool) -> View:
         upcoming = self.generation + 1
         if not outside:
             called = self.membership.wanted(upcoming)
-            blamed = blame(error, called)
+            suspects = blame(error, called)
             kind = "called" if error is None else "detected"
-            self.diary.add(kind, generation=upcoming, step=self.progress.step, reason=str(error or ""), blamed=blamed)
-            self.membership.call(upcoming, self._report(blamed))
+            self.diary.add(kind, generation=upcoming, step=self.progress.step, reason=str(error or ""), blamed=suspects)
+            self.membership.call(upcoming, self._report(suspects))
             self._open.close()
             decision = self.membership.decision(upcoming, 3 * self.timeout)
             if decision.abandoned:
@@ -238,16 +238,16 @@ class ResilientTrainer(Trainer):
         patience = LOBBY_TIMEOUTS * self.timeout
         return self.membership.enter(self._report(()), patience, partial(reachable, self.job))
 
-    def _report(self, blamed: tuple[int, ...]) -> Report:
+    def _report(self, suspects: tuple[int, ...]) -> Report:
         return Report(
             rank=self.job.rank,
             step=self.progress.step,
             committed=self.committed,
-            blamed=blamed,
-            checkpoints=tuple(sorted(sound_steps(self.job.rank_directory, self.job.run_id))),
+            suspects=suspects,
+            checkpoints=tuple(sorted(valid_steps(self.job.rank_directory, self.job.run_id))),
         )
 
-    def _connect(self, decision: Decision) -> None:
+    def _connect(self, decision: View) -> None:
         self._open.close()
         self.generation, self.members = decision.generation, decision.members
         self._furthest = decision.furthest
@@ -269,7 +269,7 @@ class ResilientTrainer(Trainer):
             len(self.members),
         )
 
-    def _become(self, worker: Worker, decision: Decision) -> None:
+    def _become(self, worker: Worker, decision: View) -> None:
         """The state that the generation starts from."""
         rank, tokens = self.job.rank, self.progress.tokens
         worker.forget()
@@ -296,7 +296,7 @@ class ResilientTrainer(Trainer):
     def _give_up_after(self, step: int) -> None:
         """Steps that were made in vain go from one log to the other."""
         self.steps_log.close()
-        cut = cut_back(self.job.rank_directory / "steps.jsonl", step)
+        cut = truncate_log(self.job.rank_directory / "steps.jsonl", step)
         self.steps_log = self._steps_file()
         self._keep_lost(cut)
 
@@ -304,7 +304,7 @@ class ResilientTrainer(Trainer):
         with (self.job.rank_directory / LOST).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
-    def _catch_up(self, worker: Worker, decision: Decision) -> None:
+    def _catch_up(self, worker: Worker, decision: View) -> None:
         """From the authority's state to those behind, over the WAN and in the ledger."""
         transfers = worker.catch_up(decision.authority, decision.behind, decision.members)
         self.wan.run(decision.step, transfers)
@@ -315,7 +315,7 @@ class ResilientTrainer(Trainer):
         self.progress.step, self.committed, self._interrupted = decision.step, decision.committed, False
         self.diary.add("caught up", step=decision.step, bytes=sum(transfer.size for transfer, _ in transfers))
 
-    def _forsake(self, decision: Decision) -> None:
+    def _forsake(self, decision: View) -> None:
         """This worker's state is another's now: lost is what it had done since it last synchronised, or since a
         checkpoint that others have gone back to in the meantime.
         """
@@ -334,7 +334,7 @@ class ResilientTrainer(Trainer):
     def _come_back(self) -> None:
         """A new life: what the one before committed counts, what it had done since is lost."""
         steps = self.job.rank_directory / "steps.jsonl"
-        lines = cut_back(steps, -1)
+        lines = truncate_log(steps, -1)
         committed = max((line.get("committed") or 0 for line in lines), default=0)
         kept = [line for line in lines if line["step"] <= committed]
         steps.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
@@ -347,7 +347,7 @@ class ResilientTrainer(Trainer):
         self.committed = committed
         self._stood = max((entry["generation"] for entry in diary if entry["kind"] == "reformed"), default=0)
         self._absent = time.time() - next((entry["when"] for entry in diary if entry["kind"] == "began"), time.time())
-        self.diary.add("back", life=self.job.life, committed=committed)
+        self.diary.add("back", restarts=self.job.restarts, committed=committed)
         self.diary.add("tokens lost", tokens=lost, step=committed)
 
     def _payload_bytes(self) -> int:
@@ -359,7 +359,7 @@ class ResilientTrainer(Trainer):
     def _save(self, worker: Worker) -> None:
         """The checkpoint to fall back to before the first regular one."""
         with self.watch.bucket("checkpoint"):
-            if not sound_steps(self.job.rank_directory, self.job.run_id):
+            if not valid_steps(self.job.rank_directory, self.job.run_id):
                 save(self.job.rank_directory, self.job.run_id, self.progress, self.model, worker.state())
 
 

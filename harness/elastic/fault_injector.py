@@ -6,17 +6,17 @@ import os
 import signal
 import subprocess
 
-from harness.records.logs import Diary
+from harness.records.logs import WorkerLog
 from harness.spec.faults import Fault
 from harness.spec.suite import RunSpec
 from harness.transport.exchange import WanExchange
 from harness.transport.frames import Kind, pack_header
 
 
-class Misfortune:
+class FaultInjector:
     """Strikes each fault once per step, however often a step is made and whichever life makes it."""
 
-    def __init__(self, spec: RunSpec, rank: int, diary: Diary) -> None:
+    def __init__(self, spec: RunSpec, rank: int, diary: WorkerLog) -> None:
         self._faults, self._seed = spec.faults, spec.seed
         self._site = list(spec.topology["sites"])[rank]
         self._diary = diary
@@ -51,4 +51,4 @@ def damage(wan: WanExchange, short: bool) -> None:
     body = b"\x01\x02\x03"
     header = pack_header(Kind.CONTRIBUTION, 0, 0, memoryview(body))
     message = header + (body[:2] if short else b"\x01\x02\x04")
-    wan.misbehave(next(rank for rank in wan.members if rank != wan.rank), message, hang_up=short)
+    wan.inject_bytes(next(rank for rank in wan.members if rank != wan.rank), message, hang_up=short)

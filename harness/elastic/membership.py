@@ -48,11 +48,11 @@ class Report(Document):
     rank: int
     step: int  # done, whole
     committed: int
-    blamed: tuple[int, ...] = ()  # whom it could not reach
+    suspects: tuple[int, ...] = ()  # whom it could not reach
     checkpoints: tuple[int, ...] = ()  # steps that it can restore
 
 
-class Decision(Document):
+class View(Document):
     """One generation. `behind` take over the state of `authority`, which has done `step`.
 
     Between two synchronisations members may be some steps apart; `furthest` is the last step that any has done.
@@ -83,12 +83,12 @@ class Rules(Document):
 
 
 def decide(
-    before: Decision,
+    before: View,
     reports: Mapping[int, Report],
     lobby: Mapping[int, Report],
     after_loss: str,
     survives: Callable[[tuple[int, ...]], bool],
-) -> Decision | None:
+) -> View | None:
     """The next generation; None when those who are there do not suffice. Pure.
 
     Members who blame each other cannot stay together: the largest group stays that blames none of its own.
@@ -108,7 +108,7 @@ def decide(
         if step is None:
             return None
         behind = tuple(rank for rank in members if rank not in needed)
-        return Decision(
+        return View(
             authority=needed[0], behind=behind, step=step, furthest=step, committed=step, rollback=step, **fields
         )
     committed = max(reports[rank].committed for rank in staying)
@@ -120,13 +120,13 @@ def decide(
         behind = tuple(sorted({*joining, *late}))
     step = reports[authority].step
     furthest = max(reports[rank].step for rank in staying if rank not in behind)
-    return Decision(authority=authority, behind=behind, step=step, furthest=furthest, committed=committed, **fields)
+    return View(authority=authority, behind=behind, step=step, furthest=furthest, committed=committed, **fields)
 
 
 def _agreeing(reports: Mapping[int, Report]) -> tuple[int, ...]:
     """The largest set of ranks none of which blames another; of equals the one with the lowest ranks."""
     graph: networkx.Graph[int] = networkx.complete_graph(sorted(reports))
-    graph.remove_edges_from((rank, other) for rank, report in reports.items() for other in report.blamed)
+    graph.remove_edges_from((rank, other) for rank, report in reports.items() for other in report.suspects)
     groups = [tuple(sorted(group)) for group in networkx.find_cliques(graph)]
     return min(groups, key=lambda group: (-len(group), group), default=())
 
@@ -154,11 +154,11 @@ class Membership:
         self._ask(lambda: self._store.set(f"report/{generation}/{report.rank}", report.model_dump_json()))
         self._ask(lambda: self._store.set(f"wanted/{generation}", "1"))
 
-    def decision(self, generation: int, patience: float) -> Decision:
+    def decision(self, generation: int, patience: float) -> View:
         """Wait for what the keeper decides."""
-        return Decision.model_validate_json(self._ask(lambda: self._wait(f"decision/{generation}", patience)))
+        return View.model_validate_json(self._ask(lambda: self._wait(f"decision/{generation}", patience)))
 
-    def enter(self, report: Report, patience: float, reachable: Callable[[tuple[int, ...]], bool]) -> Decision:
+    def enter(self, report: Report, patience: float, reachable: Callable[[tuple[int, ...]], bool]) -> View:
         """Wait outside until a generation takes this worker in. It asks only while it reaches the members, for those
         who try to let in somebody behind a severed link wait in vain.
         """
@@ -192,7 +192,7 @@ class Membership:
             raise PeerError(f"the store did not answer: {error}") from None
 
 
-class Keeper:
+class Coordinator:
     """Hosts the store and decides."""
 
     def __init__(self, rules: Rules) -> None:
@@ -210,7 +210,7 @@ class Keeper:
             timeout=timedelta(seconds=spec.network.timeout_seconds),
             master_listen_fd=listener.detach(),
         )
-        self._now = Decision(generation=0, members=tuple(range(rules.world)), authority=0)
+        self._now = View(generation=0, members=tuple(range(rules.world)), authority=0)
         self._lobby: dict[int, _Visitor] = {}
         self._admitted: set[str] = set()  # wishes that were granted
         self._since = 0.0  # when the first report to the next generation came
@@ -233,9 +233,9 @@ class Keeper:
             return
         self._since = self._since or time.monotonic()
         missing = set(members) - set(reports) - gone
-        blamed = {rank for report in reports.values() for rank in report.blamed}
+        suspects = {rank for report in reports.values() for rank in report.suspects}
         waited, timeout = time.monotonic() - self._since, self._rules.spec.network.timeout_seconds
-        if missing and waited < timeout and not (missing <= blamed and waited > GRACE_SECONDS):
+        if missing and waited < timeout and not (missing <= suspects and waited > GRACE_SECONDS):
             return
         decision = decide(self._now, reports, lobby, self._after_loss, self._survives)
         if decision is None:
@@ -243,10 +243,10 @@ class Keeper:
                 return  # somebody who is needed may still come
             there = tuple(sorted(reports))
             reason = f"ranks {list(there)} cannot go on without the others, and nobody came within {timeout:g} s"
-            decision = Decision(generation=wanted, members=there, authority=min(there, default=0), abandoned=reason)
+            decision = View(generation=wanted, members=there, authority=min(there, default=0), abandoned=reason)
         self._publish(decision)
 
-    def _publish(self, decision: Decision) -> None:
+    def _publish(self, decision: View) -> None:
         self._now, self._since = decision, 0.0
         for rank in set(decision.members) & set(self._lobby):
             self._store.set(f"admitted/{decision.generation}/{rank}", self._lobby[rank].wish)
@@ -288,7 +288,7 @@ class _Visitor:
 
 def main() -> None:
     path = Path(sys.argv[1])
-    Keeper(validate(Rules, read_json(path), str(path))).serve()
+    Coordinator(validate(Rules, read_json(path), str(path))).serve()
 
 
 if __name__ == "__main__":

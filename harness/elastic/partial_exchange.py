@@ -13,7 +13,7 @@ from netsim.traffic import Collective, Transfer, among
 Scale = Callable[[Transfer, tuple[int, ...]], float]
 
 
-class PresentExchange:
+class PartialExchange:
     """Leaves the absent out of every transfer and scales sums up to the full number, so that a method that divides by
     all members ends with the mean over those who are there. `world` and ranks stay those of the whole run.
     """

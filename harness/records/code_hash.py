@@ -19,7 +19,7 @@ _PROCESSES = ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.a
 
 
 @cache
-def code_identity(method: str) -> str:
+def code_hash(method: str) -> str:
     """A hash of the source that a run of `method` executes, of torch's version and Python's."""
     digest = hashlib.sha256()
     for name in sorted(imported_by((*_PROCESSES, f"algorithms.methods.{method}"))):

@@ -11,7 +11,7 @@ from typing import Any
 HAPPENED = "happened.jsonl"  # in a worker's directory: what happened to it and what it did about it
 
 
-class Diary:
+class WorkerLog:
     """What happened to a worker and what it did about it, in its directory; `when` is seconds since the epoch."""
 
     def __init__(self, rank_directory: Path) -> None:
@@ -23,10 +23,10 @@ class Diary:
             file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
-        return read_diary(self._path)
+        return read_worker_log(self._path)
 
 
-def read_diary(path: Path) -> list[dict[str, Any]]:
+def read_worker_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a diary; one that was being written when its process was killed is left out."""
     found = []
     try:

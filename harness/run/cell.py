@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records.code_hash import code_identity
+from harness.records.code_hash import code_hash
 from harness.records.environment import fingerprint
-from harness.records.logs import HAPPENED, Events, read_diary
+from harness.records.logs import HAPPENED, Events, read_worker_log
 from harness.records.run_record import Result, read_json, write_json
 from harness.run.fault_cost import toll
-from harness.run.result import Costs, Observed, assemble, memory_record
-from harness.run.worker_group import Crew, crew, lines_of
-from harness.spec.faults import resilient
+from harness.run.result import Costs, Observed, assemble_result, memory_record
+from harness.run.worker_group import WorkerGroup, lines_of, start_worker_group
+from harness.spec.faults import declares_faults
 from harness.spec.suite import RunSpec
 from harness.worker.data import prepare
 from harness.worker.job import GO, Summary
-from harness.worker.resume import common_step, cut_back
+from harness.worker.resume import common_step, truncate_log
 from netsim.documents import validate
 from netsim.emulated.network import LinkReport, Network, open_network
 from netsim.errors import InputError, LinkError, LonghaulError
@@ -47,7 +47,7 @@ class Cell:
 
     @classmethod
     def of(cls, spec: RunSpec, runs: Path) -> Cell:
-        run_id = spec.run_id(code_identity(spec.method))
+        run_id = spec.run_id(code_hash(spec.method))
         return cls(spec, run_id, runs.absolute() / spec.suite / run_id)
 
     def finished(self) -> Result | None:
@@ -103,7 +103,7 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
         (cell.directory / name).unlink(missing_ok=True)
     for rank in ranks:
         for name in ("steps.jsonl", "ledger.jsonl"):
-            cut_back(cell.directory / f"rank-{rank}" / name, step)
+            truncate_log(cell.directory / f"rank-{rank}" / name, step)
         (cell.directory / f"rank-{rank}" / "summary.json").unlink(missing_ok=True)
     return step
 
@@ -113,7 +113,7 @@ def _interrupted(cell: Cell) -> bool:
 
     A run with declared misfortune starts anew: resumed, it would not meet the same misfortune.
     """
-    if resilient(cell.spec.faults, cell.spec.resolve_topology()):
+    if declares_faults(cell.spec.faults, cell.spec.resolve_topology()):
         return False
     try:
         return not (cell.directory / "result.json").exists() and cell.spec == validate(
@@ -146,12 +146,12 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         events.add("nodes", substrate=network.substrate, engine=network.engine)
         environment = {
             **fingerprint(),
-            "code": code_identity(spec.method),
+            "code": code_hash(spec.method),
             "data": dataset.digest,
             "network": network.environment(),
         }
         write_json(directory / "environment.json", environment)
-        with crew(spec, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
+        with start_worker_group(spec, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
             watch("gate", directory)
             before = _gate(network, spec, events)
             counted = [node.counters().tx_bytes for node in network.nodes]
@@ -171,14 +171,14 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
     observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
-    return _record(cell, plan, observed, absent if trainers.resilient else None)
+    return _record(cell, plan, observed, absent if trainers.declares_faults else None)
 
 
 def costs_of(directory: Path, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
     """What misfortune cost the run in `directory`."""
 
     def read(name: str, ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
-        return {rank: read_diary(directory / f"rank-{rank}" / name) for rank in ranks}
+        return {rank: read_worker_log(directory / f"rank-{rank}" / name) for rank in ranks}
 
     everyone = range(plan.sites)
     tokens = {summary.rank: summary.tokens for summary in summaries}
@@ -201,7 +201,7 @@ def _memory_limit(spec: RunSpec, sites: int) -> int:
 
 
 @contextmanager
-def _timeline(network: Network, trainers: Crew, events: Events) -> Iterator[None]:
+def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterator[None]:
     """The topology's events happen from now on, where it has any."""
     if not network.topology.timeline:
         yield
@@ -223,7 +223,7 @@ def _record(cell: Cell, plan: Plan, observed: Observed, absent: frozenset[int] |
         path = cell.directory / f"rank-{rank}" / "summary.json"
         summaries.append(validate(Summary, read_json(path), str(path)))
     costs = None if absent is None else costs_of(cell.directory, plan, summaries, absent)
-    result = assemble(cell.spec, plan, summaries, observed, costs)
+    result = assemble_result(cell.spec, plan, summaries, observed, costs)
     write_json(cell.directory / "memory.json", memory_record(summaries))
     _join_logs(cell.directory)
     (cell.directory / GO).unlink()

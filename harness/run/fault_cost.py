@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from algorithms.method import CATCH_UP
+from algorithms.catch_up import CATCH_UP
 from netsim.errors import LonghaulError
 from netsim.traffic import Plan, among
 
@@ -17,7 +17,7 @@ Entries = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Toll:
+class FaultCost:
     """Tokens of training that ended in the model or did not; bytes that had to be sent again or to catch up; seconds
     from a fault until somebody noticed, from then until all members of the next generation went on, and from a crash
     until the worker that was started again asked to be let in.
@@ -133,7 +133,7 @@ def toll(
     tokens: Mapping[int, int],
     dead: Mapping[int, Entries],
     sent: int,
-) -> tuple[Toll, list[str]]:
+) -> tuple[FaultCost, list[str]]:
     """The toll, and what is wrong with the ledger.
 
     tokens: of the workers that ended the run; dead: the steps of those that did not; sent: payload bytes of all.
@@ -150,7 +150,7 @@ def toll(
     members = membership_of(diaries, plan.sites)
     counted, caught_up, wrong = payload(plan, ledgers, members)
     detection, recovery = seconds(diaries)
-    found = Toll(
+    found = FaultCost(
         faults=dict(kinds),
         generations=len(members),
         tokens_committed=committed,

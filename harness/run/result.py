@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.records.run_record import BUCKETS, Result
-from harness.run.fault_cost import Toll
+from harness.run.fault_cost import FaultCost
 from harness.spec.suite import RunSpec
 from harness.worker.job import Summary
 from netsim.traffic import Plan
@@ -30,10 +30,10 @@ class Observed:
     resumed_from: int = 0  # step of the checkpoint that the run went on from
 
 
-Costs = tuple[Toll, list[str]]  # what misfortune cost, and what is wrong with the ledger
+Costs = tuple[FaultCost, list[str]]  # what misfortune cost, and what is wrong with the ledger
 
 
-def assemble(
+def assemble_result(
     spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: Observed, costs: Costs | None = None
 ) -> Result:
     """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.elastic.membership import ENDED, Rules
-from harness.records.logs import HAPPENED, read_diary
+from harness.records.logs import HAPPENED, read_worker_log
 from harness.records.run_record import write_json
-from harness.spec.faults import resilient, spared
+from harness.spec.faults import declares_faults, undisturbed_site
 from harness.spec.suite import RunSpec
 from harness.worker.data import Dataset
 from harness.worker.job import READY, Job
@@ -36,7 +36,7 @@ class Events(Protocol):
     def add_at(self, when: float, kind: str, **facts: Any) -> None: ...
 
 
-class Crew:
+class WorkerGroup:
     """One trainer per node. `absent`: ranks that the run ended without."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Crew:
         self._spec, self._run_id, self._directory = spec, run_id, directory
         self._network, self._dataset, self._events = network, dataset, events
         self._sites = [site.name for site in network.topology.sites]
-        self.resilient = resilient(spec.faults, network.topology)
+        self.declares_faults = declares_faults(spec.faults, network.topology)
         self._processes: dict[int, NodeProcess] = {}
         self._lives = [0] * len(self._sites)
         self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
@@ -57,8 +57,8 @@ class Crew:
         self.absent: set[int] = set()
 
     def start(self, resume_from: int) -> None:
-        if self.resilient:
-            name = spared(self._network.topology)
+        if self.declares_faults:
+            name = undisturbed_site(self._network.topology)
             self._store = next(node for node in self._network.nodes if node.site == name)
             rules = Rules(spec=self._spec, directory=self._directory, address=self._store.mgmt_address)
             write_json(self._directory / "membership.json", rules)
@@ -93,28 +93,28 @@ class Crew:
         verified = time.monotonic()
         deadline: float | None = None
         while True:
-            self._tell()
+            self._drain_logs()
             self._meet_incidents()
             codes = {rank: process.poll() for rank, process in self._processes.items()}
             for rank, code in codes.items():
                 if code and rank not in self.absent:
-                    self._bury(rank, code)
+                    self._on_worker_death(rank, code)
             done = [rank for rank, code in codes.items() if code == 0]
             left = [rank for rank in codes if rank not in done and rank not in self.absent]
             if self._keeper is not None and self._keeper.poll() is not None:
                 why = last_line(self._directory / "membership.log")
                 raise LonghaulError(f"the keeper of the membership ended: {why}")
             if not left and (done or not self._returns):
-                self._tell()
+                self._drain_logs()
                 if not done:
                     raise LonghaulError("training failed: no site is left")
                 return
             if done:
                 deadline = deadline or time.monotonic() + STOP_SECONDS
                 if time.monotonic() > deadline:
-                    self._leave_behind(left)
+                    self._kill_stragglers(left)
             else:
-                self._bring_back()
+                self._restart_due()
             if time.monotonic() - verified > VERIFY_SECONDS:
                 self._network.verify()
                 verified = time.monotonic()
@@ -137,7 +137,7 @@ class Crew:
             shard=self._dataset.shards[rank],
             held_out=self._dataset.held_out,
             resume_from=resume_from,
-            life=self._lives[rank],
+            restarts=self._lives[rank],
             store=self._store.mgmt_address if self._store else None,
         )
         job.rank_directory.mkdir(exist_ok=True)
@@ -158,7 +158,7 @@ class Crew:
             "HOME": str(self._directory),
         }
 
-    def _bury(self, rank: int, code: int) -> None:
+    def _on_worker_death(self, rank: int, code: int) -> None:
         """A trainer that has ended otherwise than well: as declared, or the run has failed."""
         if any(incident.site == self._sites[rank] for incident in self._network.topology.timeline.incidents()):
             time.sleep(INCIDENT_SECONDS)
@@ -174,14 +174,14 @@ class Crew:
             if back_after is not None:
                 self._returns[rank] = time.monotonic() + back_after
 
-    def _bring_back(self) -> None:
+    def _restart_due(self) -> None:
         for rank, due in list(self._returns.items()):
             if rank in self.absent and time.monotonic() >= due:
                 del self._returns[rank]
                 self.absent.discard(rank)
                 self._struck.discard(rank)
                 self._lives[rank] += 1
-                self._events.add("restart", site=self._sites[rank], life=self._lives[rank])
+                self._events.add("restart", site=self._sites[rank], restarts=self._lives[rank])
                 self._launch(rank)
 
     def _meet_incidents(self) -> None:
@@ -194,17 +194,17 @@ class Crew:
             elif incident.kind == "restart":
                 self._returns[rank] = time.monotonic()
 
-    def _leave_behind(self, late: list[int]) -> None:
-        if not self.resilient:
+    def _kill_stragglers(self, late: list[int]) -> None:
+        if not self.declares_faults:
             raise LonghaulError(f"ranks {late} did not end within {STOP_SECONDS:.0f} s of the others")
         for rank in late:
             self._events.add("left behind", site=self._sites[rank])
             self._processes[rank].kill()
             self.absent.add(rank)
 
-    def _tell(self) -> None:
+    def _drain_logs(self) -> None:
         """What the workers wrote into their diaries, into the run's events."""
-        if not self.resilient:
+        if not self.declares_faults:
             return
         for rank, site in enumerate(self._sites):
             entries = self._diary(rank)
@@ -214,18 +214,18 @@ class Crew:
             self._told[rank] = len(entries)
 
     def _diary(self, rank: int) -> list[dict[str, Any]]:
-        return read_diary(self._directory / f"rank-{rank}" / HAPPENED)
+        return read_worker_log(self._directory / f"rank-{rank}" / HAPPENED)
 
     def _why(self, rank: int) -> str:
         return last_line(self._directory / f"rank-{rank}" / "log.txt")
 
 
 @contextmanager
-def crew(
+def start_worker_group(
     spec: RunSpec, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events, resume_from: int
-) -> Iterator[Crew]:
+) -> Iterator[WorkerGroup]:
     """All trainers, started at once: they import torch while the links are being checked."""
-    made = Crew(spec, run_id, directory, network, dataset, events)
+    made = WorkerGroup(spec, run_id, directory, network, dataset, events)
     try:
         made.start(resume_from)
         yield made

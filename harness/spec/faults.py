@@ -70,13 +70,13 @@ def check_faults(faults: Sequence[Fault], sites: Sequence[str], steps: int, wher
             raise InputError(where, f"faults.{index}.step", fault.step, f"at most the {steps} steps of the run")
 
 
-def resilient(faults: Sequence[Fault], topology: Topology) -> bool:
+def declares_faults(faults: Sequence[Fault], topology: Topology) -> bool:
     """Whether misfortune is declared, so that workers must be ready to go on without each other."""
     cuts = any(event.partition or event.flap for event in topology.timeline.events)
     return bool(faults or topology.timeline.incidents() or cuts)
 
 
-def spared(topology: Topology) -> str:
+def undisturbed_site(topology: Topology) -> str:
     """A site whose programs nothing kills or stops, for the store. Raises InputError if there is none."""
     # A fault at a step strikes the trainer alone, an incident of the timeline every program of its site.
     struck = {incident.site for incident in topology.timeline.incidents()}

@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from algorithms.inner import InnerOptimizer
 from algorithms.method import Method, find
+from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
 from harness.spec.faults import Fault, check_faults
 from harness.spec.padding import filler_plan, padded

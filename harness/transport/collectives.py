@@ -26,7 +26,7 @@ from torch import Tensor
 from algorithms.wire import decode, encode
 from harness.transport.buffers import Body, Pool, body_of
 from harness.transport.frames import Kind
-from netsim.collectives import Pieces
+from netsim.collectives import Chunking
 from netsim.errors import PeerError
 from netsim.traffic import BLOCK, Algorithm, Collective, Transfer
 
@@ -43,7 +43,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
+class Send:
     """A body to send, encoded only when a connection is free to take it."""
 
     target: int
@@ -63,7 +63,7 @@ def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
         chunks = tuple((0, transfer.elements if rank == transfer.root else 0) for rank in members)
     unit = BLOCK if transfer.wire.blocked else 2
     largest = max(end - start for start, end in chunks)
-    size = int(Pieces().size(transfer.wire.bytes_for(largest)))
+    size = int(Chunking().size(transfer.wire.bytes_for(largest)))
     numbers = max(1, size * 8 // transfer.wire.bits // unit) * unit
     return tuple(
         Piece(place, low, min(low + numbers, end))
@@ -73,7 +73,7 @@ def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
     )
 
 
-def carrier(rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> Carrier:
+def carrier(rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> CollectiveState:
     """This rank's part in `transfer`, to be carried out by `algorithm` if it is an all-reduce."""
     assert algorithm is not Algorithm.AUTO
     rows = len(transfer.members) if transfer.collective is Collective.GATHER and rank == transfer.root else 1
@@ -83,7 +83,7 @@ def carrier(rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor,
     return (Ring if ring else Owned)(rank, transfer, algorithm, tensor, pool)
 
 
-class Carrier(ABC):
+class CollectiveState(ABC):
     """One member's part in one transfer."""
 
     def __init__(self, rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> None:
@@ -110,7 +110,7 @@ class Carrier(ABC):
         """Whether `member` has yet to send us something."""
         return any(source == member for _, source, _ in self._expected)
 
-    def departed(self, parcel: Parcel) -> None:
+    def on_sent(self, parcel: Send) -> None:
         """The body of `parcel` has been handed to the kernel."""
         self._departed.add(parcel.piece)
 
@@ -125,17 +125,17 @@ class Carrier(ABC):
             return body_of(self._own(piece))
         return self.pool.take(length)
 
-    def arrived(self, kind: Kind, source: int, piece: int, body: Body) -> list[Parcel]:
+    def arrived(self, kind: Kind, source: int, piece: int, body: Body) -> list[Send]:
         """Take in a whole body, once; what to send in consequence."""
         self._expected.remove((kind, source, piece))
         return self._take_in(kind, source, piece, body)
 
     @abstractmethod
-    def begin(self) -> list[Parcel]:
+    def begin(self) -> list[Send]:
         """What to send at once."""
 
     @abstractmethod
-    def _take_in(self, kind: Kind, source: int, piece: int, body: Body) -> list[Parcel]: ...
+    def _take_in(self, kind: Kind, source: int, piece: int, body: Body) -> list[Send]: ...
 
     @abstractmethod
     def _contributes(self, piece: int) -> bool:
@@ -171,7 +171,7 @@ class Carrier(ABC):
         return body
 
 
-class Owned(Carrier):
+class Owned(CollectiveState):
     """Every piece has an owner: direct, parameter server, reduce, broadcast, gather."""
 
     def __init__(self, rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> None:
@@ -186,14 +186,14 @@ class Owned(Carrier):
             elif owner != rank and self._spreads:
                 self._expected.add((Kind.RESULT, owner, index))
 
-    def begin(self) -> list[Parcel]:
-        parcels: list[Parcel] = []
+    def begin(self) -> list[Send]:
+        parcels: list[Send] = []
         for index, piece in enumerate(self.pieces):
             if piece.place != self.place:
                 if self._gathers:
                     owner = self.transfer.members[piece.place]
                     parcels.append(
-                        Parcel(owner, Kind.CONTRIBUTION, index, self._size(index), partial(self._encoded, index))
+                        Send(owner, Kind.CONTRIBUTION, index, self._size(index), partial(self._encoded, index))
                     )
             elif self.transfer.collective is Collective.BROADCAST:
                 publish = cache(partial(self._publish, index, self._own(index)))
@@ -207,7 +207,7 @@ class Owned(Carrier):
     def _contributes(self, piece: int) -> bool:
         return self._gathers
 
-    def _take_in(self, kind: Kind, source: int, piece: int, body: Body) -> list[Parcel]:
+    def _take_in(self, kind: Kind, source: int, piece: int, body: Body) -> list[Send]:
         place = self.transfer.members.index(source)
         if kind is Kind.RESULT:
             self._store(piece, body)
@@ -220,7 +220,7 @@ class Owned(Carrier):
         self.pool.give(body)
         return []
 
-    def _add(self, piece: int, place: int, body: Body) -> list[Parcel]:
+    def _add(self, piece: int, place: int, body: Body) -> list[Send]:
         """One more contribution to a piece of ours: add as far as rank order allows."""
         total = self._sums.setdefault(piece, _Sum())
         total.waiting[place] = body
@@ -235,7 +235,7 @@ class Owned(Carrier):
         if len(total.used) < len(self.transfer.members):
             return []
         del self._sums[piece]
-        parcels: list[Parcel] = []
+        parcels: list[Send] = []
         if self._spreads:
             result = self._publish(piece, total.value)
             parcels = self._results(piece, lambda: result)
@@ -245,8 +245,8 @@ class Owned(Carrier):
             self.pool.give(used)
         return parcels
 
-    def _results(self, piece: int, body: Callable[[], Body]) -> list[Parcel]:
-        return [Parcel(member, Kind.RESULT, piece, self._size(piece), body) for member in self.others]
+    def _results(self, piece: int, body: Callable[[], Body]) -> list[Send]:
+        return [Send(member, Kind.RESULT, piece, self._size(piece), body) for member in self.others]
 
 
 @dataclass(slots=True)
@@ -258,7 +258,7 @@ class _Sum:
     value: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-class Ring(Carrier):
+class Ring(CollectiveState):
     """Chunk c starts at place c, is summed around the ring up to place c-1, and goes around once more."""
 
     def __init__(self, rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> None:
@@ -274,9 +274,9 @@ class Ring(Carrier):
     def _ahead(self, places: int) -> int:
         return (self.place + places) % self._size_of_ring
 
-    def begin(self) -> list[Parcel]:
+    def begin(self) -> list[Send]:
         return [
-            Parcel(self._after, Kind.PARTIAL, index, self._size(index), partial(self._encoded, index))
+            Send(self._after, Kind.PARTIAL, index, self._size(index), partial(self._encoded, index))
             for index, piece in enumerate(self.pieces)
             if piece.place == self.place
         ]
@@ -284,7 +284,7 @@ class Ring(Carrier):
     def _contributes(self, piece: int) -> bool:
         return True
 
-    def _take_in(self, kind: Kind, source: int, piece: int, body: Body) -> list[Parcel]:
+    def _take_in(self, kind: Kind, source: int, piece: int, body: Body) -> list[Send]:
         chunk = self.pieces[piece].place
         if kind is Kind.RESULT:
             self._store(piece, body)
@@ -296,5 +296,5 @@ class Ring(Carrier):
             return [self._onward(Kind.RESULT, piece, self._publish(piece, total))]
         return [self._onward(Kind.PARTIAL, piece, Body(encode(total, self.transfer.wire)))]
 
-    def _onward(self, kind: Kind, piece: int, body: Body) -> Parcel:
-        return Parcel(self._after, kind, piece, self._size(piece), lambda: body)
+    def _onward(self, kind: Kind, piece: int, body: Body) -> Send:
+        return Send(self._after, kind, piece, self._size(piece), lambda: body)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from harness.transport.buffers import Body, Pool
-from harness.transport.collectives import Carrier, Parcel, carrier
+from harness.transport.collectives import CollectiveState, Send, carrier
 from harness.transport.frames import Header, Kind, transfer_key
 from harness.transport.ledger import Entry, Ledger
 from harness.transport.mesh import connect_mesh
-from harness.transport.peers import Parting, Peers
+from harness.transport.peers import Disconnect, Peers
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Collective, Transfer
 
@@ -62,7 +62,7 @@ class _Running:
     step: int
     key: int
     algorithm: Algorithm
-    carrier: Carrier
+    carrier: CollectiveState
     handle: WanHandle
     began: float
     cold: bool
@@ -119,7 +119,7 @@ class WanExchange:
         self._peers, self._algorithm, self._timeout = peers, algorithm, timeout
         self._pool = Pool()
         self._running: dict[int, _Running] = {}
-        self._early: dict[int, list[tuple[int, Header, Body]]] = {}
+        self._unexpected: dict[int, list[tuple[int, Header, Body]]] = {}
         self._early_bytes: dict[int, int] = {}
         self._warm: set[int] = set()
         self._handles: set[WanHandle] = set()
@@ -163,7 +163,7 @@ class WanExchange:
         for handle in [self.start(step, transfer, tensor) for transfer, tensor in transfers]:
             handle.wait()
 
-    def misbehave(self, peer: int, message: bytes, hang_up: bool = False) -> None:
+    def inject_bytes(self, peer: int, message: bytes, hang_up: bool = False) -> None:
         """What a faulty worker may do to `peer`: put bytes on a connection that are no frame, and end it if `hang_up`.
 
         For declared misfortune and for tests; nothing that a transfer needs goes this way.
@@ -188,13 +188,13 @@ class WanExchange:
     def _open(self, running: _Running) -> None:
         assert running.key not in self._running, f"{running.handle.transfer} started twice"
         self._running[running.key] = running
-        for source, header, body in self._early.pop(running.key, []):
+        for source, header, body in self._unexpected.pop(running.key, []):
             self._early_bytes[source] -= header.length
             self._peers.pause(source, False)
             try:
                 running.carrier.room(header.kind, source, header.piece, header.length)
             except PeerError as error:
-                self._peers.drop(source, Parting(str(error)))
+                self._peers.drop(source, Disconnect(str(error)))
                 return
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
         for peer in running.carrier.others:  # one that has left may have sent its part before
@@ -213,7 +213,7 @@ class WanExchange:
             self._send(running, running.carrier.begin())
             self._settle(running)
 
-    def _send(self, running: _Running, parcels: list[Parcel]) -> None:
+    def _send(self, running: _Running, parcels: list[Send]) -> None:
         for parcel in parcels:
             if (parting := self._peers.gone(parcel.target)) is not None:
                 self._fail_without(running, parcel.target, parting)
@@ -222,8 +222,8 @@ class WanExchange:
             self._peers.send(parcel.target, running.key, parcel, partial(self._sent, running, parcel))
         self._peers.flush({parcel.target for parcel in parcels})
 
-    def _sent(self, running: _Running, parcel: Parcel, payload: int, header: int) -> None:
-        running.carrier.departed(parcel)
+    def _sent(self, running: _Running, parcel: Send, payload: int, header: int) -> None:
+        running.carrier.on_sent(parcel)
         running.sent += payload
         self.ledger.count(running.step, running.handle.transfer.name, payload, header)
         running.unsent[parcel.target] -= 1
@@ -266,7 +266,7 @@ class WanExchange:
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
             self._settle(running)
             return
-        self._early.setdefault(header.key, []).append((source, header, body))
+        self._unexpected.setdefault(header.key, []).append((source, header, body))
         self._early_bytes[source] = self._early_bytes.get(source, 0) + header.length
         if self._early_bytes[source] > EARLY_LIMIT:
             self._peers.pause(source, True)
@@ -278,7 +278,7 @@ class WanExchange:
         if (running := self._running.get(key)) is not None and started:
             running.started_at.add(source)
 
-    def lost(self, peer: int, parting: Parting) -> None:
+    def lost(self, peer: int, parting: Disconnect) -> None:
         """`peer` is connected no longer. One that said goodbye first may have done all that it had to."""
         for running in list(self._running.values()):
             involved = peer in running.carrier.others
@@ -312,17 +312,17 @@ class WanExchange:
             return f"{' and '.join(map(name, late))} did not come {waited}", ()
         return f"{' and '.join(map(name, sorted(owing)))} sent nothing {waited}", tuple(sorted(owing))
 
-    def _fail_without(self, running: _Running, peer: int, parting: Parting) -> None:
-        blamed = () if parting.orderly else (peer,)
-        self._fail(running, f"{self._peers.name(peer)} {parting.why}", blamed, parting.hung_up)
+    def _fail_without(self, running: _Running, peer: int, parting: Disconnect) -> None:
+        suspects = () if parting.orderly else (peer,)
+        self._fail(running, f"{self._peers.name(peer)} {parting.why}", suspects, parting.hung_up)
 
-    def _fail(self, running: _Running, why: str, blamed: tuple[int, ...] = (), hung_up: bool = False) -> None:
+    def _fail(self, running: _Running, why: str, suspects: tuple[int, ...] = (), hung_up: bool = False) -> None:
         if self._running.pop(running.key, None) is running:
             self._failed = True
             self._handles.discard(running.handle)
             self._peers.withdraw(running.key)
             where = f"step {running.step}, {running.handle.transfer.name!r}"
-            running.handle.finish(PeerError(f"{why} ({where})", blamed, hung_up))
+            running.handle.finish(PeerError(f"{why} ({where})", suspects, hung_up))
 
     def ended(self, error: BaseException | None) -> None:
         """The reactor has stopped; `error` if it was not asked to."""

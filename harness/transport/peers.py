@@ -21,7 +21,7 @@ from functools import partial
 from typing import Protocol
 
 from harness.transport.buffers import Body
-from harness.transport.collectives import Parcel
+from harness.transport.collectives import Send
 from harness.transport.frames import Header, Kind, pack_header
 from harness.transport.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.transport.reactor import Reactor
@@ -36,7 +36,7 @@ TICKS = 20  # looks at who is late, per timeout
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class Disconnect:
     """Why a peer is no longer connected. orderly: it had said goodbye. hung_up: it ended the connection itself."""
 
     why: str
@@ -51,7 +51,7 @@ class Owner(Protocol):
     def arrived(self, source: int, header: Header, body: Body) -> None: ...
     def has_started(self, key: int) -> bool: ...
     def answered(self, source: int, key: int, started: bool) -> None: ...
-    def lost(self, peer: int, parting: Parting) -> None: ...
+    def lost(self, peer: int, parting: Disconnect) -> None: ...
     def tick(self) -> None: ...
     def ended(self, error: BaseException | None) -> None: ...
 
@@ -61,7 +61,7 @@ class _Waiting:
     key: int
     kind: Kind
     piece: int
-    parcel: Parcel | None = None
+    parcel: Send | None = None
     sent: Callable[[int, int], None] | None = None
 
     @property
@@ -77,7 +77,7 @@ class _Peer:
     queue: deque[_Waiting] = field(default_factory=deque)
     queued: int = 0  # bytes of the bodies in the queue
     goodbyes: int = 0
-    gone: Parting | None = None
+    gone: Disconnect | None = None
     say: Callable[[int, Kind, int, int], None] | None = None
 
     def fetch(self, stream: Stream) -> Frame | None:
@@ -145,9 +145,9 @@ class Peers:
     def name(self, peer: int) -> str:
         return f"rank {peer} ({self._mesh.addresses[peer]})"
 
-    def gone(self, peer: int) -> Parting | None:
+    def gone(self, peer: int) -> Disconnect | None:
         """Why `peer` is no longer connected; None if it is."""
-        return self._peers[peer].gone if peer in self._peers else Parting("is not connected")
+        return self._peers[peer].gone if peer in self._peers else Disconnect("is not connected")
 
     def moved(self, peer: int) -> float:
         return max(stream.moved for stream in self._peers[peer].streams)
@@ -156,7 +156,7 @@ class Peers:
         """When `peer` last sent anything; a peer without a connection never did."""
         return max((stream.heard for stream in self._peers[peer].streams), default=0.0) if peer in self._peers else 0.0
 
-    def send(self, peer: int, key: int, parcel: Parcel, sent: Callable[[int, int], None]) -> None:
+    def send(self, peer: int, key: int, parcel: Send, sent: Callable[[int, int], None]) -> None:
         """Queue a parcel; `sent(payload, header)` is told the bytes once the kernel has them."""
         self._peers[peer].queue.append(_Waiting(key, parcel.kind, parcel.piece, parcel, sent))
         self._peers[peer].queued += parcel.size
@@ -185,7 +185,7 @@ class Peers:
         for stream in self._peers[peer].streams:
             self.reactor.pause(stream, paused)
 
-    def drop(self, rank: int, parting: Parting) -> None:
+    def drop(self, rank: int, parting: Disconnect) -> None:
         """Disconnect a peer, and say why to whoever waits for it."""
         peer = self._peers[rank]
         if peer.gone is None:
@@ -221,15 +221,15 @@ class Peers:
         self.reactor.at(time.monotonic() + min(self._timeout / TICKS, 1.0), partial(self._tick, owner))
 
     def _broken(self, rank: int, error: PeerError) -> None:
-        self.drop(rank, Parting(str(error), hung_up=error.hung_up))
+        self.drop(rank, Disconnect(str(error), hung_up=error.hung_up))
 
     def _stream_ended(self, peer: _Peer) -> None:
         """Every stream says goodbye before it ends: one more end than goodbyes, and the peer did not mean it."""
         ended = sum(stream.ended for stream in peer.streams)
         if ended > peer.goodbyes:
-            self.drop(peer.rank, Parting("closed its connection", hung_up=True))
+            self.drop(peer.rank, Disconnect("closed its connection", hung_up=True))
         elif ended == len(peer.streams):
-            self.drop(peer.rank, Parting("has left", orderly=True))
+            self.drop(peer.rank, Disconnect("has left", orderly=True))
 
     def _refuse(self) -> None:
         try:

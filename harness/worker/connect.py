@@ -7,7 +7,7 @@ from typing import TextIO
 
 from harness.transport.exchange import WanExchange
 from harness.worker.job import CONTROL_PORT, WAN_PORT, Job
-from netsim.collectives import streams_per_pair, suited
+from netsim.collectives import select_algorithm, streams_per_pair
 from netsim.traffic import Algorithm, Transfer
 
 
@@ -26,7 +26,7 @@ def connect_wan(
     if network.all_reduce == "auto":
 
         def algorithm(transfer: Transfer) -> Algorithm:
-            return suited(topology, transfer)
+            return select_algorithm(topology, transfer)
     else:
         fixed = Algorithm(network.all_reduce)
 

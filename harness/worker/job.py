@@ -26,7 +26,7 @@ class Job(Document):
     shard: Path
     held_out: Path
     resume_from: int = 0  # step of the checkpoint to go on from; 0: from the start
-    life: int = 0  # how often this worker has been started again
+    restarts: int = 0  # how often this worker has been started again
     store: str | None = None  # where the keeper of the membership is, when misfortune is declared
 
     @property

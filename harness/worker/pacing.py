@@ -34,7 +34,7 @@ class Stopwatch:
         return done
 
 
-class Slots:
+class StepPacer:
     """The paced clock: slot by slot, each of `length` seconds of local work. None: native, nothing waits.
 
     Work that a method does on the results of a synchronisation belongs to the same budget: it shortens the next slot,
@@ -66,7 +66,7 @@ class Slots:
         else:
             time.sleep(left)
 
-    def owe(self, seconds: float) -> None:
+    def carry_over(self, seconds: float) -> None:
         """Local work done after the slot: taken from the next one."""
         if self.length is not None:
             self._debt += seconds

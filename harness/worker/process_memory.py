@@ -14,7 +14,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHO
 _KEPT = 1 << 30
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let this process keep up to 1 GiB of what it frees. False where the C library has no such setting."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _KEPT)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
 
 
-def leave_what_stands() -> None:
+def freeze_gc() -> None:
     """Take what stands now out of the collector's sight: it lives as long as the process. A collection that looks at
     all of torch's objects takes 0.1 s, in the middle of a step or of a transfer.
     """

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from algorithms.method import Worker
+from algorithms.worker import Worker
 from harness.worker import checkpoint
 from netsim.errors import InputError
 
@@ -77,7 +77,7 @@ def _sound(rank_directory: Path, run_id: str, step: int) -> checkpoint.Checkpoin
     return found
 
 
-def sound_steps(rank_directory: Path, run_id: str) -> set[int]:
+def valid_steps(rank_directory: Path, run_id: str) -> set[int]:
     """The steps that can be restored; every file is read and verified, and what is damaged is passed over."""
     steps = set()
     for step in checkpoint.steps(checkpoints_of(rank_directory)):
@@ -92,11 +92,11 @@ def sound_steps(rank_directory: Path, run_id: str) -> set[int]:
 
 def common_step(directory: Path, ranks: Iterable[int], run_id: str) -> int:
     """The last step that every rank can restore; 0 when there is none, which means from the start."""
-    found = [sound_steps(directory / f"rank-{rank}", run_id) for rank in ranks]
+    found = [valid_steps(directory / f"rank-{rank}", run_id) for rank in ranks]
     return max(set.intersection(*found), default=0)
 
 
-def cut_back(path: Path, step: int) -> list[dict[str, Any]]:
+def truncate_log(path: Path, step: int) -> list[dict[str, Any]]:
     """Leave in a JSON-lines file only whole lines up to `step`; returns the lines that were cut off, if whole."""
     kept, cut = [], []
     try:

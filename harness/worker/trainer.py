@@ -15,14 +15,14 @@ from typing import TextIO
 import torch
 
 from algorithms.exchange import Exchange
-from algorithms.inner import Schedule
-from algorithms.method import Worker, WorkerSetup
+from algorithms.settings import Schedule
+from algorithms.worker import Worker, WorkerSetup
 from harness.records.run_record import Step
 from harness.worker.connect import connect_control, connect_wan
 from harness.worker.data import Shard, held_out_batches
 from harness.worker.job import GO, READY, Job, Summary
 from harness.worker.model import build_model, mean_loss
-from harness.worker.pacing import Slots, Stopwatch
+from harness.worker.pacing import StepPacer, Stopwatch
 from harness.worker.padded_exchange import PaddedExchange
 from harness.worker.resume import Progress, restore, save, wire_bytes_sent
 from netsim.errors import LonghaulError
@@ -51,7 +51,7 @@ class Trainer:
         base = Schedule(train.optimizer.lr, train.warmup, train.steps, train.floor)
         self.schedule = self.method.schedule(base)
         self.watch = Stopwatch()
-        self.slots = Slots(self.spec.compute.step_seconds, self.spec.compute.backward_share)
+        self.slots = StepPacer(self.spec.compute.step_seconds, self.spec.compute.backward_share)
         self.progress = Progress()
         self.started_at = 0.0  # seconds since the epoch
         self._begin = 0.0  # monotonic time at which the training clock was zero
@@ -204,7 +204,7 @@ class Trainer:
         finally:
             waited = self.wan.waited_seconds - before
             self.watch.move(waited, "compute", "communication")
-            self.slots.owe(time.monotonic() - start - waited)
+            self.slots.carry_over(time.monotonic() - start - waited)
         return loss
 
     def _evaluate(self, worker: Worker, step: int) -> float | None:

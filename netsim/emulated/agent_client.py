@@ -19,7 +19,7 @@ from netsim.errors import LinkError, LonghaulError
 Answer = dict[str, Any]
 
 
-class AgentLink:
+class AgentClient:
     """One agent's connection. Thread-safe."""
 
     def __init__(self, site: str, link: socket.socket, rest: bytes) -> None:
@@ -103,7 +103,7 @@ def wait(futures: Sequence[Future[Answer]], timeout: float) -> list[Answer]:
         raise LinkError(f"a node agent did not answer within {timeout:.0f} s") from None
 
 
-class Reception:
+class AgentListener:
     """Where the agents of a network report. Each must show the token of its network."""
 
     def __init__(self, path: Path, sites: Sequence[str]) -> None:
@@ -114,9 +114,9 @@ class Reception:
         path.chmod(0o666)  # an agent may run as another user; the token is what admits it
         self._listener.listen(len(sites))
 
-    def admit(self, timeout: float, alive: Any) -> list[AgentLink]:
+    def admit(self, timeout: float, alive: Any) -> list[AgentClient]:
         """The links of all agents, in the order of the sites. `alive`: called while waiting; False ends the wait."""
-        links: dict[int, AgentLink] = {}
+        links: dict[int, AgentClient] = {}
         end = time.monotonic() + timeout
         self._listener.settimeout(0.2)
         while len(links) < len(self._sites):
@@ -132,7 +132,7 @@ class Reception:
                 link.close()
                 continue
             index = greeting["node"]
-            links[index] = AgentLink(self._sites[index], link, rest)
+            links[index] = AgentClient(self._sites[index], link, rest)
         return [links[index] for index in range(len(self._sites))]
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from netsim.emulated.substrates.congestion import restore
 
 
 @dataclass(frozen=True)
-class Swept:
+class Removed:
     """What was removed, by name."""
 
     processes: tuple[int, ...] = ()
@@ -28,7 +28,7 @@ class Swept:
         return not (self.processes or self.directories or self.containers or self.networks or self.settings)
 
 
-def sweep(containers: bool = False) -> Swept:
+def sweep(containers: bool = False) -> Removed:
     """Removes what belongs to owners that are dead. containers: ask the container engine too."""
     processes = _end_processes()
     removed_containers: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ def sweep(containers: bool = False) -> Swept:
 
         removed_containers, networks = sweep_containers()
     settings = ("tcp_allowed_congestion_control",) if restore() else ()
-    return Swept(processes, _remove_directories(), removed_containers, networks, settings)
+    return Removed(processes, _remove_directories(), removed_containers, networks, settings)
 
 
 def _end_processes() -> tuple[int, ...]:

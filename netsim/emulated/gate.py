@@ -27,7 +27,7 @@ SHORT = Tolerance(rtt=0.002, rtt_share=0.02, goodput=0.06, confidence=0.9999)
 
 
 @dataclass(frozen=True)
-class Found:
+class LinkMeasurement:
     """What the probes of one directed pair saw: seconds, payload bit/s in terms of TCP, datagrams."""
 
     round_trips: tuple[float, ...]
@@ -96,7 +96,7 @@ class LinkReport:
         }
 
 
-def judge(topology: Topology, source: str, target: str, found: Found, tolerance: Tolerance) -> LinkFinding:
+def evaluate(topology: Topology, source: str, target: str, found: LinkMeasurement, tolerance: Tolerance) -> LinkFinding:
     """Compares one directed pair. A jittery link is judged by its mean, any other by its median."""
     there, back = topology.link(source, target), topology.link(target, source)
     asked, rate = topology.rtt(source, target), topology.rate(source, target)
@@ -174,7 +174,9 @@ def _judge_rtt(
     return [f"asked an RTT of {_ms(asked):g} ms, found {_ms(rtt):g} ms (allowed: {_ms(allowed):.3g} ms off)"]
 
 
-def _judge_goodput(expected: float, found: float, link: Link, counts: Found, tolerance: Tolerance) -> list[str]:
+def _judge_goodput(
+    expected: float, found: float, link: Link, counts: LinkMeasurement, tolerance: Tolerance
+) -> list[str]:
     # On a lossy link the rate that arrives is as random as the loss.
     low, high = loss_interval(link, max(1, counts.sent), tolerance.confidence)
     slack = (high - low) / max(1, counts.sent) / 2 if link.mean_loss else 0.0
@@ -186,7 +188,7 @@ def _judge_goodput(expected: float, found: float, link: Link, counts: Found, tol
     ]
 
 
-def _judge_loss(link: Link, found: Found, tolerance: Tolerance) -> list[str]:
+def _judge_loss(link: Link, found: LinkMeasurement, tolerance: Tolerance) -> list[str]:
     low, high = loss_interval(link, found.sent, tolerance.confidence)
     if low <= found.sent - found.seen <= high:
         return []

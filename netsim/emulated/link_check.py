@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
 
-from netsim.emulated.agent_client import AgentLink, Answer, wait
+from netsim.emulated.agent_client import AgentClient, Answer, wait
 from netsim.emulated.compile import matchings
-from netsim.emulated.gate import FULL, SHORT, Found, LinkFinding, LinkReport, Tolerance, judge
+from netsim.emulated.gate import FULL, SHORT, LinkFinding, LinkMeasurement, LinkReport, Tolerance, evaluate
 from netsim.emulated.node.probes import Stream, pace_of
 from netsim.emulated.plan import NodePlan
 from netsim.framing import ETHERNET, bandwidth_delay_product, datagram, segment
@@ -25,7 +25,7 @@ AT_ONCE = 2e9  # bit/s of streams at a time, beyond which the host would be meas
 
 
 @dataclass(frozen=True)
-class Effort:
+class ProbeBudget:
     """How much a check spends: echoes per pair and their spacing, and the length of streams in seconds."""
 
     echoes: int
@@ -37,8 +37,8 @@ class Effort:
     tolerance: Tolerance
 
 
-SHORT_EFFORT = Effort(9, 0.01, 0.25, 0.08, 80, None, SHORT)
-FULL_EFFORT = Effort(31, 0.02, 0.3, 0.08, 300, 1.5, FULL)
+SHORT_EFFORT = ProbeBudget(9, 0.01, 0.25, 0.08, 80, None, SHORT)
+FULL_EFFORT = ProbeBudget(31, 0.02, 0.3, 0.08, 300, 1.5, FULL)
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class _Counted:
     copies: int
 
 
-class Prober:
+class LinkChecker:
     """Runs checks on a network that stands."""
 
-    def __init__(self, topology: Topology, links: Mapping[str, AgentLink], plans: Mapping[str, NodePlan]) -> None:
+    def __init__(self, topology: Topology, links: Mapping[str, AgentClient], plans: Mapping[str, NodePlan]) -> None:
         self._topology, self._links, self._plans = topology, links, plans
 
-    def check(self, effort: Effort, substrate: str, engine: str) -> LinkReport:
+    def check(self, effort: ProbeBudget, substrate: str, engine: str) -> LinkReport:
         names = [site.name for site in self._topology.sites]
         pairs = [(a.name, b.name) for a, b in self._topology.pairs()]
         findings = self._findings(pairs, effort)
@@ -68,7 +68,7 @@ class Prober:
         assert len(names) * (len(names) - 1) == len(ordered)
         return LinkReport(self._topology.name, engine, substrate, ordered, effort.tolerance)
 
-    def _findings(self, pairs: Sequence[_Pair], effort: Effort) -> dict[_Pair, LinkFinding]:
+    def _findings(self, pairs: Sequence[_Pair], effort: ProbeBudget) -> dict[_Pair, LinkFinding]:
         times = self._echoes(pairs, effort)
         # Datagrams need no answers, so both directions of a link can be full at once; acknowledgements take room.
         datagrams = self._rounds(pairs, lambda pair: self._datagrams(pair, effort), both_ways=True)
@@ -78,8 +78,8 @@ class Prober:
         for pair in pairs:
             counted, kind = datagrams[pair], "tcp" if pair in tcp else "udp"
             rate = tcp[pair].rate if pair in tcp else counted.rate
-            one = Found(tuple(times[pair]), rate, counted.sent, counted.seen, counted.copies, kind)
-            found[pair] = judge(self._topology, *pair, one, effort.tolerance)
+            one = LinkMeasurement(tuple(times[pair]), rate, counted.sent, counted.seen, counted.copies, kind)
+            found[pair] = evaluate(self._topology, *pair, one, effort.tolerance)
         return found
 
     def _tcp_shows_rate(self, pair: _Pair) -> bool:
@@ -87,7 +87,7 @@ class Prober:
         there, back = self._topology.link(*pair), self._topology.link(pair[1], pair[0])
         return not any(link.mean_loss or link.jitter or link.duplicate for link in (there, back))
 
-    def _echoes(self, pairs: Sequence[_Pair], effort: Effort) -> dict[_Pair, list[float]]:
+    def _echoes(self, pairs: Sequence[_Pair], effort: ProbeBudget) -> dict[_Pair, list[float]]:
         waits: list[tuple[str, list[str], Future[Answer]]] = []
         times: dict[_Pair, list[float]] = {}
         for source in {a for a, _ in pairs}:
@@ -173,7 +173,7 @@ class Prober:
             time.sleep(settle - quiet if quiet is not None else settle)
         return receiver.call("received", stream=stream.number, over=window, finish=True)
 
-    def _datagrams(self, pair: _Pair, effort: Effort) -> tuple[Stream, float]:
+    def _datagrams(self, pair: _Pair, effort: ProbeBudget) -> tuple[Stream, float]:
         """A stream of datagrams and the window at its end that is measured. Its bursts must fit the link's queues."""
         rate, mtu = self._topology.rate(*pair), self._topology.transport.mtu
         frame, payload = mtu + ETHERNET, datagram(mtu)
@@ -191,7 +191,7 @@ class Prober:
         stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room, pace)
         return stream, window
 
-    def _tcp(self, pair: _Pair, effort: Effort) -> tuple[Stream, float]:
+    def _tcp(self, pair: _Pair, effort: ProbeBudget) -> tuple[Stream, float]:
         """TCP streams and the window at their end, when slow start is over."""
         rate, rtt, mtu = self._topology.rate(*pair), self._topology.rtt(*pair), self._topology.transport.mtu
         assert effort.tcp_window is not None
@@ -204,5 +204,5 @@ class Prober:
         return Stream(next(_numbers), "tcp", *ends, seconds, segment(mtu), streams=streams), window
 
 
-def effort_of(short: bool) -> Effort:
+def effort_of(short: bool) -> ProbeBudget:
     return SHORT_EFFORT if short else FULL_EFFORT

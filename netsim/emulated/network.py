@@ -11,20 +11,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from netsim.emulated.agent_client import AgentLink, Reception, wait
+from netsim.emulated.agent_client import AgentClient, AgentListener, wait
 from netsim.emulated.cleanup import sweep
 from netsim.emulated.compile import compile_topology, duplicates_ever, sysctls
 from netsim.emulated.gate import LinkReport
-from netsim.emulated.link_check import Prober, effort_of
+from netsim.emulated.link_check import LinkChecker, effort_of
 from netsim.emulated.node.realtime import DELAY, PROBE
 from netsim.emulated.owner import VARIABLE, Owner, make_runtime
 from netsim.emulated.plan import Address, NodePlan
 from netsim.emulated.substrates.base import Substrate
 from netsim.emulated.substrates.capabilities import Capability, capabilities, container_engine
 from netsim.emulated.substrates.congestion import allowed
-from netsim.emulated.substrates.launch import Launch, Order
-from netsim.emulated.substrates.netns_nodes import Namespaces
-from netsim.emulated.timeline_player import Player
+from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
+from netsim.emulated.substrates.netns_nodes import NetnsNodes
+from netsim.emulated.timeline_player import TimelinePlayer
 from netsim.errors import HostError, InputError, LinkError, LonghaulError
 from netsim.timeline import Incident, Timeline
 from netsim.topology import Topology
@@ -88,7 +88,7 @@ class Counters:
 class NodeProcess:
     """A program that runs in a node. Its status is an exit code, or minus the signal that ended it."""
 
-    def __init__(self, link: AgentLink, program: int) -> None:
+    def __init__(self, link: AgentClient, program: int) -> None:
         self._link, self._program = link, program
         self._status: int | None = None
 
@@ -126,7 +126,7 @@ class NodeProcess:
 class Node:
     """One site's place in the network."""
 
-    def __init__(self, link: AgentLink, plan: NodePlan, owner: Owner, directory: Path) -> None:
+    def __init__(self, link: AgentClient, plan: NodePlan, owner: Owner, directory: Path) -> None:
         self.site, self.wan_address, self.mgmt_address = plan.site, plan.address, plan.mgmt_address
         self._link, self._owner, self._directory = link, owner, directory
 
@@ -155,9 +155,9 @@ class Network:
         topology: Topology,
         choice: Choice,
         substrate: Substrate,
-        links: list[AgentLink],
+        links: list[AgentClient],
         plans: list[NodePlan],
-        order: Order,
+        order: NetworkRequest,
         directory: Path,
         compile_state: Callable[[Topology], list[NodePlan]],
     ) -> None:
@@ -169,7 +169,7 @@ class Network:
         )
         self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
         self._base, self._links, self._compile = substrate, links, compile_state
-        self._prober = Prober(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
+        self._prober = LinkChecker(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
 
     def check(self, short: bool) -> LinkReport:
         """Probes every directed pair; a pair outside tolerance is probed once more before it counts as failed."""
@@ -195,14 +195,14 @@ class Network:
             raise LinkError("; ".join(found))
 
     @contextmanager
-    def play(self, on_incident: Callable[[Incident], None] | None = None) -> Iterator[Player]:
+    def play(self, on_incident: Callable[[Incident], None] | None = None) -> Iterator[TimelinePlayer]:
         """Plays the topology's timeline from now on, in the background; leaving the context ends it.
 
         on_incident: told of what happens to sites (pause, resume and crash have then happened to their programs;
         restarting is the caller's). The links are afterwards what they were at the start.
         """
         links = {link.site: link for link in self._links}
-        player = Player(
+        player = TimelinePlayer(
             self.topology, links, lambda state: {plan.site: plan for plan in self._compile(state)}, on_incident
         )
         player.start()
@@ -252,14 +252,14 @@ def open_network(
     with ExitStack() as stack:
         runtime = make_runtime(run_id, owner)
         stack.callback(shutil.rmtree, runtime, ignore_errors=True)
-        reception = Reception(runtime / "control", names)
+        reception = AgentListener(runtime / "control", names)
         stack.callback(reception.close)
         nodes = [
-            Launch(index, name, runtime / "control", reception.token, directory / f"agent-{name}.log")
+            AgentSpec(index, name, runtime / "control", reception.token, directory / f"agent-{name}.log")
             for index, name in enumerate(names)
         ]
         duplicates = duplicates_ever(topology)
-        order = Order(
+        order = NetworkRequest(
             run_id=run_id,
             owner=owner,
             runtime=runtime,
@@ -299,17 +299,17 @@ def _capabilities_of_sites() -> Mapping[str, Capability]:
 
 def _substrate(name: str) -> Substrate:
     if name == "netns":
-        return Namespaces()
+        return NetnsNodes()
     if name == "compose":
-        from netsim.emulated.substrates.compose_nodes import Compose
+        from netsim.emulated.substrates.compose_nodes import ComposeNodes
 
-        return Compose()
-    from netsim.emulated.substrates.docker_nodes import Containers
+        return ComposeNodes()
+    from netsim.emulated.substrates.docker_nodes import DockerNodes
 
-    return Containers()
+    return DockerNodes()
 
 
-def _addresses(base: Substrate, links: list[AgentLink]) -> dict[str, Address]:
+def _addresses(base: Substrate, links: list[AgentClient]) -> dict[str, Address]:
     addresses = {link.site: base.address(index) for index, link in enumerate(links)}
     if not base.pins_sysctls:
         named = [link.ask("name", wan=addresses[link.site].wan, mgmt=addresses[link.site].mgmt) for link in links]
@@ -317,7 +317,7 @@ def _addresses(base: Substrate, links: list[AgentLink]) -> dict[str, Address]:
     return addresses
 
 
-def _shape(plans: list[NodePlan], base: Substrate, links: list[AgentLink]) -> None:
+def _shape(plans: list[NodePlan], base: Substrate, links: list[AgentClient]) -> None:
     asked = [
         link.ask("shape", plan=plan.to_json(), pin=base.pins_sysctls) for link, plan in zip(links, plans, strict=True)
     ]
@@ -327,4 +327,4 @@ def _shape(plans: list[NodePlan], base: Substrate, links: list[AgentLink]) -> No
     for index, answer in enumerate(answers):
         for helper in answer["helpers"]:
             if not helper["priority"].startswith("fifo"):
-                base.hasten(index, helper["pid"], PRIORITY[helper["name"]])
+                base.set_realtime(index, helper["pid"], PRIORITY[helper["name"]])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from netsim.emulated.agent_client import AgentLink, wait
+from netsim.emulated.agent_client import AgentClient, wait
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 from netsim.states import states
@@ -32,13 +32,13 @@ class Played:
     detail: str
 
 
-class Player:
+class TimelinePlayer:
     """Runs in a thread of its own until `stop`, or until everything has happened."""
 
     def __init__(
         self,
         topology: Topology,
-        links: Mapping[str, AgentLink],
+        links: Mapping[str, AgentClient],
         compile_state: Callable[[Topology], Mapping[str, NodePlan]],
         on_incident: Callable[[Incident], None] | None,
     ) -> None:

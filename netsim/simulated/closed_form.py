@@ -20,10 +20,10 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import ArrayLike
 
-from netsim.collectives import Pieces
+from netsim.collectives import Chunking
 from netsim.framing import goodput
 from netsim.simulated.flows import Floats
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 from netsim.topology import Link, Site, Topology, Transport
 from netsim.traffic import Algorithm, Collective, Plan, Transfer
 
@@ -81,7 +81,7 @@ def uniform_topology(sites: int, rate: float, rtt: float, transport: Transport |
     return Topology("uniform", nodes, links, transport or Transport())
 
 
-def load_of(plan: Plan, pieces: Pieces = Pieces()) -> Load:  # noqa: B008 - frozen
+def load_of(plan: Plan, pieces: Chunking = Chunking()) -> Load:  # noqa: B008 - frozen
     """Condense `plan`. All-reduces that leave their algorithm open go direct, the cheapest on a uniform network."""
     kinds = _kinds(plan)
     chains_of: dict[tuple[Transfer, ...], list[tuple[int, tuple[Phase, ...]]]] = {}
@@ -101,7 +101,7 @@ def times(
     step_seconds: ArrayLike,
     rate: ArrayLike,
     rtt: ArrayLike,
-    physics: Physics = Physics(),  # noqa: B008 - frozen
+    physics: LinkModel = LinkModel(),  # noqa: B008 - frozen
     backward_share: float = 2 / 3,
     mtu: int = 1500,
 ) -> Times:
@@ -133,7 +133,7 @@ def _kinds(plan: Plan) -> Counter[tuple[int, ...]]:
     return Counter(tuple(found) for found in at.values())
 
 
-def _chains(transfers: Sequence[Transfer], sites: int, pieces: Pieces) -> Iterator[tuple[int, tuple[Phase, ...]]]:
+def _chains(transfers: Sequence[Transfer], sites: int, pieces: Chunking) -> Iterator[tuple[int, tuple[Phase, ...]]]:
     for overlap, mine in groupby(sorted(transfers, key=lambda t: t.overlap), key=lambda t: t.overlap):
         ordered = sorted(mine, key=lambda t: (t.phase, t.ready))
         yield (
@@ -142,7 +142,7 @@ def _chains(transfers: Sequence[Transfer], sites: int, pieces: Pieces) -> Iterat
         )
 
 
-def _phase(transfers: list[Transfer], sites: int, pieces: Pieces) -> Phase:
+def _phase(transfers: list[Transfer], sites: int, pieces: Chunking) -> Phase:
     """Lines of a phase's transfers, which are ordered by `ready`."""
     kinds: dict[object, int] = {}
     which: list[int] = []
@@ -183,7 +183,7 @@ class _Work:
     delays: float
 
 
-def _work(transfer: Transfer, sites: int, pieces: Pieces) -> _Work:
+def _work(transfer: Transfer, sites: int, pieces: Chunking) -> _Work:
     members, n, size = list(transfer.members), len(transfer.members), float(transfer.size)
     up, down = np.zeros(sites), np.zeros(sites)
     if n == 1 or not size:

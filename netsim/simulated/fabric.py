@@ -12,7 +12,7 @@ import numpy as np
 import simpy
 
 from netsim.simulated.flows import FREE, Floats, FlowNetwork, Ints
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 from netsim.simulated.messages import Messages, messages_for
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Collective, Transfer
@@ -29,7 +29,7 @@ class Links:
     capped: whether every pair gets a resource of its own, because a timeline may cap or sever it later.
     """
 
-    def __init__(self, topology: Topology, physics: Physics, capped: bool = False) -> None:
+    def __init__(self, topology: Topology, physics: LinkModel, capped: bool = False) -> None:
         self.physics = physics
         names = [site.name for site in topology.sites]
         self.place = {name: index for index, name in enumerate(names)}
@@ -101,9 +101,9 @@ class Fabric:
         self._growing: set[int] = set()  # pairs of sites whose window is about to double
         self._due: dict[float, list[int]] = {}
 
-    def carry(self, transfer: Transfer, algorithm: Algorithm) -> Carriage:
+    def carry(self, transfer: Transfer, algorithm: Algorithm) -> ActiveTransfer:
         """The transfer, waiting for its members to be ready."""
-        return Carriage(self, transfer, algorithm)
+        return ActiveTransfer(self, transfer, algorithm)
 
     def send(self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None]) -> None:
         """Begin flows between sites; `drained` hears of each when its last byte has left."""
@@ -142,7 +142,7 @@ class Fabric:
             self._watch(np.intersect1d(pairs, used))
 
 
-class Carriage:
+class ActiveTransfer:
     """One transfer under way. `ready(rank)` when a member joins; `done[rank]` happens when it has its result."""
 
     def __init__(self, fabric: Fabric, transfer: Transfer, algorithm: Algorithm) -> None:

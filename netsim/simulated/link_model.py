@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from netsim.collectives import Pieces, loss_cap, streams_per_pair
+from netsim.collectives import Chunking, loss_cap, streams_per_pair
 from netsim.framing import goodput, segment
 from netsim.topology import Topology, Transport
 
@@ -17,7 +17,7 @@ INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
 
 
 @dataclass(frozen=True)
-class Physics:
+class LinkModel:
     """Constants of the network model.
 
     efficiency: goodput as a share of what framing alone leaves (acknowledgements, shaping, copies); 1 is ideal.
@@ -37,7 +37,7 @@ class Physics:
     host_bandwidth: float | None = None
     cold_start: bool = False
     streams: int | None = None
-    pieces: Pieces = field(default_factory=Pieces)
+    pieces: Chunking = field(default_factory=Chunking)
 
     def goodput(self, rate: float, transport: Transport) -> float:
         """TCP payload bytes per second of a saturated link of line rate `rate` bit/s."""

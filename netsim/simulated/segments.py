@@ -16,13 +16,13 @@ import simpy
 
 from netsim.errors import LinkError
 from netsim.simulated.compute import Compute, Schedule
-from netsim.simulated.fabric import Carriage, Fabric, Links
+from netsim.simulated.fabric import ActiveTransfer, Fabric, Links
 from netsim.simulated.flows import Floats, FlowNetwork
 from netsim.traffic import Algorithm, Transfer
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Steps first .. last; at these offsets from `first` something happens.
 
     transfers: (offset, transfers released by that step).  evaluations: offsets of steps that end with an evaluation.
@@ -68,7 +68,7 @@ class _Stretch:
     def __init__(
         self,
         setting: Setting,
-        stretch: Stretch,
+        stretch: Segment,
         clocks: Floats,
         random: np.random.Generator,
         schedule: Schedule,
@@ -82,7 +82,7 @@ class _Stretch:
         self.progress = idle(ranks)
         self.progress.clocks = clocks.copy()
         self.fabric = Fabric(self.env, setting.links, self.progress.payload)
-        self.carriages: dict[tuple[int, int], Carriage] = {}
+        self.carriages: dict[tuple[int, int], ActiveTransfer] = {}
         self.barriers: dict[int, tuple[simpy.Event, list[int]]] = {}
         self.left = ranks
 
@@ -170,7 +170,7 @@ class _Stretch:
             if local:
                 yield env.timeout(local)
 
-    def _carriage(self, offset: int, index: int, transfer: Transfer) -> Carriage:
+    def _carriage(self, offset: int, index: int, transfer: Transfer) -> ActiveTransfer:
         key = (offset, index)
         if key not in self.carriages:
             self.carriages[key] = self.fabric.carry(transfer, self.setting.choose(transfer))
@@ -190,7 +190,7 @@ class _Stretch:
 
 def simulate_stretch(
     setting: Setting,
-    stretch: Stretch,
+    stretch: Segment,
     clocks: Floats,
     random: np.random.Generator,
     schedule: Schedule | None = None,

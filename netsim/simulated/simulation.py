@@ -19,8 +19,8 @@ from netsim.simulated import timeline_effects as misfortune
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import Floats
-from netsim.simulated.link_model import Physics
-from netsim.simulated.segments import Change, Progress, Setting, Stretch, idle, simulate_stretch
+from netsim.simulated.link_model import LinkModel
+from netsim.simulated.segments import Change, Progress, Segment, Setting, idle, simulate_stretch
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
@@ -69,7 +69,7 @@ def simulate(
     topology: Topology,
     compute: Compute,
     *,
-    physics: Physics = Physics(),  # noqa: B008 - frozen
+    physics: LinkModel = LinkModel(),  # noqa: B008 - frozen
     choose: Callable[[Transfer], Algorithm] | None = None,
     evaluation: Evaluation | None = None,
     slowdowns: Sequence[Slowdown] = (),
@@ -138,7 +138,7 @@ class _Run:
             simulated_rounds=self.simulated,
         )
 
-    def _advance(self, step: int, stretch: Stretch, repeats: int, clocks: Floats) -> tuple[int, Floats]:
+    def _advance(self, step: int, stretch: Segment, repeats: int, clocks: Floats) -> tuple[int, Floats]:
         """Pass `stretch` once, or as often as it repeats from an unchanged state before anything else changes."""
         links = self.setting.links
         due = min(self.changes[0][0] if self.changes else np.inf, self.schedule.next_after(self.now))
@@ -173,7 +173,7 @@ class _Run:
             self.known[key] = progress, links.state(), links.window.copy()
         return self._book(step, stretch, progress, 1)
 
-    def _book(self, step: int, stretch: Stretch, progress: Progress, times: int) -> tuple[int, Floats]:
+    def _book(self, step: int, stretch: Segment, progress: Progress, times: int) -> tuple[int, Floats]:
         moved = float(progress.clocks.min())
         clocks = progress.clocks - moved
         self.rounds.append(
@@ -184,7 +184,7 @@ class _Run:
             setattr(self.total, name, getattr(self.total, name) + times * getattr(progress, name))
         return step + times * stretch.steps, clocks
 
-    def _stretch(self, first: int) -> Stretch:
+    def _stretch(self, first: int) -> Segment:
         """From `first` to the next step after which nothing is under way.
 
         Where overlapped transfers follow each other without a gap there is no such step; then two of the longest
@@ -207,9 +207,9 @@ class _Run:
             end = step - 1  # cut: what is under way ends with the step before the next transfer
         if end < first:  # nothing happens any more
             end = last
-        return Stretch(end - first + 1, tuple(found), tuple(evaluations))
+        return Segment(end - first + 1, tuple(found), tuple(evaluations))
 
-    def _repeats(self, first: int, stretch: Stretch) -> int:
+    def _repeats(self, first: int, stretch: Segment) -> int:
         """How often in a row, from `first` on, a stretch like this one follows another."""
         end, length = first + stretch.steps - 1, stretch.steps
         times = (self.plan.steps - end) // length + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netsim.units import show_duration, show_rate
-from reports.drawing import Look, looks, plain
+from reports.drawing import Look, plain, series_styles
 from reports.records import Stored
 from reports.study import Study
 
@@ -12,7 +12,7 @@ MOST_PANELS = 12  # more small panels than this are not readable on one page
 
 def looks_of(study: Study) -> dict[str, Look]:
     algorithm_of = dict(zip(study.everything["label"], study.everything["algorithm"], strict=True))
-    return looks(study.labels, algorithm_of)
+    return series_styles(study.labels, algorithm_of)
 
 
 def repeats(study: Study) -> str:

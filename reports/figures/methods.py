@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.drawing import DOUBLE, Drawing, Look, legend, linear_axis, looks, panels, plain
+from reports.drawing import DOUBLE, Drawing, Look, legend, linear_axis, panels, plain, series_styles
 from reports.figures.conditions import conditions, looks_of, repeats
 from reports.quantities import scale_for
 from reports.study import Study
@@ -186,4 +186,4 @@ def _varied(study: Study, algorithm: str, option: str, extra: Sequence[str], key
 
 
 def _series_looks(series: Sequence[str]) -> dict[str, Look]:
-    return looks(series, {})
+    return series_styles(series, {})

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from reports.drawing import DOUBLE, INK, Drawing, plain
 from reports.figures.conditions import conditions, workers
-from reports.records import Happening, Stored
+from reports.records import ReportedEvent, Stored
 from reports.study import Study
 
 _MOST_LABELS = 6
@@ -62,7 +62,7 @@ def _events(run: Stored) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rank(event: Happening, sites: list[str]) -> int:
+def _rank(event: ReportedEvent, sites: list[str]) -> int:
     if event.rank is not None:
         return event.rank
     return sites.index(event.site) if event.site in sites else -1

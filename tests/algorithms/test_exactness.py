@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.inner import InnerOptimizer
-from algorithms.method import Worker
 from algorithms.methods.lordo import LordoWorker
+from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker
 from harness.worker.model import Transformer
 from tests.algorithms.training import ADAMW, DENSE, MOE, SGD, Training, tokens, train
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from algorithms.inner import InnerOptimizer, Schedule
 from algorithms.methods.photon import Photon
+from algorithms.settings import InnerOptimizer, Schedule
 from algorithms.shape import ModelShape
 from tests.algorithms.training import DENSE, MOE, Training, train
 

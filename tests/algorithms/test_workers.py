@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.inner import Schedule
-from algorithms.method import Worker, find
+from algorithms.method import find
 from algorithms.methods.fomoe import FomoeWorker
 from algorithms.methods.photon import Photon
+from algorithms.settings import Schedule
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker
 from netsim.errors import InputError
 from tests.algorithms.test_bytes import CASES, EXPERTS
 from tests.algorithms.training import DENSE, MOE, train

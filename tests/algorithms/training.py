@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from algorithms.exchange import LocalExchange, local_group
-from algorithms.inner import InnerOptimizer, Schedule
-from algorithms.method import Method, Worker, WorkerSetup, find
+from algorithms.method import Method, find
+from algorithms.settings import InnerOptimizer, Schedule
 from algorithms.shape import ModelShape
+from algorithms.worker import Worker, WorkerSetup
 from harness.worker.model import Transformer, build_model
 from netsim.traffic import Plan
 

@@ -17,7 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.inner import InnerOptimizer, load_optimizer_tensors, optimizer_tensors
+from algorithms.inner import build_optimizer, load_optimizer_tensors, optimizer_tensors, update
+from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
 from harness.worker.checkpoint import latest, load, save, steps
 from harness.worker.model import build_model
@@ -153,7 +154,7 @@ def test_resuming_gives_the_same_bits_as_going_on(tmp_path: Path) -> None:
         found = latest(tmp_path)
         model = build_model(shape, 1)
         inner = InnerOptimizer()
-        optimizer = inner.build(model.parameters())
+        optimizer = build_optimizer(inner, model.parameters())
         if found is not None:
             model.load_state_dict(
                 {name.removeprefix("model."): t for name, t in found.tensors.items() if "model" in name}
@@ -163,7 +164,7 @@ def test_resuming_gives_the_same_bits_as_going_on(tmp_path: Path) -> None:
         for step in range(first, last):
             loss = model(tokens[step], tokens[step].roll(-1, 1))
             loss.backward()
-            inner.update(optimizer, 1e-3)
+            update(inner, optimizer, 1e-3)
             losses.append(model.last_loss)
         parameters = {f"model.{name}": p for name, p in model.named_parameters()}
         save(tmp_path, last, {**parameters, **optimizer_tensors(optimizer)}, {})

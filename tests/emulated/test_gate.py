@@ -2,7 +2,7 @@
 
 import pytest
 
-from netsim.emulated.gate import FULL, Found, LinkReport, judge, loss_interval
+from netsim.emulated.gate import FULL, LinkMeasurement, LinkReport, evaluate, loss_interval
 from netsim.framing import goodput
 from netsim.links import GilbertElliott
 from netsim.topology import Topology
@@ -12,12 +12,12 @@ TOPOLOGY = pair()  # 40 Mbit/s, 30 ms
 PAYLOAD = goodput(40e6, 1500)
 
 
-def found(rtt: float = 0.0302, rate: float = PAYLOAD, sent: int = 1000, seen: int = 1000) -> Found:
-    return Found((rtt,) * 9, rate, sent, seen, 0, "udp")
+def found(rtt: float = 0.0302, rate: float = PAYLOAD, sent: int = 1000, seen: int = 1000) -> LinkMeasurement:
+    return LinkMeasurement((rtt,) * 9, rate, sent, seen, 0, "udp")
 
 
-def why(observed: Found, topology: Topology = TOPOLOGY) -> tuple[str, ...]:
-    return judge(topology, "a", "b", observed, FULL).why
+def why(observed: LinkMeasurement, topology: Topology = TOPOLOGY) -> tuple[str, ...]:
+    return evaluate(topology, "a", "b", observed, FULL).why
 
 
 def test_a_link_as_asked_passes() -> None:
@@ -51,7 +51,7 @@ def test_a_lossy_link_must_lose_about_what_was_asked() -> None:
 
 
 def test_a_silent_link_fails_unless_it_is_severed() -> None:
-    silent = Found((), 0.0, 1000, 0, 0, "udp")
+    silent = LinkMeasurement((), 0.0, 1000, 0, 0, "udp")
     assert "found no answer at all" in why(silent)[0]
     assert why(silent, pair(defaults={**PAIR["defaults"], "loss": 1.0})) == ()
 
@@ -68,7 +68,7 @@ def test_bursts_make_the_count_of_losses_vary_more() -> None:
 
 
 def test_a_report_names_every_excess_and_passes_only_without_any() -> None:
-    good, late = judge(TOPOLOGY, "a", "b", found(), FULL), judge(TOPOLOGY, "b", "a", found(rtt=0.04), FULL)
+    good, late = evaluate(TOPOLOGY, "a", "b", found(), FULL), evaluate(TOPOLOGY, "b", "a", found(rtt=0.04), FULL)
     report = LinkReport("pair", "nfqueue", "netns", (good, late), FULL)
     assert not report.passed
     assert report.problems() == ["b -> a: asked an RTT of 30 ms, found 40 ms (allowed: 1 ms off)"]
@@ -76,7 +76,7 @@ def test_a_report_names_every_excess_and_passes_only_without_any() -> None:
 
 
 def test_the_json_has_the_fields_that_other_programs_rely_on() -> None:
-    report = LinkReport("pair", "nfqueue", "netns", (judge(TOPOLOGY, "a", "b", found(), FULL),), FULL).to_json()
+    report = LinkReport("pair", "nfqueue", "netns", (evaluate(TOPOLOGY, "a", "b", found(), FULL),), FULL).to_json()
     assert {"topology", "engine", "substrate", "passed", "links"} <= set(report)
     link = report["links"][0]
     assert link["rtt_ms_asked"] == 30.0

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from harness.records.logs import Events, read_diary
+from harness.records.logs import Events, read_worker_log
 from harness.records.run_record import Result, read_json, write_json
 from harness.run.cell import costs_of
-from harness.run.result import Observed, assemble
-from harness.run.worker_group import crew
+from harness.run.result import Observed, assemble_result
+from harness.run.worker_group import start_worker_group
 from harness.spec.suite import RunSpec, load_suite
 from harness.worker.data import prepare
 from harness.worker.job import GO, Job, Summary
@@ -137,7 +137,7 @@ def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, li
     dataset = prepare(spec.data, sites, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     with (
         closing(Events(directory / "events.jsonl")) as events,
-        crew(spec, "loopback", directory, network, dataset, events, 0) as trainers,
+        start_worker_group(spec, "loopback", directory, network, dataset, events, 0) as trainers,
     ):
         trainers.wait_until_ready()
         (directory / GO).touch()
@@ -147,4 +147,4 @@ def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, li
     plan = spec.resolve_method().plan(spec.model, sites, spec.train.steps, spec.seed)
     costs = costs_of(directory, plan, summaries, frozenset(trainers.absent))
     observed = Observed("loopback", "none", "none", (0,) * sites, (), 0.0)
-    return assemble(spec, plan, summaries, observed, costs), read_diary(directory / "events.jsonl")
+    return assemble_result(spec, plan, summaries, observed, costs), read_worker_log(directory / "events.jsonl")

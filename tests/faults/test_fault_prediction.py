@@ -9,7 +9,7 @@ import pytest
 
 from harness.costmodel.calibration import Recovery, load_calibration, save_calibration
 from harness.costmodel.fault_inputs import strikes_of
-from harness.costmodel.fault_terms import Strike
+from harness.costmodel.fault_terms import FaultEvent
 from harness.costmodel.fit import fit_recovery
 from harness.costmodel.predict import predict
 from harness.costmodel.validation import validate_runs
@@ -34,9 +34,9 @@ def test_what_strikes_whom_when_follows_from_the_suite() -> None:
     slow = {"kind": "straggle", "step": 3, "until": 4, "factor": 2.0, "site": "a"}
     found = strikes_of(made := cell(CRASH, slow), made.resolve_topology(), 40)
     assert set(found) == {
-        Strike("crash", 1, 12, None, 1.0),
-        Strike("straggle", 0, 3, factor=2.0),
-        Strike("straggle", 0, 4, factor=2.0),
+        FaultEvent("crash", 1, 12, None, 1.0),
+        FaultEvent("straggle", 0, 3, factor=2.0),
+        FaultEvent("straggle", 0, 4, factor=2.0),
     }
 
 
@@ -48,7 +48,7 @@ def test_what_the_timeline_does_to_sites_strikes_at_a_second() -> None:
     ]
     made = cell(network=topology(timeline=events))
     found = strikes_of(made, made.resolve_topology(), 40)
-    assert set(found) == {Strike("crash", 2, None, 1.0, 2.0), Strike("pause", 1, None, 2.0, 0.5)}
+    assert set(found) == {FaultEvent("crash", 2, None, 1.0, 2.0), FaultEvent("pause", 1, None, 2.0, 0.5)}
     assert predict(made).toll is not None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.records.logs import Diary, read_diary
+from harness.records.logs import WorkerLog, read_worker_log
 from harness.spec.faults import Fault
 from harness.spec.suite import RunSpec, load_suite
 from netsim.errors import InputError
@@ -75,9 +75,9 @@ def test_misfortune_that_cannot_happen_is_refused(
 
 
 def test_a_diary_that_was_cut_off_keeps_its_whole_lines(tmp_path: Path) -> None:
-    diary = Diary(tmp_path)
+    diary = WorkerLog(tmp_path)
     diary.add("crash", step=7)
     diary.add("back")
     path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:-5])
-    assert [entry["kind"] for entry in read_diary(path)] == ["crash"]
+    assert [entry["kind"] for entry in read_worker_log(path)] == ["crash"]

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from harness.elastic.elastic_trainer import blame
-from harness.elastic.membership import Decision, Report, decide
+from harness.elastic.membership import Report, View, decide
 from netsim.errors import PeerError
 
-FOUR = Decision(generation=3, members=(0, 1, 2, 3), authority=0)
+FOUR = View(generation=3, members=(0, 1, 2, 3), authority=0)
 
 
 def reports(**changes: Mapping[str, object]) -> dict[int, Report]:
@@ -32,9 +32,7 @@ def anyone(members: tuple[int, ...]) -> bool:
 
 def test_survivors_make_the_interrupted_step_anew() -> None:
     decision = decide(FOUR, without(2, reports()), {}, "redo", anyone)
-    assert decision == Decision(
-        generation=4, members=(0, 1, 3), authority=0, step=12, furthest=12, committed=8, lost=(2,)
-    )
+    assert decision == View(generation=4, members=(0, 1, 3), authority=0, step=12, furthest=12, committed=8, lost=(2,))
 
 
 def test_members_learn_how_far_the_furthest_is_so_that_nobody_waits_for_it_at_a_step_that_it_has_done() -> None:
@@ -51,7 +49,7 @@ def test_who_missed_a_synchronisation_takes_over_from_who_has_it() -> None:
 
 
 def test_a_newcomer_takes_over_and_nobody_goes_back_for_it() -> None:
-    before = Decision(generation=3, members=(0, 1, 3), authority=0)
+    before = View(generation=3, members=(0, 1, 3), authority=0)
     newcomer = {2: Report(rank=2, step=0, committed=-1)}
     for after_loss in ("redo", "resync", "rollback"):
         decision = decide(before, without(2, reports()), newcomer, after_loss, anyone)
@@ -94,9 +92,9 @@ def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
     ],
 )
 def test_the_largest_group_that_can_reach_itself_stays(
-    blamed: dict[str, tuple[int, ...]], stay: tuple[int, ...]
+    suspects: dict[str, tuple[int, ...]], stay: tuple[int, ...]
 ) -> None:
-    found = reports(**{name: {"blamed": ranks} for name, ranks in blamed.items()})
+    found = reports(**{name: {"blamed": ranks} for name, ranks in suspects.items()})
     decision = decide(FOUR, found, {}, "redo", anyone)
     assert decision is not None
     assert decision.members == stay

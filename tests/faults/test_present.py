@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from algorithms.exchange import local_group
-from harness.elastic.partial_exchange import PresentExchange
+from harness.elastic.partial_exchange import PartialExchange
 from netsim.errors import LonghaulError
 from netsim.traffic import Collective, Transfer, among
 from tests.wan.members import together
@@ -14,10 +14,10 @@ from tests.wan.members import together
 PRESENT = (0, 2, 3)
 
 
-def exchanges() -> list[PresentExchange]:
+def exchanges() -> list[PartialExchange]:
     made = []
     for rank, inner in zip(range(4), local_group(4), strict=True):
-        one = PresentExchange(rank, 4, lambda transfer, present: len(transfer.members) / len(present))
+        one = PartialExchange(rank, 4, lambda transfer, present: len(transfer.members) / len(present))
         one.become(inner, PRESENT)
         made.append(one)
     return made

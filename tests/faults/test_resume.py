@@ -10,7 +10,7 @@ import pytest
 
 from harness.records.run_record import Step, read_lines
 from harness.spec.suite import RunSpec
-from harness.worker.resume import checkpoints_of, common_step, cut_back
+from harness.worker.resume import checkpoints_of, common_step, truncate_log
 from tests.faults.loopback import spec_of, train
 
 METHODS: list[Any] = [
@@ -42,8 +42,8 @@ def interrupted(spec: RunSpec, whole: Path, directory: Path, step: int) -> None:
     """A copy of a run as it would stand had it been killed after the checkpoint of `step`."""
     shutil.copytree(whole, directory)
     for rank in range(2):
-        cut_back(directory / f"rank-{rank}" / "ledger.jsonl", step)
-        assert cut_back(directory / f"rank-{rank}" / "steps.jsonl", step)
+        truncate_log(directory / f"rank-{rank}" / "ledger.jsonl", step)
+        assert truncate_log(directory / f"rank-{rank}" / "steps.jsonl", step)
         (directory / f"rank-{rank}" / "summary.json").unlink()
 
 
@@ -80,6 +80,6 @@ def test_only_a_step_that_every_worker_can_restore_is_resumed_from(tmp_path: Pat
 def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "steps.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    assert cut_back(path, 2) == [{"step": 3}]
+    assert truncate_log(path, 2) == [{"step": 3}]
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
-    assert cut_back(tmp_path / "none.jsonl", 2) == []
+    assert truncate_log(tmp_path / "none.jsonl", 2) == []

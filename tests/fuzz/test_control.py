@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netsim.emulated.agent_client import Reception
+from netsim.emulated.agent_client import AgentListener
 from netsim.errors import LinkError
 
 NOISE = [
@@ -29,7 +29,7 @@ NOISE = [
 
 
 def test_strangers_are_turned_away_and_the_agent_is_let_in(tmp_path: Path) -> None:
-    reception = Reception(tmp_path / "control", ["a"])
+    reception = AgentListener(tmp_path / "control", ["a"])
 
     def call() -> None:
         for noise in NOISE:
@@ -54,7 +54,7 @@ def test_strangers_are_turned_away_and_the_agent_is_let_in(tmp_path: Path) -> No
 
 
 def test_a_reception_to_which_no_agent_comes_names_the_site(tmp_path: Path) -> None:
-    reception = Reception(tmp_path / "control", ["a", "b"])
+    reception = AgentListener(tmp_path / "control", ["a", "b"])
     with pytest.raises(LinkError, match="a, b"):
         reception.admit(0.3, lambda: True)
     reception.close()

@@ -17,7 +17,7 @@ from harness.spec.presets import find_model
 from harness.spec.scenario import Scenario, load_scenario
 from longhaul.commands.project import project as command
 from netsim.errors import InputError
-from netsim.simulated.link_model import Physics
+from netsim.simulated.link_model import LinkModel
 from reports.projection.figures import round_profile
 from tests.projection.records import calibration
 from tests.projection.test_scenario import write
@@ -108,8 +108,8 @@ def test_time_never_grows_with_rate_and_never_shrinks_with_rtt(small: Scenario) 
     rates, rtts = np.logspace(6, 11, 40), np.full(40, 0.05)
     for entry in small.methods:
         projected = project(small, Variant(entry, 4))
-        over_rate = np.add(*projected.seconds(rates, rtts, Physics()))
-        over_rtt = np.add(*projected.seconds(np.full(40, 1e8), np.linspace(0, 1, 40), Physics()))
+        over_rate = np.add(*projected.seconds(rates, rtts, LinkModel()))
+        over_rtt = np.add(*projected.seconds(np.full(40, 1e8), np.linspace(0, 1, 40), LinkModel()))
         assert (np.diff(over_rate) <= 1e-9).all()
         assert (np.diff(over_rtt) >= -1e-9).all()
 
@@ -132,7 +132,7 @@ def test_answers_are_consistent_with_the_rows(small: Scenario) -> None:
         if not rates:  # a step shorter than its delays: no rate is enough
             continue
         projected = project(small, Variant(entry, 4))
-        at = projected.utilisation(np.array([rates[0] * 1e9 * 1.001]), np.array([0.04]), Physics())
+        at = projected.utilisation(np.array([rates[0] * 1e9 * 1.001]), np.array([0.04]), LinkModel())
         assert at[0] >= 0.5
     for row in found["break_even_period"]:
         assert row["break_even_sync_every"] is None or row["break_even_sync_every"] >= 1

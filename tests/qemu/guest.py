@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from netsim.emulated.agent_client import AgentLink, Reception, wait
+from netsim.emulated.agent_client import AgentClient, AgentListener, wait
 from netsim.emulated.node.probes import Stream, pace_of
 from netsim.emulated.owner import Owner, make_runtime
 from netsim.emulated.plan import NodePlan
-from netsim.emulated.substrates.launch import Launch, Order
-from netsim.emulated.substrates.netns_nodes import Namespaces
+from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
+from netsim.emulated.substrates.netns_nodes import NetnsNodes
 from netsim.framing import ETHERNET, datagram, segment
 
 OUT = Path("/out")
@@ -30,13 +30,13 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     plans = [NodePlan.from_json(plan) for plan in case["plans"]]
     owner = Owner.this()
     runtime = make_runtime("guest", owner)
-    reception = Reception(runtime / "control", [plan.site for plan in plans])
+    reception = AgentListener(runtime / "control", [plan.site for plan in plans])
     nodes = [
-        Launch(number, plan.site, runtime / "control", reception.token, Path(f"/tmp/{case['name']}-{plan.site}.log"))
+        AgentSpec(number, plan.site, runtime / "control", reception.token, Path(f"/tmp/{case['name']}-{plan.site}.log"))
         for number, plan in enumerate(plans)
     ]
-    base = Namespaces()
-    base.start(Order("guest", owner, runtime, nodes, plans[0].mtu, {}))
+    base = NetnsNodes()
+    base.start(NetworkRequest("guest", owner, runtime, nodes, plans[0].mtu, {}))
     try:
         links = reception.admit(PATIENCE, base.alive)
         shaped = tell(links, "shape", case["plans"], pin=True)
@@ -56,11 +56,11 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(runtime)
 
 
-def tell(links: list[AgentLink], do: str, plans: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+def tell(links: list[AgentClient], do: str, plans: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
     return wait([link.ask(do, plan=plan, **more) for link, plan in zip(links, plans, strict=True)], PATIENCE)
 
 
-def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentLink]) -> dict[str, Any]:
+def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient]) -> dict[str, Any]:
     source, target = plans[0].address, plans[1].address
     mtu, seconds = plans[0].mtu, case["seconds"]
     often = {"count": case["echoes"], "interval": case["interval"], "patience": 1.0}

@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from netsim.emulated.compile import compile_topology
 from netsim.emulated.gate import deviation, loss_interval
-from netsim.emulated.substrates.netns_nodes import Namespaces
+from netsim.emulated.substrates.netns_nodes import NetnsNodes
 from netsim.framing import datagram, goodput, segment
 from netsim.library import ROOT
 from netsim.topology import Topology, topology_from
@@ -65,7 +65,7 @@ def network(engine: str, link: dict[str, Any], rate: str = "8 Mbit") -> Topology
 
 
 def case(name: str, engine: str, topology: Topology, **more: Any) -> dict[str, Any]:
-    addresses = {site.name: Namespaces().address(index) for index, site in enumerate(topology.sites)}
+    addresses = {site.name: NetnsNodes().address(index) for index, site in enumerate(topology.sites)}
     plans = compile_topology(topology, addresses, engine, 1, duplicates=engine == "nfqueue" and "twice" in name)
     return {
         "name": name,
@@ -109,7 +109,7 @@ def found(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     out = tmp_path_factory.mktemp("guest")
     cases = [case(name, name.split("-")[0], topology) for name, topology in TOPOLOGIES.items()]
     changed = network("netem", {"delay": "60 ms", "loss": 0.05})
-    addresses = {site.name: Namespaces().address(index) for index, site in enumerate(changed.sites)}
+    addresses = {site.name: NetnsNodes().address(index) for index, site in enumerate(changed.sites)}
     after = [plan.to_json() for plan in compile_topology(changed, addresses, "netem", 1)]
     cases.append(case("netem-changed", "netem", network("netem", {"delay": "25 ms"}), after=after))
     (out / "networks.json").write_text(json.dumps(cases))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netsim.collectives import bound, choose, cost, floor, streams_per_pair, suited
+from netsim.collectives import bound, choose, cost, floor, select_algorithm, streams_per_pair
 from netsim.framing import goodput
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Transfer
@@ -90,7 +90,7 @@ def test_slow_pairs_off_the_ring_are_worth_a_ring() -> None:
 def test_many_sites_or_fast_ones_pass_large_payloads_around_a_ring(
     sites: int, rate: str, rtt: str, elements: int, expected: Algorithm
 ) -> None:
-    assert suited(star(sites, rate, rtt), reduce_among(sites, elements)) is expected
+    assert select_algorithm(star(sites, rate, rtt), reduce_among(sites, elements)) is expected
 
 
 def test_overlapping_the_halves_saves_a_delay_or_half_the_transmission() -> None:

@@ -54,7 +54,7 @@ def kill(exchange: WanExchange) -> None:
 
 def say(exchange: WanExchange, peer: int, message: bytes, shut: bool = False) -> None:
     """As a member gone wrong might."""
-    exchange.misbehave(peer, message, hang_up=shut)
+    exchange.inject_bytes(peer, message, hang_up=shut)
 
 
 @contextmanager

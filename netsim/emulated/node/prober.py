@@ -33,7 +33,7 @@ from netsim.emulated.node.probes import (
     send_traffic,
     udp_socket,
 )
-from netsim.emulated.node.realtime import PROBE, die_with_parent, hurry
+from netsim.emulated.node.realtime import PROBE, die_with_parent, set_realtime_here
 
 _BUFFER = 8 * 2**20
 _READ = 1 << 20
@@ -60,7 +60,7 @@ class Prober:
         self._poll = select.poll()
 
     def serve(self, control: socket.socket) -> None:
-        granted = hurry(PROBE)
+        granted = set_realtime_here(PROBE)
         control.sendall(json.dumps({"ready": True, "priority": granted, "pid": os.getpid()}).encode() + b"\n")
         gc.freeze()
         for one in (self._echo, self._datagrams, self._listener, control):

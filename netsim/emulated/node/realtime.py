@@ -30,7 +30,7 @@ class _Attributes(ctypes.Structure):
     )
 
 
-def hurry(priority: int) -> str:
+def set_realtime_here(priority: int) -> str:
     """Asks for SCHED_FIFO at `priority`, then for nice -20 and short slices; returns what was granted."""
     _libc.mlockall(_MCL_CURRENT)
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
@@ -64,7 +64,7 @@ def call_myself(name: str) -> None:
 _GROUPS = (Path("/sys/fs/cgroup/cpu/cgroup.procs"), Path("/sys/fs/cgroup/cpu,cpuacct/cgroup.procs"))
 
 
-def hasten(container: int, process: int, priority: int) -> None:
+def set_realtime(container: int, process: int, priority: int) -> None:
     """Tries for SCHED_FIFO. container: its first process as this host numbers it; process: as the container does."""
     if os.geteuid() != 0:
         return

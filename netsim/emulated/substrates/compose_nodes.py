@@ -21,7 +21,7 @@ from typing import Any
 from netsim.emulated.plan import Address
 from netsim.emulated.substrates.capabilities import Capability, named
 from netsim.emulated.substrates.compose_site import MEETING_VARIABLE, SOCKET
-from netsim.emulated.substrates.launch import Order
+from netsim.emulated.substrates.launch import NetworkRequest
 from netsim.errors import HostError, LinkError
 
 NOBODY = 65534
@@ -36,7 +36,7 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Attached:
+class ComposeSite:
     """A site that reported: its name, where it is, what its kernel can do, and the connection that holds it."""
 
     name: str
@@ -45,11 +45,11 @@ class Attached:
     link: socket.socket
 
     @staticmethod
-    def read(line: bytes, link: socket.socket) -> Attached:
+    def read(line: bytes, link: socket.socket) -> ComposeSite:
         found = json.loads(line)
         wan, mgmt = found["wan"], found["mgmt"]
         address = Address(wan["address"], wan["mac"], mgmt["address"], wan["prefix"], mgmt["prefix"])
-        return Attached(found["site"], address, named(found["able"]), link)
+        return ComposeSite(found["site"], address, named(found["able"]), link)
 
     @property
     def gone(self) -> bool:
@@ -71,16 +71,16 @@ def seats(wanted: Sequence[str], present: Sequence[str]) -> dict[str, str] | Non
     return chosen
 
 
-class Compose:
+class ComposeNodes:
     """Holds the sites of one network."""
 
     name = "compose"
     pins_sysctls = False
 
     def __init__(self) -> None:
-        self._sites: list[Attached] = []
+        self._sites: list[ComposeSite] = []
 
-    def start(self, order: Order) -> None:
+    def start(self, order: NetworkRequest) -> None:
         """Returns when every site has started its agent; the agents then connect by themselves."""
         wanted = [launch.site for launch in order.nodes]
         with _gathering() as gathering:
@@ -113,7 +113,7 @@ class Compose:
     def alive(self) -> bool:
         return not any(site.gone for site in self._sites)
 
-    def hasten(self, index: int, process: int, priority: int) -> None:
+    def set_realtime(self, index: int, process: int, priority: int) -> None:
         """Nobody here is outside the containers; they have the urgency that they may take by themselves."""
 
     def facts(self) -> dict[str, Any]:
@@ -142,9 +142,9 @@ class _Gathering:
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
 
-    def until(self, enough: Callable[[list[str]], bool]) -> dict[str, Attached]:
+    def until(self, enough: Callable[[list[str]], bool]) -> dict[str, ComposeSite]:
         """The sites that came, by name, as soon as `enough` says so of their names; or after half a minute."""
-        present: dict[str, Attached] = {}
+        present: dict[str, ComposeSite] = {}
         end = time.monotonic() + _MEET_SECONDS
         while not enough(list(present)) and time.monotonic() < end:
             try:
@@ -153,7 +153,7 @@ class _Gathering:
                 continue
             link.settimeout(_ANSWER_SECONDS)
             if line := _line(link):
-                site = Attached.read(line, link)
+                site = ComposeSite.read(line, link)
                 present[site.name] = site
         return present
 
@@ -183,7 +183,7 @@ def _meeting() -> Path:
     return Path(folder)
 
 
-def _accepted(name: str, site: Attached) -> None:
+def _accepted(name: str, site: ComposeSite) -> None:
     line = _line(site.link)
     answer = json.loads(line) if line else {"error": "its container has ended"}
     if answer["error"]:
@@ -205,7 +205,7 @@ def _remedy(complaint: str) -> str:
     return ""
 
 
-def _release(sites: Iterable[Attached]) -> None:
+def _release(sites: Iterable[ComposeSite]) -> None:
     for site in sites:
         with contextlib.suppress(OSError):
             site.link.shutdown(socket.SHUT_RDWR)

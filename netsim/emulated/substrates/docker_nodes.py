@@ -19,11 +19,11 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from netsim.emulated.node.realtime import hasten
+from netsim.emulated.node.realtime import set_realtime
 from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
 from netsim.emulated.plan import Address
 from netsim.emulated.substrates.host_image import host_image, mounts
-from netsim.emulated.substrates.launch import Launch, Order
+from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
 from netsim.errors import HostError
 
 # NET_ADMIN: shaping and the delay daemon's queues. SYS_NICE: the daemon's priority. The rest: to start the trainer as
@@ -36,7 +36,7 @@ REMOVAL_SECONDS = 20.0  # for the engine to remove a container that was killed
 _log = logging.getLogger(__name__)
 
 
-class Containers:
+class DockerNodes:
     """Brings nodes up by the Docker engine that the environment names."""
 
     name = "docker"
@@ -48,7 +48,7 @@ class Containers:
         self._containers: list[Container] = []
         self._image = ""
 
-    def start(self, order: Order) -> None:
+    def start(self, order: NetworkRequest) -> None:
         """Returns when every container runs; the agents then connect by themselves."""
         labels = {LABEL: str(order.owner), RUN_LABEL: order.run_id}
         with _explained():
@@ -62,7 +62,7 @@ class Containers:
                 list(pool.map(lambda container: container.start(), self._containers))
                 list(pool.map(lambda container: container.reload(), self._containers))
 
-    def _network(self, kind: str, order: Order, labels: dict[str, str]) -> Network:
+    def _network(self, kind: str, order: NetworkRequest, labels: dict[str, str]) -> Network:
         mtu = order.mtu if kind == "wan" else 1500
         return self._client.networks.create(
             f"longhaul-{order.runtime.name[-8:]}-{kind}",
@@ -73,7 +73,7 @@ class Containers:
             labels=labels,
         )
 
-    def _container(self, launch: Launch, order: Order, labels: dict[str, str]) -> Container:
+    def _container(self, launch: AgentSpec, order: NetworkRequest, labels: dict[str, str]) -> Container:
         writable = [launch.log.parent, launch.control.parent, *order.writable]
         user = NOBODY if os.getuid() == 0 else os.getuid()
         container = self._client.containers.create(
@@ -115,8 +115,8 @@ class Containers:
             return True
         return False
 
-    def hasten(self, index: int, process: int, priority: int) -> None:
-        hasten(int(self._containers[index].attrs["State"]["Pid"]), process, priority)
+    def set_realtime(self, index: int, process: int, priority: int) -> None:
+        set_realtime(int(self._containers[index].attrs["State"]["Pid"]), process, priority)
 
     def facts(self) -> dict[str, Any]:
         return {"docker": self._client.version()["Version"], "image": self._image}

@@ -13,7 +13,7 @@ from netsim.library import ROOT
 
 
 @dataclass(frozen=True)
-class Launch:
+class AgentSpec:
     """One node to bring up. `control`: the runner's socket; `log`: where the agent complains."""
 
     index: int
@@ -38,13 +38,13 @@ class Launch:
 
 
 @dataclass(frozen=True)
-class Order:
+class NetworkRequest:
     """What a substrate is asked to bring up."""
 
     run_id: str
     owner: Owner
     runtime: Path
-    nodes: Sequence[Launch]
+    nodes: Sequence[AgentSpec]
     mtu: int
     sysctls: Mapping[str, str]
     read_only: Sequence[Path] = ()

@@ -10,14 +10,14 @@ import sys
 from typing import Any
 
 from netsim.emulated.plan import Address
-from netsim.emulated.substrates.launch import Order
+from netsim.emulated.substrates.launch import NetworkRequest
 from netsim.errors import HostError
 from netsim.library import ROOT
 
 WAN_PREFIX, MGMT_PREFIX = "10.77", "10.78"
 
 
-class Namespaces:
+class NetnsNodes:
     """Brings up the switch process, which brings up the rest. See `netsim.emulated.substrates.switch`."""
 
     name = "netns"
@@ -26,7 +26,7 @@ class Namespaces:
     def __init__(self) -> None:
         self._switch: subprocess.Popen[str] | None = None
 
-    def start(self, order: Order) -> None:
+    def start(self, order: NetworkRequest) -> None:
         """Returns when every node has its interfaces; the agents then connect by themselves."""
         nodes = []
         for launch in order.nodes:
@@ -76,7 +76,7 @@ class Namespaces:
     def alive(self) -> bool:
         return self._switch is not None and self._switch.poll() is None
 
-    def hasten(self, index: int, process: int, priority: int) -> None:
+    def set_realtime(self, index: int, process: int, priority: int) -> None:
         """The helper could ask for itself, and did."""
 
     def facts(self) -> dict[str, Any]:
