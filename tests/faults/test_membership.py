@@ -82,7 +82,7 @@ def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blamed", "stay"),
+    ("suspects", "stay"),
     [
         ({"r0": (3,), "r1": (3,), "r2": (3,)}, (0, 1, 2)),
         ({"r3": (0, 1, 2)}, (0, 1, 2)),
