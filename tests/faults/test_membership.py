@@ -94,7 +94,7 @@ def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
 def test_the_largest_group_that_can_reach_itself_stays(
     suspects: dict[str, tuple[int, ...]], stay: tuple[int, ...]
 ) -> None:
-    found = reports(**{name: {"blamed": ranks} for name, ranks in suspects.items()})
+    found = reports(**{name: {"suspects": ranks} for name, ranks in suspects.items()})
     decision = decide(FOUR, found, {}, "redo", anyone)
     assert decision is not None
     assert decision.members == stay
