@@ -116,3 +116,12 @@ class Placement:
     def _positions(self, worker: int) -> list[int]:
         start = worker * self.experts // self.sites
         return [(start + offset) % self.experts for offset in range(self.resident)]
+
+
+def source_for(
+    holders: tuple[int, ...], behind: tuple[int, ...], present: tuple[int, ...]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Of the experts that `holders` hold: who sends them to which of those behind; None if nobody must or can."""
+    takers = tuple(rank for rank in holders if rank in behind)
+    source = next((rank for rank in holders if rank in present and rank not in behind), None)
+    return (source, takers) if takers and source is not None else None

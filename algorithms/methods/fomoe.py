@@ -36,7 +36,7 @@ from algorithms.inner import (
 from algorithms.method import Method, ModelView, Options
 from algorithms.migration import Migration
 from algorithms.outer import nesterov_
-from algorithms.placement import Placement
+from algorithms.placement import Placement, source_for
 from algorithms.rounds import lossy, periodic
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
@@ -172,15 +172,6 @@ class Fomoe(Method[FomoeOptions]):
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return FomoeWorker(self, setup)
-
-
-def source_for(
-    holders: tuple[int, ...], behind: tuple[int, ...], present: tuple[int, ...]
-) -> tuple[int, tuple[int, ...]] | None:
-    """Of the experts that `holders` hold: who sends them to which of those behind; None if nobody must or can."""
-    takers = tuple(rank for rank in holders if rank in behind)
-    source = next((rank for rank in holders if rank in present and rank not in behind), None)
-    return (source, takers) if takers and source is not None else None
 
 
 class FomoeWorker(Worker):
