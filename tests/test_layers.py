@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import networkx
@@ -57,7 +58,7 @@ def started_modules(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.List | ast.Tuple):
             words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
-            for flag, word in zip(words, words[1:], strict=False):
+            for flag, word in pairwise(words):
                 if flag == "-m" and isinstance(word, str) and MODULE_STRING.match(word):
                     yield word
 

@@ -9,18 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import typer
 from torch import nn
 
 from netsim.library import ROOT
-
-
-def conditions(only: str) -> list[bool]:
-    """Whether to measure with idle cores (False), with busy ones (True), or both, in this order."""
-    known = {"both": [False, True], "idle": [False], "loaded": [True]}
-    if only not in known:
-        raise typer.BadParameter(f"{only!r}; allowed: {', '.join(known)}", param_hint="--only")
-    return known[only]
 
 
 @contextmanager

@@ -1,42 +1,36 @@
-"""`longhaul bench soak`: kill whatever there is at random moments, and see that nothing is lost and nothing is left.
+"""Soak test: SIGKILL processes of a suite at random moments; check that no result is lost and nothing is left behind.
 
-A small suite runs once undisturbed. Then it runs again and again while its runner, an agent, a trainer or a container
-gets a SIGKILL, and is started again until it completes. After every kill: all records readable, and once `longhaul
-clean` has swept, no process, container, network or directory of a dead run. After every completion: the losses of the
-undisturbed run, to the bit. A second suite has misfortune declared, the same for every method: what each loses.
+Runs in the command line's process. A small suite runs once undisturbed. Then it runs again and again while its runner,
+an agent, a trainer or a container gets a SIGKILL, and is started again until it completes. After every kill: all
+records readable, and after `longhaul clean` no process, container, network or directory of a dead run. After every
+completion: the losses of the undisturbed run, to the bit. A second suite declares the same faults for every method and
+measures what they cost each.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import psutil
-import typer
 import yaml
-from rich.console import Console
 
-from harness.bench.malformed_inputs import Tried, try_inputs
 from harness.records.run_record import Step, finished_runs, read_lines, read_run
 from netsim.emulated.cleanup import sweep
 from netsim.emulated.owner import VARIABLE, Owner, boot, owner_of, runtime_root
-from netsim.emulated.substrates.capabilities import container_engine
 from netsim.errors import InputError, LonghaulError
 from netsim.library import ROOT
 
-DOCUMENT = ROOT / "docs" / "reliability.md"
-TARGETS = ("runner", "agent", "trainer", "container")
+MODULES = {"agent": "netsim.emulated.node.agent", "trainer": "harness.worker_main"}  # in the victim's command line
+TARGETS = ("runner", *MODULES, "container")
 ATTEMPT_SECONDS = 300.0  # for one start of the suite to end by itself
 GONE_SECONDS = 10.0  # for what a killed runner started to end by itself
 LINKS = {"up": "200 Mbit", "down": "200 Mbit", "rtt": "10 ms"}
@@ -86,8 +80,8 @@ MISFORTUNE: dict[str, Any] = {
 
 
 @dataclass
-class Soak:
-    """What was done, and what came of it."""
+class SoakResult:
+    """Kills, restarts, and what was lost or left behind."""
 
     substrate: str
     kills: dict[str, int] = field(default_factory=dict)
@@ -106,50 +100,47 @@ class Soak:
         return not self.corrupt and not self.leaked and 0 < self.completions == self.same_losses
 
 
-def bench_soak(
-    kills: Annotated[int, typer.Option(min=0, help="How many SIGKILLs.")] = 50,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Stop killing after so long.")] = 20.0,
-    substrate: Annotated[str, typer.Option(help="netns, docker or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of what is killed when.")] = 1,
-    misfortune: Annotated[bool, typer.Option(help="Also run every method through declared misfortune.")] = True,
-    inputs: Annotated[int, typer.Option(min=0, help="How many spoilt documents to try.")] = 5000,
-    write_docs: Annotated[bool, typer.Option("--write-docs", help="Write docs/reliability.md.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-) -> None:
-    """Kill everything at random moments; count what is lost."""
-    console = Console(stderr=True, quiet=as_json, highlight=False)
-    if substrate == "auto":
-        substrate = "docker" if container_engine() else "netns"
-    with tempfile.TemporaryDirectory(prefix="longhaul-soak-") as folder:
-        tried = try_inputs(inputs, seed) if inputs else Tried()
-        console.print(f"{tried.total} spoilt documents: {tried.refused} refused, {len(tried.wrong)} wrongly")
-        found = soak(Path(folder), kills, minutes * 60, substrate, random.Random(seed), console)
-        rows = list(tolls(Path(folder), substrate)) if misfortune else []
-    passed = found.passed and not tried.wrong and all(row["valid"] for row in rows)
-    document = {**asdict(found), "misfortune": rows, "inputs": asdict(tried), "passed": passed}
-    if write_docs:
-        from reports.pages.reliability import write_page
+@dataclass(frozen=True)
+class MethodFaultCost:
+    """What the declared faults cost one method: seconds, bytes, tokens; one detection and recovery time per fault.
 
-        write_page(DOCUMENT, found, rows, tried)
-    if as_json:
-        print(json.dumps(document))
-    else:
-        console.print(
-            f"{sum(found.kills.values())} kills over {found.starts} starts: {found.completions} completions, "
-            f"{found.same_losses} with the same losses; {len(found.corrupt)} corrupt records, {len(found.leaked)} leaks"
-        )
-        for row in rows:
-            console.print(json.dumps(row))
-    if not passed:
-        raise typer.Exit(1)
+    The fields are those of the run's result; None where the run did not get so far.
+    """
+
+    method: str
+    valid: bool
+    why_invalid: list[str]
+    steps: int
+    final_loss: float | None
+    wall_seconds: float
+    tokens_committed: int | None
+    tokens_lost: int | None
+    bytes_repeated: int | None
+    bytes_caught_up: int | None
+    detection_seconds: list[float] | None
+    recovery_seconds: list[float] | None
+    faults: dict[str, int] | None
+    generations: int | None
 
 
-def soak(folder: Path, kills: int, seconds: float, substrate: str, dice: random.Random, console: Console) -> Soak:
-    """Rounds of the suite, disturbed, until so many kills or seconds are over; the last round completes in peace."""
+def soak(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    kills: int,
+    seconds: float,
+    substrate: str,
+    dice: random.Random,
+    report: Callable[[str], None] = lambda _: None,
+) -> SoakResult:
+    """Rounds of the suite with kills, until `kills` or `seconds` are reached; the last round completes undisturbed.
+
+    command: the argument list of `longhaul`. LonghaulError if the undisturbed suite fails or a suite hangs.
+    """
     suite = folder / "soak.yaml"
     suite.write_text(yaml.safe_dump(QUIET))
-    found, began = Soak(substrate), time.monotonic()
-    code, length = _undisturbed(suite, folder / "peace", substrate)
+    found, began = SoakResult(substrate), time.monotonic()
+    code, length = _undisturbed(command, suite, folder / "peace", substrate)
     if code != 0:
         raise LonghaulError(f"the undisturbed suite failed (exit {code})")
     wanted, rules = _trajectories(folder / "peace"), _host_rules()
@@ -157,7 +148,7 @@ def soak(folder: Path, kills: int, seconds: float, substrate: str, dice: random.
         runs = folder / f"round-{found.completions}"
         while True:
             found.starts += 1
-            runner = _start(suite, runs, substrate)
+            runner = _start(command, suite, runs, substrate)
             enough = sum(found.kills.values()) >= kills or time.monotonic() - began > seconds
             if not enough:
                 _strike(runner, dice, length, substrate, found)
@@ -168,35 +159,33 @@ def soak(folder: Path, kills: int, seconds: float, substrate: str, dice: random.
         found.completions += 1
         found.same_losses += _trajectories(runs) == wanted
         found.resumed += sum("resumed" in mark for run in finished_runs(runs) for mark in _marks(run))
-        console.print(f"{sum(found.kills.values())} of {kills} kills, {found.completions} completions")
+        report(f"{sum(found.kills.values())} of {kills} kills, {found.completions} completions")
     found.seconds = time.monotonic() - began
     return found
 
 
-def tolls(folder: Path, substrate: str) -> Iterator[dict[str, Any]]:
-    """What declared misfortune cost each method."""
+def fault_costs(command: Sequence[str], folder: Path, substrate: str) -> Iterator[MethodFaultCost]:
+    """One row per method of the suite with declared faults."""
     suite = folder / "misfortune.yaml"
     suite.write_text(yaml.safe_dump(MISFORTUNE))
-    runner = _start(suite, folder / "misfortune", substrate)
-    _wait(runner, 4 * ATTEMPT_SECONDS)
+    _wait(_start(command, suite, folder / "misfortune", substrate), 4 * ATTEMPT_SECONDS)
     for run in finished_runs(folder / "misfortune"):
         result = read_run(run).result
-        fields = ("valid", "why_invalid", "steps", "final_loss", "wall_seconds", "tokens_committed", "tokens_lost")
-        costs = ("bytes_repeated", "bytes_caught_up", "detection_seconds", "recovery_seconds", "faults", "generations")
-        yield {"method": result.label, **{name: getattr(result, name) for name in (*fields, *costs)}}
+        measured = {one.name: getattr(result, one.name) for one in fields(MethodFaultCost) if one.name != "method"}
+        yield MethodFaultCost(method=result.label, **measured)
 
 
-def _undisturbed(suite: Path, runs: Path, substrate: str) -> tuple[int, float]:
+def _undisturbed(command: Sequence[str], suite: Path, runs: Path, substrate: str) -> tuple[int, float]:
     began = time.monotonic()
-    runner = _start(suite, runs, substrate)
+    runner = _start(command, suite, runs, substrate)
     _wait(runner)
     return runner.returncode, time.monotonic() - began
 
 
-def _start(suite: Path, runs: Path, substrate: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "longhaul.cli", "run", str(suite), "--runs", str(runs), "--substrate", substrate]
+def _start(command: Sequence[str], suite: Path, runs: Path, substrate: str) -> subprocess.Popen[bytes]:
+    arguments = [*command, "run", str(suite), "--runs", str(runs), "--substrate", substrate]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _wait(runner: subprocess.Popen[bytes], seconds: float = ATTEMPT_SECONDS) -> None:
@@ -207,7 +196,9 @@ def _wait(runner: subprocess.Popen[bytes], seconds: float = ATTEMPT_SECONDS) -> 
         raise LonghaulError(f"a suite did not end within {seconds:.0f} s: it hangs") from None
 
 
-def _strike(runner: subprocess.Popen[bytes], dice: random.Random, length: float, substrate: str, found: Soak) -> None:
+def _strike(
+    runner: subprocess.Popen[bytes], dice: random.Random, length: float, substrate: str, found: SoakResult
+) -> None:
     """One SIGKILL at a random moment of the time that the suite takes; none if the suite is faster."""
     target = dice.choice(TARGETS if substrate == "docker" else TARGETS[:3])
     try:
@@ -233,7 +224,7 @@ def _kill_one(runner: subprocess.Popen[bytes], owner: Owner, target: str, dice: 
             if names := _containers(owner):
                 subprocess.run(["docker", "kill", dice.choice(names)], capture_output=True, check=False)
                 return True
-        elif victims := [process for process in _owned(owner) if f"harness.{target}" in _command(process)]:
+        elif victims := [process for process in _owned(owner) if MODULES[target] in _command(process)]:
             with suppress(psutil.NoSuchProcess):
                 dice.choice(victims).kill()
                 return True
@@ -241,7 +232,7 @@ def _kill_one(runner: subprocess.Popen[bytes], owner: Owner, target: str, dice: 
     return False
 
 
-def _inspect(runs: Path, rules: set[str], found: Soak) -> None:
+def _inspect(runs: Path, rules: set[str], found: SoakResult) -> None:
     """Every record that is there is whole, and after a sweep nothing of a dead run is left.
 
     rules: the host's packet filter before the soak.

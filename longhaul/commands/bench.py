@@ -1,27 +1,20 @@
-"""`longhaul bench NAME`: our own benchmarks."""
+"""`longhaul bench NAME`: our own benchmarks. Each measures in harness.bench and is shown by reports.pages."""
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import typer
 
-BENCHES = {
-    "wan": "harness.bench.wan:bench_wan",
-    "collectives": "harness.bench.collectives:bench_collectives",
-    "simulator": "harness.bench.simulator:bench_simulator",
-    "methods": "harness.bench.methods:bench_methods",
-    "overhead": "harness.bench.overhead:bench_overhead",
-    "soak": "harness.bench.soak:bench_soak",
-}
+from longhaul.commands.bench_local import bench_methods, bench_overhead, bench_simulator
+from longhaul.commands.bench_network import bench_collectives, bench_wan
+from longhaul.commands.bench_soak import bench_soak
 
-
-def _application() -> typer.Typer:
-    found = typer.Typer(no_args_is_help=True)
-    for name, target in BENCHES.items():
-        module, function = target.split(":")
-        found.command(name)(getattr(import_module(module), function))
-    return found
-
-
-app = _application()
+app = typer.Typer(no_args_is_help=True)
+for name, command in (
+    ("wan", bench_wan),
+    ("collectives", bench_collectives),
+    ("simulator", bench_simulator),
+    ("methods", bench_methods),
+    ("overhead", bench_overhead),
+    ("soak", bench_soak),
+):
+    app.command(name)(command)

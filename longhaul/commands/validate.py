@@ -15,7 +15,7 @@ from harness.costmodel.calibration import load_calibration
 from harness.costmodel.fault_validation import QUANTITIES, TITLES, errors_of, pair
 from harness.costmodel.validation import Validation, validate_runs
 from harness.records.archive import read_runs, store_runs
-from reports.pages.validation import write_page
+from reports.pages.validation_page import write_page
 
 
 def validate(

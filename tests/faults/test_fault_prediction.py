@@ -17,7 +17,7 @@ from harness.records.run_record import Run, read_run
 from harness.spec.suite import RunSpec
 from longhaul.commands.calibrate import calibrate
 from netsim.errors import InputError
-from reports.pages.validation import page_text
+from reports.pages.validation_page import page_text
 from tests.faults.loopback import run_through, spec_of
 from tests.projection.records import calibration, spec, topology, write_run
 

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from harness.bench.malformed_inputs import Tried
-from harness.bench.soak import Soak, soak
-from reports.pages.reliability import write_page
+from harness.bench.soak import MethodFaultCost, SoakResult, soak
+from longhaul.commands.bench_soak import LONGHAUL
+from reports.pages.reliability_page import write_page
 from tests.emulated.networks import need
 
 
@@ -21,27 +21,32 @@ from tests.emulated.networks import need
 @pytest.mark.timeout(900)
 def test_a_suite_that_is_killed_completes_with_the_losses_of_the_undisturbed_one(tmp_path: Path) -> None:
     need("netns")
-    found = soak(tmp_path, kills=2, seconds=120, substrate="netns", dice=random.Random(3), console=Console(quiet=True))
+    found = soak(LONGHAUL, tmp_path, kills=2, seconds=120, substrate="netns", dice=random.Random(3))
     assert found.corrupt == []
     assert found.leaked == []
     assert found.completions == found.same_losses > 0
 
 
 def test_the_page_holds_every_figure(tmp_path: Path) -> None:
-    found = Soak("netns", starts=9, completions=4, same_losses=4, records_read=31, seconds=600.0)
+    found = SoakResult("netns", starts=9, completions=4, same_losses=4, records_read=31, seconds=600.0)
     found.kills.update(runner=2, agent=3)
     assert json.loads(json.dumps(asdict(found)))["kills"] == {"runner": 2, "agent": 3}
-    row = {
-        "method": "diloco",
-        "valid": True,
-        "tokens_committed": 1000,
-        "tokens_lost": 24,
-        "bytes_repeated": 2_000_000,
-        "bytes_caught_up": 3_000_000,
-        "final_loss": 2.5,
-        "detection_seconds": [1.5],
-        "recovery_seconds": [0.5, 0.25],
-    }
+    row = MethodFaultCost(
+        method="diloco",
+        valid=True,
+        why_invalid=[],
+        steps=120,
+        final_loss=2.5,
+        wall_seconds=60.0,
+        tokens_committed=1000,
+        tokens_lost=24,
+        bytes_repeated=2_000_000,
+        bytes_caught_up=3_000_000,
+        detection_seconds=[1.5],
+        recovery_seconds=[0.5, 0.25],
+        faults={"crash": 1},
+        generations=3,
+    )
     write_page(tmp_path / "page.md", found, [row], Tried(total=50, refused=40))
     text = (tmp_path / "page.md").read_text()
     for figure in ("5 (3 agent, 2 runner)", "24 of 1024", "31", "50 documents", "40 refused", "2.500"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.bench.simulator import five_methods, flow_level
+from harness.bench.simulator_speed import five_methods, flow_level
 from netsim.library import ROOT
 
 

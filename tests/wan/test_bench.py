@@ -11,10 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.bench.collectives import Row, bench_collectives
-from reports.pages.collectives import HEADINGS, cells, draw, page
+from harness.bench.all_reduce import AllReduceTimes
+from longhaul.commands.bench_network import bench_collectives
+from reports.pages.all_reduce_page import HEADINGS, cells, draw, page
 
-ROW = Row(
+ROW = AllReduceTimes(
     substrate="docker",
     loaded=False,
     sites=4,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness.bench.wan import GOODPUT_SHARE, RTT_MS, Row
+from harness.bench.link_accuracy import GOODPUT_SHARE, RTT_MS, LinkAccuracy
 from netsim.units import parse_duration, parse_rate
 
 HEADINGS = (
@@ -25,7 +25,7 @@ HEADINGS = (
 )
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: LinkAccuracy) -> list[str]:
     point = row.point
     jitter = f"{row.jitter_ms:.2f} of {row.jitter_ms_asked:.2f} ({point.distribution})" if point.distribution else "-"
     flags = (row.rtt_within, row.goodput_within, row.loss_within)
@@ -43,14 +43,21 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def table(rows: Sequence[Row]) -> Table:
+def terminal_table(rows: Sequence[LinkAccuracy]) -> Table:
     found = Table("where", *HEADINGS)
     for row in rows:
         found.add_row(f"{row.point.substrate} {_condition(row)}", *_cells(row))
     return found
 
 
-def page(rows: Sequence[Row], host: dict[str, Any]) -> str:
+def write_page(rows: Sequence[LinkAccuracy], host: dict[str, Any], folder: Path) -> None:
+    """`folder`/accuracy.md and its figure."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "accuracy.md").write_text(page(rows, host), encoding="utf-8")
+    draw(rows, folder / "figures" / "accuracy.svg")
+
+
+def page(rows: Sequence[LinkAccuracy], host: dict[str, Any]) -> str:
     """docs/accuracy.md: the targets and how they were met, then every point."""
     parts = [
         "# How exact the emulated WAN is",
@@ -88,15 +95,15 @@ def page(rows: Sequence[Row], host: dict[str, Any]) -> str:
     return "\n".join([*parts, ""])
 
 
-def _condition(row: Row) -> str:
+def _condition(row: LinkAccuracy) -> str:
     return "cores busy" if row.point.loaded else "idle"
 
 
-def _where(row: Row) -> str:
+def _where(row: LinkAccuracy) -> str:
     return f"{row.point.substrate}, {row.point.engine}, {_condition(row)}"
 
 
-def _summary(where: str, rows: list[Row]) -> str:
+def _summary(where: str, rows: list[LinkAccuracy]) -> str:
     def share(flags: Sequence[bool]) -> str:
         return f"{sum(flags)} of {len(flags)}"
 
@@ -116,7 +123,7 @@ def _host(host: dict[str, Any]) -> str:
     return ", ".join(named) or "not recorded"
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
+def draw(rows: Sequence[LinkAccuracy], path: Path) -> None:
     """Errors over rate and RTT, lossless links: one row of panels per place and condition."""
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""`longhaul bench collectives`: the WAN all-reduce against the alpha-beta bound, beside plain gloo, in one run.
+"""The WAN all-reduce against the alpha-beta bound, beside plain gloo. Runs in the command line's process.
 
 For each network of the grid: bring it up, check its links, then all-reduce the same payload by our exchange and by
 gloo, on new connections each. The first, cold one (TCP's windows are closed) is reported beside the median of those
@@ -11,28 +11,24 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass, fields
-from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
 import psutil
-import typer
-from rich.console import Console
 
-from harness.bench.collectives_worker import GLOO, BenchJob, Case, Sample
-from harness.bench.load import busy_cores, conditions
-from harness.records.environment import fingerprint
+from harness.bench.all_reduce_worker import GLOO, BenchJob, Case, Sample
+from harness.bench.load import busy_cores
+from harness.bench.rows import append_row, stored_rows
 from netsim.collectives import bound, floor, select_algorithm, streams_per_pair
-from netsim.emulated.network import Network, NodeProcess, open_network, resolve
+from netsim.emulated.network import Network, NodeProcess, open_network
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Transfer
-from netsim.units import parse_size
 
 TARGET_PERCENT = 90.0
 RATES = {4: ("10 Mbit", "100 Mbit", "1 Gbit"), 8: ("50 Mbit", "100 Mbit", "250 Mbit")}
@@ -42,74 +38,46 @@ FEWEST, MOST = 1, 12
 SHORT_SECONDS, ROUNDS = 1.0, 3  # networks for one point: how connections open decides over short transfers
 
 
-def bench_collectives(
-    sites: Annotated[
-        list[int] | None, typer.Option(min=2, max=16, help="May be repeated; 4 and 8 if not given.")
-    ] = None,
-    rate: Annotated[
-        list[str] | None, typer.Option(help="Of the access links, like '100 Mbit'; may be repeated.")
-    ] = None,
-    rtt: Annotated[list[str] | None, typer.Option(help="Like '50 ms'; may be repeated.")] = None,
-    size: Annotated[str, typer.Option(help="Payload of one all-reduce.")] = "25 MB",
-    substrate: Annotated[str, typer.Option(help="auto, netns or docker.")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, nfqueue or netem.")] = "auto",
-    only: Annotated[str, typer.Option(help="both, idle or loaded: with every core busy training.")] = "both",
-    results: Annotated[Path | None, typer.Option(help="A file of results to go on from.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for collectives.md and figures/collectives.svg.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-) -> None:
-    """All-reduce over the WAN against the alpha-beta bound, cold and warm, beside plain gloo."""
-    topologies = [
-        _star(count, one_rate, one_rtt)
-        for count in sites or sorted(RATES)
-        for one_rate, one_rtt in product(rate or RATES.get(count, RATES[8]), rtt or RTTS)
-    ]
-    console = Console(stderr=True, highlight=False)
-    elements, chosen = _elements(size), resolve(substrate, engine)
-    rows = {row.point: row for row in _stored(results)}
-    for loaded in conditions(only):
-        points = {_point(topology, elements, chosen.substrate, loaded): topology for topology in topologies}
+def measure_all_reduces(
+    topologies: Sequence[Topology],
+    elements: int,
+    *,
+    loads: Sequence[bool],
+    substrate: str,
+    engine: str,
+    results: Path | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[AllReduceTimes]:
+    """All rows of `results` and of `topologies`, sorted. An all-reduce has `elements` fp32 numbers.
+
+    `results`: JSON lines to continue from and to append to. `report` receives one line before each measurement.
+    """
+    rows = {row.point: row for row in stored_all_reduces(results)}
+    for loaded in loads:
+        points = {_point(topology, elements, substrate, loaded): topology for topology in topologies}
         left = [point for point in points if point not in rows]
         with busy_cores() if loaded and left else nullcontext():
             for number, point in enumerate(left, 1):
-                console.print(f"{number}/{len(left)}  {points[point].description}, cores {point.cores}")
-                rows[point] = _measure(point, points[point], chosen.engine)
+                report(f"{number}/{len(left)}  {points[point].description}, cores {point.cores}")
+                rows[point] = _measure(point, points[point], engine)
                 if results is not None:
-                    with results.open("a") as file:
-                        file.write(json.dumps(asdict(rows[point])) + "\n")
-    _report(sorted(rows.values(), key=lambda row: astuple(row.point)), out, as_json)
+                    append_row(results, rows[point])
+    return sorted(rows.values(), key=lambda row: astuple(row.point))
 
 
-def _report(rows: list[Row], out: Path | None, as_json: bool) -> None:
-    from reports.pages.collectives import draw, page, table
-
-    """Exits with 1 if a network misses the target."""
-    document = {"target_percent": TARGET_PERCENT, "host": fingerprint(), "rows": [asdict(row) for row in rows]}
-    if out is not None:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-        (out / "collectives.md").write_text(page(rows, TARGET_PERCENT, fingerprint()))
-        draw(rows, TARGET_PERCENT, out / "figures" / "collectives.svg")
-    if as_json:
-        print(json.dumps(document))
-    else:
-        Console().print(table(rows, TARGET_PERCENT))
-    if any(row.efficiency_percent < TARGET_PERCENT for row in rows):
-        raise typer.Exit(1)
+def stored_all_reduces(results: Path | None) -> list[AllReduceTimes]:
+    """The rows in a file of results; none if there is no file."""
+    return [AllReduceTimes(**line) for line in stored_rows(results)]
 
 
-def _stored(results: Path | None) -> list[Row]:
-    if results is None or not results.exists():
-        return []
-    return [Row(**json.loads(line)) for line in results.read_text().splitlines()]
-
-
-def _point(topology: Topology, elements: int, substrate: str, loaded: bool) -> Point:
+def _point(topology: Topology, elements: int, substrate: str, loaded: bool) -> AllReducePoint:
     first, second = topology.sites[:2]
     rtt = 1e3 * topology.rtt(first.name, second.name)
-    return Point(substrate, loaded, len(topology.sites), first.up / 1e6, rtt, 4 * elements)
+    return AllReducePoint(substrate, loaded, len(topology.sites), first.up / 1e6, rtt, 4 * elements)
 
 
-def _star(sites: int, rate: str, rtt: str) -> Topology:
+def star(sites: int, rate: str, rtt: str) -> Topology:
+    """`sites` sites with equal access links, each as far from every other."""
     document = {
         "name": "bench",
         "description": f"{sites} sites, {rate}/s, {rtt} RTT",
@@ -119,14 +87,7 @@ def _star(sites: int, rate: str, rtt: str) -> Topology:
     return topology_from(document, "bench collectives")
 
 
-def _elements(size: str) -> int:
-    try:
-        return parse_size(size) // 4
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--size") from None
-
-
-def _measure(point: Point, topology: Topology, engine: str) -> Row:
+def _measure(point: AllReducePoint, topology: Topology, engine: str) -> AllReduceTimes:
     """One network of the grid."""
     elements = point.payload_bytes // 4
     transfer = Transfer("bench", elements, tuple(range(len(topology.sites))))
@@ -149,7 +110,7 @@ def _measure(point: Point, topology: Topology, engine: str) -> Row:
         assert sent == repeats * transfer.payload_bytes, "the ledger is not the plan"
     ours, gloo = ([_slowest(samples, case) for samples, _, _ in rounds] for case in range(2))
     warm = [median(times[1:]) for times in ours]
-    return Row(
+    return AllReduceTimes(
         **asdict(point),
         algorithm=algorithm.value,
         streams=max(max(counts.values()) for counts in streams),
@@ -171,7 +132,7 @@ def _measure(point: Point, topology: Topology, engine: str) -> Row:
 
 
 def _round(
-    point: Point,
+    point: AllReducePoint,
     topology: Topology,
     engine: str,
     cases: Sequence[Case],
@@ -220,7 +181,7 @@ def _run(
         jobs.append(job)
         path, log = directory / f"job-{rank}.json", directory / f"log-{rank}.txt"
         path.write_text(job.model_dump_json())
-        argv = [sys.executable, "-m", "harness.bench.collectives_worker", str(path)]
+        argv = [sys.executable, "-m", "harness.bench.all_reduce_worker", str(path)]
         processes.append((node.start(argv, environment, log), log))
     for rank, (process, log) in enumerate(processes):
         if status := process.wait():
@@ -245,7 +206,7 @@ def _cpu(samples: Sequence[Sample], case: int) -> float:
 
 
 @dataclass(frozen=True)
-class Point:
+class AllReducePoint:
     """One network of the grid, with idle cores or with every core busy training."""
 
     substrate: str
@@ -264,7 +225,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Row(Point):
+class AllReduceTimes(AllReducePoint):
     """What was measured there, in times of an all-reduce from the barrier to the last member's result. warm: the median
     over rounds of a round's median; best, worst: the fastest and the slowest round's.
 
@@ -290,8 +251,8 @@ class Row(Point):
     host_busy_percent: float
 
     @property
-    def point(self) -> Point:
-        return Point(*(getattr(self, field.name) for field in fields(Point)))
+    def point(self) -> AllReducePoint:
+        return AllReducePoint(*(getattr(self, field.name) for field in fields(AllReducePoint)))
 
     @property
     def efficiency_percent(self) -> float:

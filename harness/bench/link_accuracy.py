@@ -1,30 +1,27 @@
-"""`longhaul bench wan`: how exactly the emulated WAN is what was asked for, over a grid of links, idle and loaded.
+"""Accuracy of emulated links over a grid of rates, RTTs, losses and jitters, with and without our own load.
 
-Every point is a network of its own: two sites, one link. Round-trip times, goodput and loss are measured by the gate's
-probes, jitter by a long series of echoes. Results may go to a file as they come; a point in it is not measured again.
+Runs in the command line's process. Every point is a network of its own: two sites, one link. Round-trip times, goodput
+and loss are measured by the gate's probes, jitter by a long series of echoes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean, median, stdev
-from typing import Annotated, Any
+from typing import Any
 
 import psutil
-import typer
-from rich.console import Console
 
-from harness.bench.load import busy_cores, conditions
-from harness.records.environment import fingerprint
+from harness.bench.load import busy_cores
+from harness.bench.rows import append_row, stored_rows
 from netsim.emulated.gate import loss_interval
-from netsim.emulated.network import open_network, resolve
+from netsim.emulated.network import open_network
 from netsim.errors import LonghaulError
 from netsim.topology import Topology, topology_from
 
@@ -39,69 +36,46 @@ GOODPUT_SHARE = 0.03
 RTT_SHARE, RTT_MS = 0.01, 1.0
 
 
-def bench_wan(
-    rate: Annotated[list[str] | None, typer.Option(help="Like '100 Mbit'; may be repeated.")] = None,
-    rtt: Annotated[list[str] | None, typer.Option(help="Like '50 ms'; may be repeated.")] = None,
-    substrate: Annotated[list[str] | None, typer.Option(help="auto, netns or docker; may be repeated.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, nfqueue or netem.")] = "auto",
-    only: Annotated[str, typer.Option(help="both, idle or loaded: with every core busy training.")] = "both",
-    results: Annotated[Path | None, typer.Option(help="A file of results to go on from.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for accuracy.md and figures/accuracy.svg.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-) -> None:
-    """RTT, goodput, loss and jitter of emulated links against what was asked for."""
-    from reports.pages.accuracy import draw, page, table
+def measure_links(
+    points: Sequence[LinkPoint], results: Path | None = None, report: Callable[[str], None] = lambda _: None
+) -> list[LinkAccuracy]:
+    """The rows of `points`, in their order. `results`: JSON lines to continue from and to append to.
 
-    console = Console(stderr=True, highlight=False)
-    substrates = [resolve(one, engine).substrate for one in substrate or ["auto"]]
-    engine = resolve(substrates[0], engine).engine
-    asked = conditions(only)
-    points = [
-        point
-        for one, loaded in product(substrates, asked)
-        for point in _grid(rate or RATES, rtt or RTTS, one, engine, loaded)
-    ]
-    rows = {row.point: row for row in _stored(results)}
+    `report` receives one line before each measurement. LonghaulError if no echo comes back.
+    """
+    rows = {row.point: row for row in stored_links(results)}
     left = [point for point in points if point not in rows]
-    for loaded in asked:
-        with busy_cores() if loaded and any(point.loaded for point in left) else nullcontext():
+    done = len(points) - len(left)
+    for loaded in sorted({point.loaded for point in left}):
+        with busy_cores() if loaded else nullcontext():
             for point in [point for point in left if point.loaded == loaded]:
-                console.print(f"{len(rows) + 1}/{len(points)}  {point}")
+                done += 1
+                report(f"{done}/{len(points)}  {point}")
                 rows[point] = _measure(point)
                 if results is not None:
-                    with results.open("a") as file:
-                        file.write(json.dumps(asdict(rows[point])) + "\n")
-    ordered = [rows[point] for point in points]
-    if out is not None:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-        (out / "accuracy.md").write_text(page(ordered, fingerprint()))
-        draw(ordered, out / "figures" / "accuracy.svg")
-    if as_json:
-        print(json.dumps({"host": fingerprint(), "rows": [asdict(row) for row in ordered]}))
-    else:
-        Console().print(table(ordered))
+                    append_row(results, rows[point])
+    return [rows[point] for point in points]
 
 
-def _grid(
-    rates: list[str] | tuple[str, ...], rtts: list[str] | tuple[str, ...], substrate: str, engine: str, loaded: bool
-) -> Iterator[Point]:
+def link_grid(
+    rates: Sequence[str], rtts: Sequence[str], substrate: str, engine: str, loaded: bool
+) -> Iterator[LinkPoint]:
+    """Every rate at every RTT; every rate with each loss, and one rate with each jitter, at the middle RTT."""
     middle = rtts[len(rtts) // 2]
     for rate, rtt in product(rates, rtts):
-        yield Point(substrate, engine, loaded, rate, rtt, 0.0, "", "0 ms")
+        yield LinkPoint(substrate, engine, loaded, rate, rtt, 0.0, "", "0 ms")
     for rate, loss in product(rates, LOSSES):
-        yield Point(substrate, engine, loaded, rate, middle, loss, "", "0 ms")
+        yield LinkPoint(substrate, engine, loaded, rate, middle, loss, "", "0 ms")
     for distribution, spread in JITTERS:
-        yield Point(substrate, engine, loaded, rates[len(rates) // 2], middle, 0.0, distribution, spread)
+        yield LinkPoint(substrate, engine, loaded, rates[len(rates) // 2], middle, 0.0, distribution, spread)
 
 
-def _stored(results: Path | None) -> list[Row]:
-    if results is None or not results.exists():
-        return []
-    lines: list[dict[str, Any]] = [json.loads(line) for line in results.read_text().splitlines()]
-    return [Row(**{**line, "point": Point(**line["point"])}) for line in lines]
+def stored_links(results: Path | None) -> list[LinkAccuracy]:
+    """The rows in a file of results; none if there is no file."""
+    return [LinkAccuracy(**{**line, "point": LinkPoint(**line["point"])}) for line in stored_rows(results)]
 
 
-def _topology(point: Point) -> Topology:
+def _topology(point: LinkPoint) -> Topology:
     link: dict[str, Any] = {"between": ["a", "b"], "rtt": point.rtt, "loss": point.loss}
     if point.distribution:
         link["jitter"] = {"spread": point.spread, "distribution": point.distribution}
@@ -114,7 +88,7 @@ def _topology(point: Point) -> Topology:
     return topology_from(document, "bench wan")
 
 
-def _measure(point: Point) -> Row:
+def _measure(point: LinkPoint) -> LinkAccuracy:
     topology = _topology(point)
     interval = APART if point.distribution else INTERVAL
     psutil.cpu_percent()
@@ -138,7 +112,7 @@ def _measure(point: Point) -> Row:
     if link.jitter is not None:
         one_way = link.jitter.spread / (math.sqrt(3) if link.jitter.distribution == "uniform" else 1)
         deviation = one_way * math.sqrt(2)
-    return Row(
+    return LinkAccuracy(
         point=point,
         rtt_ms_asked=1000 * topology.rtt("a", "b"),
         rtt_ms=1000 * (fmean(took) if point.distribution else median(took)),
@@ -158,7 +132,7 @@ def _measure(point: Point) -> Row:
 
 
 @dataclass(frozen=True)
-class Point:
+class LinkPoint:
     """One link, and where and how it was measured. The units are those of topology files."""
 
     substrate: str
@@ -177,14 +151,14 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Row:
+class LinkAccuracy:
     """What was found at a point. rtt_ms: median (mean under jitter); late_95: 95 % of echoes came less late than this.
 
     Losses are of both directions together, with the 99 % interval of what was asked. The goodput is that of the worse
     direction.
     """
 
-    point: Point
+    point: LinkPoint
     rtt_ms_asked: float
     rtt_ms: float
     rtt_ms_late_95: float

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from harness.bench.malformed_inputs import Tried
+from harness.bench.soak import MethodFaultCost, SoakResult
 from netsim.units import show_duration, show_size
-
-if TYPE_CHECKING:
-    from harness.bench.soak import Soak
 
 TEMPLATE = Path(__file__).with_name("reliability.md")
 
 
-def write_page(path: Path, soak: Soak, rows: list[dict[str, Any]], tried: Tried) -> None:
+def write_page(path: Path, soak: SoakResult, rows: list[MethodFaultCost], tried: Tried) -> None:
     """The page, whole."""
     text = TEMPLATE.read_text(encoding="utf-8")
     for name, part in (("misfortune", _tolls(rows)), ("kills", _kills(soak)), ("inputs", _inputs(tried))):
@@ -22,7 +19,7 @@ def write_page(path: Path, soak: Soak, rows: list[dict[str, Any]], tried: Tried)
     path.write_text(text, encoding="utf-8")
 
 
-def _tolls(rows: list[dict[str, Any]]) -> str:
+def _tolls(rows: list[MethodFaultCost]) -> str:
     lines = [
         "",
         "One crash with return, one straggler and one corrupt payload, four sites, the same for every method:",
@@ -31,11 +28,12 @@ def _tolls(rows: list[dict[str, Any]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        total = row["tokens_committed"] + row["tokens_lost"]
+        lost = row.tokens_lost or 0
+        loss = "-" if row.final_loss is None else f"{row.final_loss:.3f}"
         lines.append(
-            f"| {row['method']} | {_times(row['detection_seconds'])} | {_times(row['recovery_seconds'])} "
-            f"| {row['tokens_lost']} of {total} | {show_size(row['bytes_repeated'])} "
-            f"| {show_size(row['bytes_caught_up'])} | {row['final_loss']:.3f} | {'yes' if row['valid'] else 'no'} |"
+            f"| {row.method} | {_times(row.detection_seconds)} | {_times(row.recovery_seconds)} "
+            f"| {lost} of {(row.tokens_committed or 0) + lost} | {show_size(row.bytes_repeated or 0)} "
+            f"| {show_size(row.bytes_caught_up or 0)} | {loss} | {'yes' if row.valid else 'no'} |"
         )
     note = [
         "",
@@ -45,11 +43,11 @@ def _tolls(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *note, ""])
 
 
-def _times(values: list[float]) -> str:
-    return ", ".join(show_duration(value) for value in values) or "-"
+def _times(values: list[float] | None) -> str:
+    return ", ".join(show_duration(value) for value in values or ()) or "-"
 
 
-def _kills(soak: Soak) -> str:
+def _kills(soak: SoakResult) -> str:
     total = sum(soak.kills.values())
     by_target = ", ".join(f"{count} {target}" for target, count in sorted(soak.kills.items()))
     return "\n".join(

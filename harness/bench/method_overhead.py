@@ -1,24 +1,21 @@
-"""`longhaul bench methods`: what a method's own arithmetic adds to a training step, against AdamW's step.
+"""CPU time that a method's own arithmetic adds to a training step, against AdamW's step.
 
-One worker whose transfers go nowhere (the exchange of a group of one thread), native compute, dense `tiny`. A step is
-forward, backward, update and its share of the synchronisation that ends every round. All loops advance in turn, step by
-step, so that a noisy host disturbs all of them, and CPU time is counted, which on one thread is time on an idle core.
-Overhead is a method's time for a round over AdamW's for the same round. The SVD of the low-rank methods is timed apart.
+Runs in the command line's process. One worker whose transfers go nowhere (the exchange of a group of one thread),
+native compute, dense `tiny`. A step is forward, backward, update and its share of the synchronisation that ends every
+round. All loops advance in turn, step by step, so that a noisy host disturbs all of them, and CPU time is counted,
+which on one thread is time on an idle core. Overhead is a method's time for a round over AdamW's for the same round.
+The SVD of the low-rank methods is timed apart.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import mean, median
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
-import typer
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from algorithms import lowrank
@@ -27,7 +24,6 @@ from algorithms.method import find
 from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
-from harness.spec.presets import find_model
 from harness.worker.model import Transformer, build_model
 
 PERIOD = 32  # steps of a round, for every method that has rounds
@@ -48,7 +44,7 @@ OTHERS_PERCENT = 10.0
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """CPU seconds of a step without its SVD, of the part of it after the backward pass, and of the SVD."""
 
     step: float
@@ -56,8 +52,8 @@ class Cost:
     svd: float
 
 
-def _mean(costs: list[Cost]) -> Cost:
-    return Cost(*(mean(getattr(cost, part.name) for cost in costs) for part in fields(Cost)))
+def _mean(costs: list[StepCost]) -> StepCost:
+    return StepCost(*(mean(getattr(cost, part.name) for cost in costs) for part in fields(StepCost)))
 
 
 class TimedSvd:
@@ -97,7 +93,7 @@ class Loop:
         tokens = torch.randint(shape.vocabulary, (batch, shape.sequence + 1), generator=generator)
         self.inputs, self.targets = tokens[:, :-1], tokens[:, 1:]
 
-    def advance(self, svd: TimedSvd) -> Cost:
+    def advance(self, svd: TimedSvd) -> StepCost:
         """One step."""
         self.step += 1
         before = svd.seconds
@@ -111,37 +107,35 @@ class Loop:
         self.worker.synchronise(self.step, 1e-3)
         end = time.process_time()
         spent = svd.seconds - before
-        return Cost(end - start - spent, end - middle - spent, spent)
+        return StepCost(end - start - spent, end - middle - spent, spent)
 
 
-def bench_methods(
-    model: Annotated[str, typer.Option(help="A model preset.")] = "tiny",
-    batch: Annotated[int, typer.Option(min=1, help="Sequences per step.")] = 8,
-    turns: Annotated[int, typer.Option(min=3, help="Turns of every method.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-) -> None:
-    """The cost of a step of each method with communication off, against AdamW's."""
-    torch.set_num_threads(1)
-    shape = find_model(model, "command line")
-    rows = measure(shape, batch, turns)
-    document = {"model": model, "batch": batch, "turns": turns, "round_steps": PERIOD, "rows": rows}
-    document["passed"] = all(row["passed"] for row in rows)
-    if as_json:
-        print(json.dumps(document))
-    else:
-        Console(highlight=False).print(_table(rows))
-    if not document["passed"]:
-        raise typer.Exit(1)
+@dataclass(frozen=True)
+class MethodOverhead:
+    """CPU time of a method against AdamW's, in ms of a step and percent; `svd_ms_per_round` is not in the others."""
+
+    method: str
+    step_ms: float
+    update_ms: float
+    update_over_adamw_percent: float
+    overhead_percent: float
+    overhead_percent_range: list[float]  # smallest and largest of the turns
+    svd_ms_per_round: float
+    target_percent: float
+    passed: bool
 
 
-def measure(shape: ModelShape, batch: int, turns: int, only: Sequence[str] = tuple(SETTINGS)) -> list[dict[str, Any]]:
+def measure_methods(
+    shape: ModelShape, batch: int, turns: int, only: Sequence[str] = tuple(SETTINGS)
+) -> list[MethodOverhead]:
     """One row for each method. A turn is one round, so that it holds one synchronisation."""
+    torch.set_num_threads(1)
     names = [name for name in only if name != "fomoe" or shape.kind == "moe"]
     loops = {name: Loop(name, shape, batch, (turns + 1) * PERIOD) for name in names}
-    rounds: dict[str, list[Cost]] = {name: [] for name in names}
+    rounds: dict[str, list[StepCost]] = {name: [] for name in names}
     with TimedSvd() as svd:
         for turn in range(turns + 1):
-            costs: dict[str, list[Cost]] = {name: [] for name in names}
+            costs: dict[str, list[StepCost]] = {name: [] for name in names}
             for step in range(PERIOD):
                 for name in names if step % 2 else reversed(names):
                     costs[name].append(loops[name].advance(svd))
@@ -154,33 +148,16 @@ def measure(shape: ModelShape, batch: int, turns: int, only: Sequence[str] = tup
         updates = [mine.update / adamw.update for mine, adamw in zip(rounds[name], rounds["single"], strict=True)]
         overhead, target = 100 * (median(ratios) - 1), TARGET_PERCENT.get(name, OTHERS_PERCENT)
         rows.append(
-            {
-                "method": "adamw" if name == "single" else name,
-                "step_ms": 1e3 * median(cost.step for cost in rounds[name]),
-                "update_ms": 1e3 * median(cost.update for cost in rounds[name]),
-                "update_over_adamw_percent": 100 * (median(updates) - 1),
-                "overhead_percent": overhead,
-                "overhead_percent_range": [100 * (min(ratios) - 1), 100 * (max(ratios) - 1)],
-                "svd_ms_per_round": 1e3 * PERIOD * median(cost.svd for cost in rounds[name]),
-                "target_percent": target,
-                "passed": overhead <= target,
-            }
+            MethodOverhead(
+                method="adamw" if name == "single" else name,
+                step_ms=1e3 * median(cost.step for cost in rounds[name]),
+                update_ms=1e3 * median(cost.update for cost in rounds[name]),
+                update_over_adamw_percent=100 * (median(updates) - 1),
+                overhead_percent=overhead,
+                overhead_percent_range=[100 * (min(ratios) - 1), 100 * (max(ratios) - 1)],
+                svd_ms_per_round=1e3 * PERIOD * median(cost.svd for cost in rounds[name]),
+                target_percent=target,
+                passed=overhead <= target,
+            )
         )
     return rows
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("method", "step ms", "update ms", "update over AdamW", "step over AdamW", "range", "target", "SVD ms")
-    for row in rows:
-        low, high = row["overhead_percent_range"]
-        table.add_row(
-            row["method"],
-            f"{row['step_ms']:.2f}",
-            f"{row['update_ms']:.2f}",
-            f"{row['update_over_adamw_percent']:+.1f} %",
-            f"{row['overhead_percent']:+.1f} %",
-            f"{low:+.1f} to {high:+.1f}",
-            f"{row['target_percent']:.0f} % {'met' if row['passed'] else 'missed'}",
-            f"{row['svd_ms_per_round']:.1f}" if row["svd_ms_per_round"] else "",
-        )
-    return table

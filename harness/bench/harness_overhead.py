@@ -1,23 +1,21 @@
-"""`longhaul bench overhead`: what the harness adds to a training step, against the bare loop, in one process.
+"""Time that the harness adds to a training step, against the bare loop.
 
-One worker, no network, native compute. Both loops do the same work: same model, batches, precision, clipping, AdamW.
-They alternate, so that a noisy host disturbs both; the ratio of their median step times is the overhead.
+Runs in the command line's process. One worker, no network, native compute. Both loops do the same work: same model,
+batches, precision, clipping, AdamW. They alternate, so that a noisy host disturbs both; the ratio of their median step
+times is the overhead.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Annotated
 
 import torch
-import typer
-from rich.console import Console
 from torch import nn
 
 from algorithms.inner import build_optimizer
@@ -40,39 +38,40 @@ ALONE = {
 }
 
 
-def bench_overhead(
-    model: Annotated[str, typer.Option(help="A model preset.")] = "tiny",
-    turns: Annotated[int, typer.Option(min=3, help="Turns of each loop.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-) -> None:
-    """The harness's cost per training step over the bare loop."""
+@dataclass(frozen=True)
+class HarnessOverhead:
+    """Median step times in ms, and the overhead in percent: median, smallest and largest of the turns."""
+
+    model: str
+    turns: int
+    steps_per_turn: int
+    bare_step_ms: float
+    harness_step_ms: float
+    overhead_percent: float
+    overhead_percent_range: list[float]
+    target_percent: float
+    passed: bool
+
+
+def measure_overhead(model: str, turns: int) -> HarnessOverhead:
+    """Both loops in turn, `turns` times, with a model preset."""
     disable_malloc_trim()  # as in a trainer's process; both loops gain by it
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = _compare(_spec(model), Path(folder), turns)
-    bare, harness = (median(row[side] for row in rows) for side in (0, 1))
-    ratios = [100 * (row[1] / row[0] - 1) for row in rows]
-    document = {
-        "model": model,
-        "turns": turns,
-        "steps_per_turn": STEPS,
-        "bare_step_ms": 1e3 * bare,
-        "harness_step_ms": 1e3 * harness,
-        "overhead_percent": median(ratios),
-        "overhead_percent_range": [min(ratios), max(ratios)],
-        "target_percent": TARGET_PERCENT,
-        "passed": median(ratios) <= TARGET_PERCENT,
-    }
-    if as_json:
-        print(json.dumps(document))
-    else:
-        Console(highlight=False).print(
-            f"bare loop {1e3 * bare:.2f} ms, harness {1e3 * harness:.2f} ms per step: "
-            f"{median(ratios):+.2f} % (turns from {min(ratios):+.2f} % to {max(ratios):+.2f} %; "
-            f"target {TARGET_PERCENT} %)"
-        )
-    if not document["passed"]:
-        raise typer.Exit(1)
+        times = _compare(_spec(model), Path(folder), turns)
+    bare, harness = (median(pair[side] for pair in times) for side in (0, 1))
+    ratios = [100 * (pair[1] / pair[0] - 1) for pair in times]
+    return HarnessOverhead(
+        model=model,
+        turns=turns,
+        steps_per_turn=STEPS,
+        bare_step_ms=1e3 * bare,
+        harness_step_ms=1e3 * harness,
+        overhead_percent=median(ratios),
+        overhead_percent_range=[min(ratios), max(ratios)],
+        target_percent=TARGET_PERCENT,
+        passed=median(ratios) <= TARGET_PERCENT,
+    )
 
 
 def _spec(model: str) -> RunSpec:

@@ -1,17 +1,12 @@
-"""`longhaul bench simulator`: how fast the cost model answers, after imports."""
+"""Time of the cost model's answers, after imports. Runs in the command line's process."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-from rich.console import Console
-from rich.table import Table
 
 from harness.cluster.sweep import sweep
 from harness.costmodel.projection import Variant, rows_of
@@ -27,26 +22,26 @@ SITES, ROUNDS, LOCAL_STEPS = 64, 1000, 100
 POINTS = 10_000
 
 
-def bench_simulator(
-    jobs: Annotated[int, typer.Option(min=1, help="Processes of the sweep.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-) -> None:
-    """Seconds for a projection at 104B, a flow-level simulation, and a sweep of 10,000 points."""
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that one task took, and the target; `did`: how much work it was."""
+
+    what: str
+    seconds: float
+    target_seconds: float | None
+    passed: bool
+    did: str
+
+
+def measure_simulator(jobs: int) -> list[Speed]:
+    """A projection at 104B, flow-level simulations, and a sweep on `jobs` processes."""
     scenario = load_scenario(ROOT / "scenarios" / "fomoe-104b.yaml")
-    rows = [
+    return [
         _timed("five methods, 104B parameters, 32 sites, a full run", 1.0, partial(five_methods, scenario.where)),
         _timed(f"{SITES} sites, {ROUNDS} rounds, flow by flow", 10.0, partial(flow_level, 0.0)),
         _timed(f"{SITES} sites, 20 rounds that all differ (jitter), flow by flow", None, partial(flow_level, 0.05, 20)),
         _timed(f"a sweep of {POINTS} points on {jobs} processes", 60.0, partial(ten_thousand, scenario, jobs)),
     ]
-    if as_json:
-        print(json.dumps({"bench": "simulator", "rows": rows}))
-        return
-    table = Table("what", "seconds", "target", "did")
-    for row in rows:
-        target = f"<= {row['target_seconds']:g}" if row["target_seconds"] is not None else ""
-        table.add_row(row["what"], f"{row['seconds']:.2f}", target, row["did"])
-    Console(highlight=False).print(table)
 
 
 def five_methods(path: str) -> str:
@@ -86,14 +81,8 @@ def ten_thousand(scenario: Scenario, jobs: int) -> str:
     return f"{len(rows)} rows of {len(tasks)} plans"
 
 
-def _timed(what: str, target: float | None, work: Callable[[], str]) -> dict[str, Any]:
+def _timed(what: str, target: float | None, work: Callable[[], str]) -> Speed:
     start = time.perf_counter()
     did = work()
     seconds = time.perf_counter() - start
-    return {
-        "what": what,
-        "seconds": round(seconds, 3),
-        "target_seconds": target,
-        "passed": target is None or seconds <= target,
-        "did": did,
-    }
+    return Speed(what, round(seconds, 3), target, target is None or seconds <= target, did)

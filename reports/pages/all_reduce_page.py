@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness.bench.collectives import Row
+from harness.bench.all_reduce import AllReduceTimes
 
 HEADINGS = (
     "substrate",
@@ -35,7 +35,7 @@ HEADINGS = (
 )
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: AllReduceTimes) -> tuple[str, ...]:
     """A row in the order of `HEADINGS`."""
     return (
         row.substrate,
@@ -62,7 +62,7 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def table(rows: Sequence[Row], target: float) -> Table:
+def terminal_table(rows: Sequence[AllReduceTimes], target: float) -> Table:
     """The columns that matter most, narrow enough for a terminal."""
     shown = [
         HEADINGS.index(name) for name in ("cores", "sites", "Mbit/s", "RTT ms", "bound ms", "warm ms", "efficiency %")
@@ -104,7 +104,14 @@ Host: {cpu}, {cores} cores, Linux {kernel}, Python {python}, torch {torch}.
 """
 
 
-def page(rows: Sequence[Row], target: float, host: dict[str, Any]) -> str:
+def write_page(rows: Sequence[AllReduceTimes], target: float, host: dict[str, Any], folder: Path) -> None:
+    """`folder`/collectives.md and its figure."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "collectives.md").write_text(page(rows, target, host), encoding="utf-8")
+    draw(rows, target, folder / "figures" / "collectives.svg")
+
+
+def page(rows: Sequence[AllReduceTimes], target: float, host: dict[str, Any]) -> str:
     """The page docs/collectives.md."""
     lines = [
         "| " + " | ".join(HEADINGS) + " |",
@@ -128,7 +135,7 @@ def page(rows: Sequence[Row], target: float, host: dict[str, Any]) -> str:
     )
 
 
-def draw(rows: Sequence[Row], target: float, path: Path) -> None:
+def draw(rows: Sequence[AllReduceTimes], target: float, path: Path) -> None:
     """Efficiency against RTT: a panel per number of sites and rate."""
     import matplotlib
 

@@ -1,0 +1,117 @@
+"""`longhaul bench wan|collectives`: accuracy of emulated links, and all-reduce against its bound."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.bench import all_reduce
+from harness.bench.link_accuracy import RATES, RTTS, link_grid, measure_links
+from harness.records.environment import fingerprint
+from netsim.emulated.network import resolve
+from netsim.units import parse_size
+from reports.pages import all_reduce_page, link_accuracy_page
+
+Engine = Annotated[str, typer.Option(help="auto, nfqueue or netem.")]
+Only = Annotated[str, typer.Option(help="both, idle or loaded: with every core busy training.")]
+Rtts = Annotated[list[str] | None, typer.Option(help="Like '50 ms'; may be repeated.")]
+Results = Annotated[Path | None, typer.Option(help="JSON lines to continue from; new results are appended.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+LOADS = {"both": [False, True], "idle": [False], "loaded": [True]}
+
+
+def bench_wan(
+    rate: Annotated[list[str] | None, typer.Option(help="Like '100 Mbit'; may be repeated.")] = None,
+    rtt: Rtts = None,
+    substrate: Annotated[list[str] | None, typer.Option(help="auto, netns or docker; may be repeated.")] = None,
+    engine: Engine = "auto",
+    only: Only = "both",
+    results: Results = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for accuracy.md and figures/accuracy.svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """RTT, goodput, loss and jitter of emulated links against what was declared."""
+    substrates = [resolve(name, engine).substrate for name in substrate or ["auto"]]
+    engine = resolve(substrates[0], engine).engine
+    points = [
+        point
+        for name, loaded in product(substrates, _loads(only))
+        for point in link_grid(rate or RATES, rtt or RTTS, name, engine, loaded)
+    ]
+    rows = measure_links(points, results, Console(stderr=True, highlight=False).print)
+    if out is not None:
+        link_accuracy_page.write_page(rows, fingerprint(), out)
+    if as_json:
+        print(json.dumps({"host": fingerprint(), "rows": [asdict(row) for row in rows]}))
+    else:
+        Console().print(link_accuracy_page.terminal_table(rows))
+
+
+def bench_collectives(
+    sites: Annotated[
+        list[int] | None, typer.Option(min=2, max=16, help="May be repeated; 4 and 8 if not given.")
+    ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="Of the access links, like '100 Mbit'; may be repeated.")
+    ] = None,
+    rtt: Rtts = None,
+    size: Annotated[str, typer.Option(help="Payload of one all-reduce.")] = "25 MB",
+    substrate: Annotated[str, typer.Option(help="auto, netns or docker.")] = "auto",
+    engine: Engine = "auto",
+    only: Only = "both",
+    results: Results = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for collectives.md and figures/collectives.svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """All-reduce over the WAN against the alpha-beta bound, cold and warm, beside plain gloo.
+
+    Exits with 1 if a network misses the target.
+    """
+    topologies = [
+        all_reduce.star(count, one_rate, one_rtt)
+        for count in sites or sorted(all_reduce.RATES)
+        for one_rate, one_rtt in product(rate or _rates(count), rtt or all_reduce.RTTS)
+    ]
+    chosen = resolve(substrate, engine)
+    rows = all_reduce.measure_all_reduces(
+        topologies,
+        _elements(size),
+        loads=_loads(only),
+        substrate=chosen.substrate,
+        engine=chosen.engine,
+        results=results,
+        report=Console(stderr=True, highlight=False).print,
+    )
+    if out is not None:
+        all_reduce_page.write_page(rows, all_reduce.TARGET_PERCENT, fingerprint(), out)
+    if as_json:
+        found = [asdict(row) for row in rows]
+        print(json.dumps({"target_percent": all_reduce.TARGET_PERCENT, "host": fingerprint(), "rows": found}))
+    else:
+        Console().print(all_reduce_page.terminal_table(rows, all_reduce.TARGET_PERCENT))
+    if any(row.efficiency_percent < all_reduce.TARGET_PERCENT for row in rows):
+        raise typer.Exit(1)
+
+
+def _rates(sites: int) -> tuple[str, ...]:
+    return all_reduce.RATES.get(sites, all_reduce.RATES[8])
+
+
+def _loads(only: str) -> list[bool]:
+    """Whether to measure with idle cores (False), with busy ones (True), or both, in this order."""
+    if only not in LOADS:
+        raise typer.BadParameter(f"{only!r}; allowed: {', '.join(LOADS)}", param_hint="--only")
+    return LOADS[only]
+
+
+def _elements(size: str) -> int:
+    try:
+        return parse_size(size) // 4
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from None
