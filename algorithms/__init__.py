@@ -1,1 +1,1 @@
-"""The methods: for each, its communication plan, its memory and its update rule."""
+"""Training methods. Plans and memory are computed anywhere without torch; workers run in the trainer process."""

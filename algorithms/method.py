@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from algorithms.catch_up import CATCH_UP, to_those_behind
-from algorithms.settings import Schedule
+from algorithms.settings import LearningRateSchedule
 from algorithms.shape import ModelShape
 from netsim.documents import Document, validate
 from netsim.errors import InputError
@@ -75,7 +75,7 @@ class Method(ABC, Generic[OptionsT]):
         """The part of the model that `rank` holds at the start."""
         return ModelView()
 
-    def schedule(self, base: Schedule) -> Schedule:
+    def schedule(self, base: LearningRateSchedule) -> LearningRateSchedule:
         """The learning-rate schedule, given the suite's."""
         return base
 

@@ -1,4 +1,4 @@
-"""Experts that change hands: what is sent, what follows, what starts anew (FoMoE, arXiv 2606.19025, section 3.3.2)."""
+"""Experts that move between workers: what is sent, which rows follow and restart (FoMoE, 2606.19025, 3.3.2)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from algorithms.experts import Ids, Layout, rows_of
+from algorithms.periodic import lossy
 from algorithms.placement import Placement
-from algorithms.rounds import lossy
 from netsim.traffic import Transfer, WireType
 
 
 class Migration:
-    """From the residents `old` to `new` of one worker, the latter those of `draw`. Transfers are `move/WHAT/i`."""
+    """From the residents `old` to `new` of one worker, the latter those of `draw`. A transfer's part is its move."""
 
     def __init__(self, layout: Layout, placement: Placement, draw: int, old: Sequence[Ids], new: Sequence[Ids]) -> None:
         self.layout, self.old, self.new = layout, old, new
@@ -64,4 +64,6 @@ class Migration:
             self.layout.scatter(tensors, flat.zero_(), self.shared, self.new)
 
     def _moved(self, transfer: Transfer) -> list[Ids]:
-        return self.experts[int(transfer.name.rsplit("/", 1)[1])]
+        _, move = transfer.part
+        assert move is not None
+        return self.experts[move]

@@ -22,7 +22,7 @@ class InnerOptimizer(Document):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearningRateSchedule:
     """Linear warm-up to `peak`, then a cosine to `floor` x peak at step `total`. Steps count from 1."""
 
     peak: float

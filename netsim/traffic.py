@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -73,6 +73,7 @@ class Transfer:
     ready: share of the step's backward pass after which the tensor is complete (DDP buckets); 1 is the end of the step.
     overlap: local steps that may pass until the result is used (streaming); 0 means the step waits for it.
     phase: transfers of one step run together; those of phase p start when those of phase p-1 are done.
+    part: for the method alone: what it moves, and which of several pieces of it (None: there is one).
     """
 
     name: str
@@ -85,6 +86,7 @@ class Transfer:
     ready: float = 1.0
     overlap: int = 0
     phase: int = 0
+    part: tuple[str, int | None] = field(default=("", None), compare=False)
 
     def __post_init__(self) -> None:
         assert self.elements >= 0

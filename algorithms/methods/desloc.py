@@ -30,7 +30,7 @@ from algorithms.inner import (
 )
 from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
-from algorithms.rounds import lossy, periodic
+from algorithms.periodic import lossy, periodic
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer

@@ -36,8 +36,8 @@ from algorithms.inner import (
 from algorithms.method import Method, ModelView, Options
 from algorithms.migration import Migration
 from algorithms.outer import nesterov_
+from algorithms.periodic import lossy, periodic
 from algorithms.placement import Placement, source_for
-from algorithms.rounds import lossy, periodic
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.errors import InputError
@@ -89,10 +89,10 @@ class Fomoe(Method[FomoeOptions]):
         sizes = {holders: shape.layers * len(positions) * per_expert for holders, positions in placement.groups.items()}
         transfers = []
         for what in AVERAGED[options.outer]:
-            transfers.append(Transfer(f"dense/{what}", dense, tuple(range(sites)), wire))
+            transfers.append(Transfer(f"dense/{what}", dense, tuple(range(sites)), wire, part=(what, None)))
             for index, (holders, size) in enumerate(sizes.items()):
                 if len(holders) > 1:
-                    transfers.append(Transfer(f"experts/{what}/{index}", size, holders, wire))
+                    transfers.append(Transfer(f"experts/{what}/{index}", size, holders, wire, part=(what, index)))
         recurrences = list(periodic(tuple(transfers), options.sync_every, steps))
         if self.moves(placement):
             period = options.sync_every * options.move_every
@@ -121,7 +121,8 @@ class Fomoe(Method[FomoeOptions]):
             members = tuple(sorted({move.root, *move.newcomers}))
             size, kind = move.experts * per_expert, Collective.BROADCAST
             for what in self.shipped:
-                yield Transfer(f"move/{what}/{index}", size, members, self.move_wire, kind, root=move.root, phase=1)
+                name, part = f"move/{what}/{index}", (what, index)
+                yield Transfer(name, size, members, self.move_wire, kind, root=move.root, phase=1, part=part)
 
     def _elements(self, shape: ModelShape) -> tuple[int, int]:
         """Numbers in the dense part, and in one expert with what travels with it."""
@@ -239,8 +240,8 @@ class FomoeWorker(Worker):
         groups = list(self.placement.groups)
         sent = []
         for transfer in transfers:
-            _, what, *index = transfer.name.split("/")
-            members = self.placement.members(groups[int(index[0])], self.draw) if index else None
+            what, index = transfer.part
+            members = None if index is None else self.placement.members(groups[index], self.draw)
             flat = self.layout.gather(averaged[what], members, self.residents)
             sent.append((transfer, flat, averaged[what], members))
         self.setup.exchange.run(step, [(transfer, flat) for transfer, flat, _, _ in sent])
@@ -270,7 +271,7 @@ class FomoeWorker(Worker):
         old, self.draw = self.residents, self.draw + 1
         self.residents = self.placement.residents(self.setup.rank, self.draw)
         migration = Migration(self.layout, self.placement, self.draw, old, self.residents)
-        buffers = [migration.outgoing(t, shipped[t.name.split("/")[1]], self.setup.rank == t.root) for t in transfers]
+        buffers = [migration.outgoing(t, shipped[t.part[0]], self.setup.rank == t.root) for t in transfers]
         self.setup.exchange.run(step, list(zip(transfers, buffers, strict=True)))
         for layer, residents in enumerate(self.residents):
             self.model.set_residents(layer, residents)
@@ -284,7 +285,7 @@ class FomoeWorker(Worker):
             migration.forget(self.momentum)
         for transfer, buffer in zip(transfers, buffers, strict=True):
             if self.setup.rank != transfer.root:
-                migration.incoming(transfer, shipped[transfer.name.split("/")[1]], buffer)
+                migration.incoming(transfer, shipped[transfer.part[0]], buffer)
         if self.diloco:
             torch._foreach_copy_(shipped["parameters"], self.outer)
         elif self.outer:

@@ -27,7 +27,7 @@ from algorithms.averaging import control_mean, swapped_in
 from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
 from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
 from algorithms.method import Method, Options
-from algorithms.rounds import periodic
+from algorithms.periodic import periodic
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Collective, Plan, Recurrence, Transfer

@@ -36,8 +36,8 @@ from algorithms.inner import (
 )
 from algorithms.method import Method, Options
 from algorithms.outer import OuterName, OuterOptimizer
-from algorithms.rounds import periodic
-from algorithms.settings import Schedule
+from algorithms.periodic import periodic
+from algorithms.settings import LearningRateSchedule
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.errors import InputError
@@ -87,7 +87,7 @@ class PhotonOptions(Options):
 
 
 @dataclass(frozen=True)
-class Round:
+class PhotonRound:
     """Steps first to last. `cohort` trains, `arrived` is the part whose updates count, `after` trains next."""
 
     first: int
@@ -102,7 +102,7 @@ class Photon(Method[PhotonOptions]):
     summary = "federated rounds under a server optimizer"
     Options = PhotonOptions
 
-    def rounds(self, sites: int, steps: int, seed: int) -> Iterator[Round]:
+    def rounds(self, sites: int, steps: int, seed: int) -> Iterator[PhotonRound]:
         """All rounds of a run; the same for the same seed, so that whoever resumes meets the same cohorts."""
         size, tau = self.options.clients_per_round or sites, self.options.sync_every
         if size > sites:
@@ -112,7 +112,7 @@ class Photon(Method[PhotonOptions]):
         for first in range(1, steps + 1, tau):
             after = tuple(sorted(sampling.sample(range(sites), size)))
             arrived = tuple(k for k in cohort if misfortune.random() >= self.options.drop_probability)
-            yield Round(first, min(first + tau - 1, steps), cohort, arrived, after)
+            yield PhotonRound(first, min(first + tau - 1, steps), cohort, arrived, after)
             cohort = after
 
     def weight(self, client: int, arrived: tuple[int, ...], sites: int) -> float:
@@ -170,7 +170,7 @@ class Photon(Method[PhotonOptions]):
             found["server_momentum"] = len(self.options.outer.slots) * size
         return found
 
-    def schedule(self, base: Schedule) -> Schedule:
+    def schedule(self, base: LearningRateSchedule) -> LearningRateSchedule:
         if self.options.central_batch is None or self.options.local_batch is None:
             return base
         stretch = self.options.central_batch / self.options.local_batch

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -73,8 +74,9 @@ class StreamingDiloco(Method[StreamingOptions]):
         recurrences, final = [], []
         for p, fragment in enumerate(fragments):
             elements = sum(shape.parameters[index].elements for index in fragment)
-            blocking = Transfer(f"fragment/{p}", elements, tuple(range(sites)), options.wire_dtype)
-            streamed = Transfer(blocking.name, elements, blocking.members, blocking.wire, overlap=options.overlap)
+            everyone = tuple(range(sites))
+            blocking = Transfer(f"fragment/{p}", elements, everyone, options.wire_dtype, part=("fragment", p))
+            streamed = replace(blocking, overlap=options.overlap)
             first = max(1, (p + 1) * options.sync_every // len(fragments))  # spread over the period
             regular = Recurrence((streamed,), options.sync_every, first, steps - options.overlap)
             recurrences.append(regular)
@@ -127,7 +129,9 @@ class StreamingWorker(Worker):
     def synchronise(self, step: int, lr: float) -> None:
         self._finish(step)
         for transfer in self.setup.plan.at(step):
-            fragment = self.fragments[int(transfer.name.split("/")[1])]
+            _, place = transfer.part
+            assert place is not None
+            fragment = self.fragments[place]
             delta = fragment.outer - flatten(fragment.parameters)
             handle = self.setup.exchange.start(step, transfer, delta)
             self.under_way.append((step + transfer.overlap, fragment, handle, delta))

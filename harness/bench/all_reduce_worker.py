@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from harness.bench.gloo import gloo_all_reduce, gloo_group
-from harness.transport.exchange import WanExchange
+from harness.transport.wan_exchange import WanExchange
 from harness.worker.process_memory import disable_malloc_trim, freeze_gc
 from netsim.documents import Document
 from netsim.traffic import Algorithm, Transfer

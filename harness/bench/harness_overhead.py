@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from algorithms.inner import build_optimizer
-from algorithms.settings import Schedule
+from algorithms.settings import LearningRateSchedule
 from harness.records.run_record import Step, read_lines
 from harness.spec.presets import find_model
 from harness.spec.suite import RunSpec, Train
@@ -108,7 +108,7 @@ def _bare(spec: RunSpec, dataset: Dataset) -> float:
     model = build_model(spec.model, spec.seed)
     model.balance_weight = train.balance_weight
     optimizer = build_optimizer(settings, model.parameters())
-    schedule = Schedule(settings.lr, train.warmup, train.steps, train.floor)
+    schedule = LearningRateSchedule(settings.lr, train.warmup, train.steps, train.floor)
     shard, marks = Shard(dataset.shards[0]), []
     for step in range(1, STEPS + 1):
         inputs, targets = shard.batch(step, train.batch, spec.model.sequence, spec.seed, 0)

@@ -9,8 +9,8 @@ import subprocess
 from harness.records.logs import WorkerLog
 from harness.spec.faults import Fault
 from harness.spec.suite import RunSpec
-from harness.transport.exchange import WanExchange
 from harness.transport.frames import Kind, pack_header
+from harness.transport.wan_exchange import WanExchange
 
 
 class FaultInjector:

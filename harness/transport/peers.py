@@ -21,7 +21,7 @@ from functools import partial
 from typing import Protocol
 
 from harness.transport.buffers import Body
-from harness.transport.collectives import Send
+from harness.transport.collective_state import Send
 from harness.transport.frames import Header, Kind, pack_header
 from harness.transport.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.transport.reactor import Reactor
@@ -45,7 +45,7 @@ class Disconnect:
 
 
 class Owner(Protocol):
-    """What the peers report to; `harness.transport.exchange.WanExchange`."""
+    """What the peers report to; `harness.transport.wan_exchange.WanExchange`."""
 
     def room(self, source: int, header: Header) -> Body: ...
     def arrived(self, source: int, header: Header, body: Body) -> None: ...

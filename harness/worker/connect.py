@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from harness.transport.exchange import WanExchange
+from harness.transport.wan_exchange import WanExchange
 from harness.worker.job import CONTROL_PORT, WAN_PORT, Job
 from netsim.collectives import select_algorithm, streams_per_pair
 from netsim.traffic import Algorithm, Transfer

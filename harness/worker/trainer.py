@@ -15,7 +15,7 @@ from typing import TextIO
 import torch
 
 from algorithms.exchange import Exchange
-from algorithms.settings import Schedule
+from algorithms.settings import LearningRateSchedule
 from algorithms.worker import Worker, WorkerSetup
 from harness.records.run_record import Step
 from harness.worker.connect import connect_control, connect_wan
@@ -48,7 +48,7 @@ class Trainer:
         self.held_out = held_out_batches(
             job.held_out, train.evaluation_batches, train.batch, self.spec.model.sequence, job.rank, job.world
         )
-        base = Schedule(train.optimizer.lr, train.warmup, train.steps, train.floor)
+        base = LearningRateSchedule(train.optimizer.lr, train.warmup, train.steps, train.floor)
         self.schedule = self.method.schedule(base)
         self.watch = Stopwatch()
         self.slots = StepPacer(self.spec.compute.step_seconds, self.spec.compute.backward_share)

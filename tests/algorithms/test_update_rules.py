@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from algorithms.methods.photon import Photon
-from algorithms.settings import InnerOptimizer, Schedule
+from algorithms.settings import InnerOptimizer, LearningRateSchedule
 from algorithms.shape import ModelShape
 from tests.algorithms.training import DENSE, MOE, Training, train
 
@@ -35,7 +35,7 @@ def run(name: str, options: dict[str, Any], shape: ModelShape = DENSE, sites: in
 
 
 def rates() -> list[float]:
-    return [Schedule(PLAIN.lr, 2, STEPS).lr(step) for step in range(1, STEPS + 1)]
+    return [LearningRateSchedule(PLAIN.lr, 2, STEPS).lr(step) for step in range(1, STEPS + 1)]
 
 
 def gradients(training: Training) -> list[list[Vector]]:

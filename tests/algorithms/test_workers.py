@@ -10,7 +10,7 @@ import torch
 from algorithms.method import find
 from algorithms.methods.fomoe import FomoeWorker
 from algorithms.methods.photon import Photon
-from algorithms.settings import Schedule
+from algorithms.settings import LearningRateSchedule
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker
 from netsim.errors import InputError
@@ -144,7 +144,7 @@ def test_photon_replays_its_cohorts_from_the_seed() -> None:
 
 def test_photon_stretches_the_schedule_by_the_ratio_of_batches_and_keeps_the_peak() -> None:
     method = find("photon", {"central_batch": 256, "local_batch": 32}, "test")
-    assert method.schedule(Schedule(6e-4, 100, 5120)) == Schedule(6e-4, 800, 40_960)
+    assert method.schedule(LearningRateSchedule(6e-4, 100, 5120)) == LearningRateSchedule(6e-4, 800, 40_960)
 
 
 REFUSED: list[tuple[str, dict[str, Any], ModelShape, str, str]] = [

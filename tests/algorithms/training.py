@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from algorithms.exchange import LocalExchange, local_group
 from algorithms.method import Method, find
-from algorithms.settings import InnerOptimizer, Schedule
+from algorithms.settings import InnerOptimizer, LearningRateSchedule
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from harness.worker.model import Transformer, build_model
@@ -95,7 +95,7 @@ def train(
         options = {"wire_dtype": "fp64", **options}
     method = find(name, options, "test")
     plan = method.plan(shape, sites, steps, seed)
-    schedule = method.schedule(Schedule(optimizer.lr, 2, steps))
+    schedule = method.schedule(LearningRateSchedule(optimizer.lr, 2, steps))
     exchanges, controls = local_group(sites, 20.0), local_group(sites, 20.0)
     found: list[Site | None] = [None] * sites
     errors: list[BaseException] = []

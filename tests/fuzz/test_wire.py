@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch._C._distributed_c10d import TCPStore
 
-from harness.transport.exchange import WanExchange
 from harness.transport.frames import HEADER_SIZE, HELLO_SIZE, unpack_header, unpack_hello
+from harness.transport.wan_exchange import WanExchange
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Transfer
 from tests.wan.members import addresses, close_all, connect_all, free_port, together

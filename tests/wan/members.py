@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from harness.transport.exchange import WanExchange
+from harness.transport.wan_exchange import WanExchange
 
 T = TypeVar("T")
 

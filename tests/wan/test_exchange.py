@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from algorithms.exchange import local_group
-from harness.transport.exchange import WanExchange
+from harness.transport.wan_exchange import WanExchange
 from netsim.traffic import Algorithm, Collective, Transfer, WireType
 from tests.wan.members import close_all, connect_all, together
 

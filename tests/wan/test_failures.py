@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from harness.transport.exchange import WanExchange
 from harness.transport.frames import HEADER_SIZE, Hello, Kind, pack_header, pack_hello, token_digest, transfer_key
+from harness.transport.wan_exchange import WanExchange
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Collective, Transfer
 from tests.wan.members import addresses, close_all, connect_all, free_port, together

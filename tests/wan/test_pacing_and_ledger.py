@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from harness.transport import exchange as exchange_module
+from harness.transport import wan_exchange as exchange_module
 from netsim.traffic import Algorithm, Collective, Transfer
 from tests.wan.members import addresses, close_all, connect_all, free_port, together
 

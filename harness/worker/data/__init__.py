@@ -1,4 +1,4 @@
-"""Training text: where it comes from, how it is divided among sites, and how a worker reads its share."""
+"""Training text: the runner prepares and divides it among sites, the trainer process reads its shard."""
 
 from harness.worker.data.dataset import Dataset, prepare
 from harness.worker.data.shards import Shard, held_out_batches

@@ -14,7 +14,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from harness.spec.suite import Data
-from harness.worker.data.partitions import Piece, divide, pieces, tokens_in
+from harness.worker.data.partitions import TextPiece, divide, pieces, tokens_in
 from harness.worker.data.sources import TOKEN, Corpus, TextFile, read_corpus
 from netsim.documents import Document
 from netsim.errors import InputError
@@ -72,7 +72,7 @@ def _cached(directory: Path) -> Dataset | None:
 def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, directory: Path) -> Dataset:
     training, held_out = hold_out(corpus.files, data.held_out)
     shards = divide(data, pieces(training, PIECE_SEQUENCES * sequence), sites, 2 * sequence, seed)
-    kept = [Piece(file.group, file.tokens) for file in held_out]
+    kept = [TextPiece(file.group, file.tokens) for file in held_out]
     if tokens_in(kept) <= sequence:
         allowed = f"more than {sequence} held-out tokens: a larger held_out, or more text"
         raise InputError("data", "held_out", f"{tokens_in(kept)} tokens in {len(held_out)} files", allowed)
@@ -125,7 +125,7 @@ def _part(file: TextFile, start: int, end: int) -> TextFile:
     return TextFile(file.name, file.group, file.tokens[start:end], file.digest)
 
 
-def _write(path: Path, parts: Iterable[Piece]) -> None:
+def _write(path: Path, parts: Iterable[TextPiece]) -> None:
     with path.open("wb") as file:
         for part in parts:
             file.write(np.asarray(part.tokens, dtype=TOKEN).tobytes())

@@ -21,18 +21,18 @@ DRAWS = 100  # of Dirichlet proportions, until every site has enough
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     group: str
     tokens: Tokens
 
 
-def pieces(files: Sequence[TextFile], length: int) -> list[Piece]:
+def pieces(files: Sequence[TextFile], length: int) -> list[TextPiece]:
     """Files cut into pieces of at most `length` tokens."""
     cuts = [(file, start) for file in files for start in range(0, len(file.tokens), length)]
-    return [Piece(file.group, file.tokens[start : start + length]) for file, start in cuts]
+    return [TextPiece(file.group, file.tokens[start : start + length]) for file, start in cuts]
 
 
-def divide(data: Data, parts: Sequence[Piece], sites: int, least: int, seed: int) -> list[list[Piece]]:
+def divide(data: Data, parts: Sequence[TextPiece], sites: int, least: int, seed: int) -> list[list[TextPiece]]:
     """The pieces of each site, at least `least` tokens each. Raises InputError when the text does not suffice."""
     rng = np.random.default_rng([abs(seed), int(seed < 0), sites])
     if data.partition == "by_source":
@@ -47,7 +47,7 @@ def divide(data: Data, parts: Sequence[Piece], sites: int, least: int, seed: int
             places = by_source(parts, sites)
         else:
             places = dirichlet(parts, sites, data.alpha, rng)
-        shards: list[list[Piece]] = [[] for _ in range(sites)]
+        shards: list[list[TextPiece]] = [[] for _ in range(sites)]
         for part, place in zip(parts, places, strict=True):
             shards[place].append(part)
         smallest = min(tokens_in(shard) for shard in shards)
@@ -58,17 +58,17 @@ def divide(data: Data, parts: Sequence[Piece], sites: int, least: int, seed: int
     raise InputError("data", "partition", found, f"{allowed}{_advice(data)}")
 
 
-def iid(parts: Sequence[Piece], sites: int, rng: np.random.Generator) -> list[int]:
+def iid(parts: Sequence[TextPiece], sites: int, rng: np.random.Generator) -> list[int]:
     return _deal([[i] for i in rng.permutation(len(parts)).tolist()], parts, sites)
 
 
-def by_source(parts: Sequence[Piece], sites: int) -> list[int]:
+def by_source(parts: Sequence[TextPiece], sites: int) -> list[int]:
     groups = _groups(parts)
     largest_first = sorted(groups, key=lambda name: (-sum(len(parts[i].tokens) for i in groups[name]), name))
     return _deal([groups[name] for name in largest_first], parts, sites)
 
 
-def dirichlet(parts: Sequence[Piece], sites: int, alpha: float, rng: np.random.Generator) -> list[int]:
+def dirichlet(parts: Sequence[TextPiece], sites: int, alpha: float, rng: np.random.Generator) -> list[int]:
     places = [0] * len(parts)
     for _, members in sorted(_groups(parts).items()):
         bounds = rng.dirichlet([alpha] * sites).cumsum()
@@ -80,11 +80,11 @@ def dirichlet(parts: Sequence[Piece], sites: int, alpha: float, rng: np.random.G
     return places
 
 
-def tokens_in(parts: Sequence[Piece]) -> int:
+def tokens_in(parts: Sequence[TextPiece]) -> int:
     return sum(len(part.tokens) for part in parts)
 
 
-def _deal(bundles: Sequence[Sequence[int]], parts: Sequence[Piece], sites: int) -> list[int]:
+def _deal(bundles: Sequence[Sequence[int]], parts: Sequence[TextPiece], sites: int) -> list[int]:
     """Bundle after bundle to the site that has least so far."""
     places = [0] * len(parts)
     heap = [(0, site) for site in range(sites)]
@@ -96,7 +96,7 @@ def _deal(bundles: Sequence[Sequence[int]], parts: Sequence[Piece], sites: int) 
     return places
 
 
-def _groups(parts: Sequence[Piece]) -> dict[str, list[int]]:
+def _groups(parts: Sequence[TextPiece]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for i, part in enumerate(parts):
         found.setdefault(part.group, []).append(i)

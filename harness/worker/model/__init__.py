@@ -1,4 +1,4 @@
-"""The models: decoder-only transformers, dense or with a mixture of experts, whole or one site's part."""
+"""Decoder-only transformers, dense or with a mixture of experts, whole or in part. Runs in the trainer process."""
 
 from harness.worker.model.mixture import Mixture, Routing
 from harness.worker.model.transformer import Transformer, build_model, mean_loss

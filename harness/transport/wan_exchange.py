@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.transport.buffers import Body, Pool
-from harness.transport.collectives import CollectiveState, Send, carrier
+from harness.transport.collective_state import CollectiveState, Send, carrier
 from harness.transport.frames import Header, Kind, transfer_key
 from harness.transport.ledger import Entry, Ledger
 from harness.transport.mesh import connect_mesh
