@@ -35,7 +35,7 @@ def main() -> int:
     except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)
         return 3
-    write_json(job.rank_directory / "summary.json", summary)
+    write_json(job.files.summary, summary)
     return 0
 
 

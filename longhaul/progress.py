@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.records.layout import RunDirectory
 from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome
 from netsim.units import show_duration, show_size
@@ -79,7 +80,7 @@ class Progress:
 
 def _position(cell: Cell, directory: Path) -> str:
     """Step, loss, compute utilisation and remaining time, from the last line that worker 0 logged."""
-    line = _last_line(directory / "rank-0" / "steps.jsonl")
+    line = _last_line(RunDirectory(directory).worker(0).steps)
     if line is None:
         return ""
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.records.layout import RunDirectory
 from reports.records import Stored
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
         seed = run.result.seed if run.result.faults is not None else None  # faults are drawn
         cell = (run.group, run.cell.label, run.topology.name, run.result.steps, seed)
         if cell not in known:
-            path = run.directory / "spec.json"
+            path = RunDirectory(run.directory).spec
             try:
                 found = predict(validate(RunSpec, read_json(path), str(path)), constants, run.result.steps)
             except InputError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.records.layout import RunDirectory, run_directories, suite_description
 from harness.records.run_record import Record, Result, Step, read_json, read_lines
 from netsim.documents import validate
 from netsim.errors import InputError
@@ -84,14 +85,14 @@ class Stored:
     def steps(self) -> Iterator[tuple[int, Step]]:
         """Every step of every worker, by rank."""
         for rank in range(self.result.sites):
-            path = _inside(self.directory, f"rank-{rank}/steps.jsonl")
+            path = _inside(self.directory, RunDirectory(self.directory).worker(rank).steps)
             if path.exists():
                 for step in read_lines(path, Step):
                     yield rank, step
 
     def events(self) -> list[ReportedEvent]:
         """What happened, in the order of time."""
-        path = _inside(self.directory, "events.jsonl")
+        path = _inside(self.directory, RunDirectory(self.directory).events)
         return sorted(read_lines(path, ReportedEvent), key=lambda one: one.at) if path.exists() else []
 
 
@@ -120,14 +121,14 @@ def collect(folders: Sequence[Path], baseline: str | None = None) -> Collection:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(str(folder), "", "no such directory", "a directory of runs")
-        for directory in sorted(path.parent for path in folder.rglob("spec.json")):
-            path = _inside(directory, "spec.json")
+        for directory in (run.path for run in run_directories(folder)):
+            path = _inside(directory, RunDirectory(directory).spec)
             if directory.resolve() not in found:
                 found[directory.resolve()] = folder, validate(Cell, read_json(path), str(path))
     runs: list[Stored] = []
     unfinished: list[Unfinished] = []
     for directory, (_, cell) in found.items():
-        if _inside(directory, "result.json").exists():
+        if _inside(directory, RunDirectory(directory).result).exists():
             runs.append(_stored(directory, cell))
         else:
             unfinished.append(_unfinished(directory, cell))
@@ -137,11 +138,11 @@ def collect(folders: Sequence[Path], baseline: str | None = None) -> Collection:
             where, "", f"{len(unfinished)} unfinished runs and no result.json", "at least one finished run"
         )
     latest = _grouped(_latest(runs))
-    done = {_cell_of(run.directory, run.cell): _changed(run.directory / "result.json") for run in latest}
+    done = {_cell_of(run.directory, run.cell): _changed(RunDirectory(run.directory).result) for run in latest}
     failed = [
         run
         for run in unfinished
-        if _changed(run.directory / "spec.json") > done.get(_cell_of(run.directory, run.cell), 0)
+        if _changed(RunDirectory(run.directory).spec) > done.get(_cell_of(run.directory, run.cell), 0)
     ]
     superseded = len(runs) + len(unfinished) - len(latest) - len(failed)
     return Collection(tuple(latest), tuple(failed), _baselines(latest, baseline), superseded)
@@ -159,7 +160,7 @@ def _cell_of(directory: Path, cell: Cell) -> tuple[Path, str, str, str, int]:
 def _latest(runs: Sequence[Stored]) -> list[Stored]:
     """Of records of one cell on one substrate the newest: what an earlier version of code or suite left is history."""
     newest: dict[object, Stored] = {}
-    for run in sorted(runs, key=lambda run: _changed(run.directory / "result.json")):
+    for run in sorted(runs, key=lambda run: _changed(RunDirectory(run.directory).result)):
         newest[_cell_of(run.directory, run.cell), run.result.substrate, run.result.engine] = run
     return sorted(newest.values(), key=lambda run: run.directory)
 
@@ -180,9 +181,8 @@ def _grouped(runs: Sequence[Stored]) -> list[Stored]:
     return grouped
 
 
-def _inside(directory: Path, name: str) -> Path:
-    """`directory`/`name`, unless a link there leads somewhere else."""
-    path = directory / name
+def _inside(directory: Path, path: Path) -> Path:
+    """`path`, unless a link there leads out of `directory`."""
     if not path.resolve().is_relative_to(directory.resolve()):
         raise InputError(str(path), "", "a link that leaves the run's directory", "a file of the record itself")
     return path
@@ -198,21 +198,21 @@ def _short(home: Path, homes: set[Path]) -> str:
 
 
 def _stored(directory: Path, cell: Cell) -> Stored:
-    path = _inside(directory, "result.json")
+    path = _inside(directory, RunDirectory(directory).result)
     result = validate(Result, read_json(path), str(path))
     if not 1 <= result.sites <= 4096:
         raise InputError(str(path), "sites", result.sites, "1 to 4096 sites")
-    spec_path = directory / "spec.json"
+    spec_path = RunDirectory(directory).spec
     topology = topology_from(cell.topology, f"{spec_path}: topology")
     if (label := result.label) != cell.label:
         raise InputError(str(path), "label", label, f"the label of spec.json, {cell.label!r}")
     return Stored(
-        directory, cell.suite, cell, result, topology, _mapping(directory, "environment.json"), _links(directory)
+        directory, cell.suite, cell, result, topology, _mapping(RunDirectory(directory).environment), _links(directory)
     )
 
 
-def _mapping(directory: Path, name: str) -> dict[str, Any]:
-    path = _inside(directory, name)
+def _mapping(path: Path) -> dict[str, Any]:
+    path = _inside(path.parent, path)
     if not path.exists():
         return {}
     document = read_json(path)
@@ -222,7 +222,8 @@ def _mapping(directory: Path, name: str) -> dict[str, Any]:
 
 
 def _links(directory: Path) -> dict[str, LinkReport]:
-    path, document = directory / "links.json", _mapping(directory, "links.json")
+    path = RunDirectory(directory).links
+    document = _mapping(path)
     return {
         when: validate(LinkReport, document[when], str(path), when)
         for when in ("before", "after")
@@ -232,7 +233,7 @@ def _links(directory: Path) -> dict[str, LinkReport]:
 
 def _unfinished(directory: Path, cell: Cell) -> Unfinished:
     reason = "no result was written"
-    failure = _mapping(directory, "failure.json")
+    failure = _mapping(RunDirectory(directory).failure)
     if failure:
         reason = str(failure.get("error") or failure.get("reason") or reason)[:500]
     return Unfinished(directory, cell, reason)
@@ -245,7 +246,7 @@ def _baselines(runs: Sequence[Stored], asked: str | None) -> dict[str, str]:
         members = [run for run in runs if run.group == group]
         labels = sorted({run.cell.label for run in members})
         own = (members[0].cell.model_extra or {}).get("baseline")
-        own = own or _mapping(members[0].directory.parent, "suite.json").get("baseline")
+        own = own or _mapping(suite_description(members[0].directory.parent)).get("baseline")
         ddp = [run.cell.label for run in members if run.cell.method == "ddp"]
         candidates = [asked, own, *sorted(ddp), labels[0]]
         chosen[group] = next(label for label in candidates if label in labels)

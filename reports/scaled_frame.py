@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from harness.records.layout import RunDirectory
 from reports.frames import INSTRUMENTS
 from reports.records import Stored
 
@@ -46,7 +47,7 @@ def standing_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     for index, run in enumerate(runs):
         if run.cell.stands_for is None:
             continue
-        path, result = run.directory / "spec.json", run.result
+        path, result = RunDirectory(run.directory).spec, run.result
         key = (run.group, run.cell.label, run.topology.name, run.cell.seed, result.steps)
         try:
             spec = validate(RunSpec, read_json(path), str(path))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.records.layout import RunDirectory
 from harness.records.run_record import Step, read_json, read_lines, write_json
 from harness.spec.suite import RunSpec, load_suite
 from harness.worker.data import prepare
-from harness.worker.job import GO, Job, Summary
+from harness.worker.job import Job, Summary
 from netsim.traffic import Algorithm
 
 ADDRESSES = ("127.0.0.11", "127.0.0.12")
@@ -41,7 +42,7 @@ def train(spec: RunSpec, directory: Path, cache: Path) -> list[Summary]:
     """Both trainers to their end; what they reported."""
     directory.mkdir()
     dataset = prepare(spec.data, 2, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
-    (directory / GO).touch()
+    RunDirectory(directory).go.touch()
     processes = []
     for rank in range(2):
         job = Job(
@@ -103,7 +104,7 @@ def test_a_peer_that_never_comes_is_named_within_the_timeout(tmp_path: Path, cac
     directory = tmp_path / "run"
     directory.mkdir()
     dataset = prepare(spec.data, 2, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
-    (directory / GO).touch()
+    RunDirectory(directory).go.touch()
     job = Job(
         spec=lonely,
         run_id="lonely",

@@ -24,7 +24,7 @@ from harness.records.run_record import Step, read_lines
 from harness.spec.presets import find_model
 from harness.spec.suite import RunSpec, Train
 from harness.worker.data import Dataset, Shard, prepare
-from harness.worker.job import GO, Job
+from harness.worker.job import Job
 from harness.worker.model import build_model, mean_loss
 from harness.worker.process_memory import disable_malloc_trim
 from harness.worker.trainer import Trainer
@@ -138,7 +138,7 @@ def _harness(spec: RunSpec, dataset: Dataset, directory: Path) -> float:
         held_out=dataset.held_out,
     )
     job.rank_directory.mkdir(parents=True)
-    (directory / GO).touch()
+    job.run_files.go.touch()
     Trainer(job).run()
-    steps = list(read_lines(job.rank_directory / "steps.jsonl", Step))
+    steps = list(read_lines(job.files.steps, Step))
     return (steps[-2].clock - steps[SETTLE - 1].clock) / (STEPS - 1 - SETTLE)

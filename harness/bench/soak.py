@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import yaml
 
+from harness.records.layout import RunDirectory
 from harness.records.run_record import Step, finished_runs, read_lines, read_run
 from netsim.emulated.cleanup import sweep
 from netsim.emulated.owner import VARIABLE, Owner, boot, owner_of, runtime_root
@@ -240,8 +241,8 @@ def _inspect(runs: Path, rules: set[str], found: SoakResult) -> None:
     for run in finished_runs(runs) if runs.is_dir() else []:
         try:
             read_run(run)
-            for steps in run.glob("rank-*/steps.jsonl"):
-                list(read_lines(steps, Step))
+            for worker in RunDirectory(run).workers():
+                list(read_lines(worker.steps, Step))
             found.records_read += 1
         except InputError as error:
             found.corrupt.append(str(error))
@@ -311,7 +312,7 @@ def _trajectories(runs: Path) -> dict[str, list[Any]]:
     """By cell: the final loss, and of every worker each step's loss."""
     found = {}
     for run in finished_runs(runs):
-        logs = sorted(run.glob("rank-*/steps.jsonl"))
+        logs = [worker.steps for worker in RunDirectory(run).workers()]
         steps = [[(s.step, s.loss, s.evaluation_loss) for s in read_lines(log, Step)] for log in logs]
         found[run.name] = [read_run(run).result.final_loss, steps]
     return found

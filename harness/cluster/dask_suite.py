@@ -150,5 +150,5 @@ def _delivered(cell: Cell, delivery: RemoteResult) -> Outcome:
             return Outcome(cell, "failed", reason=f"its record could not be kept: {error}")
     if delivery.state not in ("complete", "invalid"):
         return Outcome(cell, "failed", reason=delivery.reason)
-    path = cell.directory / "result.json"
+    path = cell.files.result
     return Outcome(cell, delivery.state, validate(Result, read_json(path), str(path)), delivery.reason)

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json, write_json
 from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome, State, run_suite
 from harness.spec.suite import RunSpec
-from harness.worker.resume import CHECKPOINTS
 from netsim.documents import validate
 from netsim.emulated.node.realtime import die_with_parent
 from netsim.errors import LonghaulError
@@ -58,7 +58,7 @@ def run_remote(order: RemoteRequest, stopped: Callable[[], bool]) -> RemoteResul
         if not mine:
             return RemoteResult("failed", "interrupted before its turn", b"")
         folder.chmod(0o755)  # trainers in containers are nobody
-        (folder / "spec.json").write_text(order.spec)
+        RunDirectory(folder).spec.write_text(order.spec)
         with (folder / "said.txt").open("wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "harness.cluster.remote_cell", str(folder)],
@@ -81,10 +81,10 @@ def run_remote(order: RemoteRequest, stopped: Callable[[], bool]) -> RemoteResul
 
 def packed(directory: Path) -> bytes:
     """A run's record without its checkpoints, which are for going on where it was begun."""
-    file = io.BytesIO()
+    file, checkpoints = io.BytesIO(), RunDirectory(directory).worker(0).checkpoints.name
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         archive.add(
-            directory, arcname=".", filter=lambda entry: None if CHECKPOINTS in Path(entry.name).parts else entry
+            directory, arcname=".", filter=lambda entry: None if checkpoints in Path(entry.name).parts else entry
         )
     return file.getvalue()
 
@@ -134,7 +134,8 @@ def _main(folder: Path) -> None:
     """Runs the cell of folder/spec.json; writes folder/outcome.json."""
     die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    spec = validate(RunSpec, read_json(folder / "spec.json"), str(folder / "spec.json"))
+    path = RunDirectory(folder).spec
+    spec = validate(RunSpec, read_json(path), str(path))
     cell = Cell.of(spec, folder / "runs")
     try:
         (outcome,) = run_suite([cell], folder / "runs", fresh=True, observer=_Nobody())

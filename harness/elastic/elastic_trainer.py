@@ -34,7 +34,6 @@ from netsim.traffic import Transfer, WireType
 
 PATH_SECONDS = 2.0  # for a greeting to cross the WAN
 LOBBY_TIMEOUTS = 10  # how many timeouts a worker waits outside
-LOST = "lost.jsonl"  # steps that were made and had to be given up
 
 
 class ResilientTrainer(Trainer):
@@ -64,7 +63,7 @@ class ResilientTrainer(Trainer):
     def run(self) -> Summary:
         self._wait_for_go()
         with (
-            (self.job.rank_directory / "ledger.jsonl").open("a", encoding="utf-8") as self.ledger_file,
+            self.job.files.ledger.open("a", encoding="utf-8") as self.ledger_file,
             self._open,
         ):
             assert self.job.store is not None
@@ -296,12 +295,12 @@ class ResilientTrainer(Trainer):
     def _give_up_after(self, step: int) -> None:
         """Steps that were made in vain go from one log to the other."""
         self.steps_log.close()
-        cut = truncate_log(self.job.rank_directory / "steps.jsonl", step)
+        cut = truncate_log(self.job.files.steps, step)
         self.steps_log = self._steps_file()
         self._keep_lost(cut)
 
     def _keep_lost(self, lines: Iterable[dict[str, Any]]) -> None:
-        with (self.job.rank_directory / LOST).open("a", encoding="utf-8") as file:
+        with self.job.files.lost_steps.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def _catch_up(self, worker: Worker, decision: View) -> None:
@@ -327,13 +326,13 @@ class ResilientTrainer(Trainer):
 
     def _tokens_logged(self) -> int:
         last = 0
-        for line in read_lines(self.job.rank_directory / "steps.jsonl", Step):
+        for line in read_lines(self.job.files.steps, Step):
             last = line.tokens
         return last
 
     def _come_back(self) -> None:
         """A new life: what the one before committed counts, what it had done since is lost."""
-        steps = self.job.rank_directory / "steps.jsonl"
+        steps = self.job.files.steps
         lines = truncate_log(steps, -1)
         committed = max((line.get("committed") or 0 for line in lines), default=0)
         kept = [line for line in lines if line["step"] <= committed]

@@ -28,6 +28,7 @@ from typing import Any
 import networkx
 from torch._C._distributed_c10d import TCPStore
 
+from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json
 from harness.spec.suite import RunSpec
 from harness.worker.job import STORE_PORT
@@ -39,7 +40,6 @@ KNOCK_SECONDS = 0.2
 GRACE_SECONDS = 2.0  # for members whom nobody reaches to report nevertheless
 MEETINGS = 20  # without a step in between, after which a worker gives up
 LOBBY_SECONDS = 3.0  # after which a worker that no longer renews its wish is taken to be gone
-ENDED = "ended"  # the runner makes this file in a worker's directory when its trainer is no more
 
 
 class Report(Document):
@@ -273,7 +273,7 @@ class Coordinator:
         return {rank: one.report for rank, one in self._lobby.items() if now - one.heard < LOBBY_SECONDS}
 
     def _ended(self, rank: int) -> bool:
-        return (self._rules.directory / f"rank-{rank}" / ENDED).exists()
+        return RunDirectory(self._rules.directory).worker(rank).ended.exists()
 
 
 @dataclass

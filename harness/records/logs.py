@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-HAPPENED = "happened.jsonl"  # in a worker's directory: what happened to it and what it did about it
+from harness.records.layout import WorkerDirectory
 
 
 class WorkerLog:
     """What happened to a worker and what it did about it, in its directory; `when` is seconds since the epoch."""
 
     def __init__(self, rank_directory: Path) -> None:
-        self._path = rank_directory / HAPPENED
+        self._path = WorkerDirectory(rank_directory).worker_log
 
     def add(self, kind: str, **facts: Any) -> None:
         line = {"when": round(time.time(), 4), "kind": kind, **facts}

@@ -1,13 +1,6 @@
-"""Run records: what a run leaves behind, self-describing, under runs/<suite>/<run-id>/.
+"""Run records: what a run leaves behind, self-describing, in the files that harness.records.layout names.
 
-spec.json          the frozen cell (harness.spec.suite.RunSpec)
-environment.json   versions, kernel, engine, congestion control, buffers, CPU, git state
-links.json         {"before": LinkReport, "after": LinkReport} as `longhaul wan check --json` prints them
-rank-N/steps.jsonl one Step per line        rank-N/ledger.jsonl   payload bytes per step and transfer
-events.jsonl       what happened when       memory.json           counted bytes by component and rank
-log.txt            of all processes         result.json           Result, written last and atomically
-
-A directory without result.json is an unfinished run. `read_run` reads a record; an unreadable one is an InputError.
+A directory without a result is an unfinished run. `read_run` reads a record; an unreadable one is an InputError.
 """
 
 from __future__ import annotations
@@ -21,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.records.layout import RunDirectory
 from netsim.documents import validate
 from netsim.errors import InputError
 
@@ -106,7 +100,7 @@ class Run:
     links: dict[str, Any]
 
     def steps(self, rank: int = 0) -> Iterator[Step]:
-        return read_lines(self.directory / f"rank-{rank}" / "steps.jsonl", Step)
+        return read_lines(RunDirectory(self.directory).worker(rank).steps, Step)
 
 
 def write_json(path: Path, document: object) -> None:
@@ -152,9 +146,10 @@ def read_run(directory: Path) -> Run:
     """The finished run in `directory`."""
     from harness.spec.suite import RunSpec  # here, for it brings torch along, and whoever only reports needs none
 
-    result = validate(Result, read_json(directory / "result.json"), str(directory / "result.json"))
-    spec = validate(RunSpec, read_json(directory / "spec.json"), str(directory / "spec.json"))
-    environment, links = (read_json(directory / name) for name in ("environment.json", "links.json"))
+    files = RunDirectory(directory)
+    result = validate(Result, read_json(files.result), str(files.result))
+    spec = validate(RunSpec, read_json(files.spec), str(files.spec))
+    environment, links = read_json(files.environment), read_json(files.links)
     return Run(directory, spec, result, environment, links)
 
 
@@ -162,4 +157,4 @@ def finished_runs(folder: Path) -> list[Path]:
     """Every directory under `folder` (or `folder` itself) that holds a result, in name order."""
     if not folder.is_dir():
         raise InputError(str(folder), "", "no such directory", "a directory of runs")
-    return sorted(path.parent for path in folder.rglob("result.json"))
+    return sorted(path.parent for path in folder.rglob(RunDirectory(folder).result.name))

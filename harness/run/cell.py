@@ -12,7 +12,8 @@ from typing import Any
 
 from harness.records.code_hash import code_hash
 from harness.records.environment import fingerprint
-from harness.records.logs import HAPPENED, Events, read_worker_log
+from harness.records.layout import RunDirectory, WorkerDirectory
+from harness.records.logs import Events, read_worker_log
 from harness.records.run_record import Result, read_json, write_json
 from harness.run.fault_cost import toll
 from harness.run.result import Costs, Observed, assemble_result, memory_record
@@ -20,7 +21,7 @@ from harness.run.worker_group import WorkerGroup, lines_of, start_worker_group
 from harness.spec.faults import declares_faults
 from harness.spec.suite import RunSpec
 from harness.worker.data import prepare
-from harness.worker.job import GO, Summary
+from harness.worker.job import Summary
 from harness.worker.resume import common_step, truncate_log
 from netsim.documents import validate
 from netsim.emulated.network import LinkReport, Network, open_network
@@ -50,9 +51,13 @@ class Cell:
         run_id = spec.run_id(code_hash(spec.method))
         return cls(spec, run_id, runs.absolute() / spec.suite / run_id)
 
+    @property
+    def files(self) -> RunDirectory:
+        return RunDirectory(self.directory)
+
     def finished(self) -> Result | None:
         """The stored result of a valid earlier run of this very cell."""
-        path = self.directory / "result.json"
+        path = self.files.result
         if not path.is_file():
             return None
         result = validate(Result, read_json(path), str(path))
@@ -67,7 +72,7 @@ def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = N
     began = started_at or time.time()
     try:
         resume_from = _make_ready(cell, fresh)
-        events = Events(cell.directory / "events.jsonl")
+        events = Events(cell.files.events)
     except OSError as error:
         raise _unwritable(cell, error) from error
     with closing(events):
@@ -78,7 +83,7 @@ def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = N
         except LonghaulError as error:
             with suppress(OSError):  # the reason of the failure may be a full disk
                 events.add("failed", reason=str(error))
-                write_json(cell.directory / "failure.json", {"reason": str(error), "log": _log_tail(cell.directory)})
+                write_json(cell.files.failure, {"reason": str(error), "log": _log_tail(cell.files)})
             raise CellError(str(error)) from error
 
 
@@ -99,12 +104,13 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
             shutil.rmtree(cell.directory)
         cell.directory.mkdir(parents=True)
         return 0
-    for name in (GO, "failure.json", "result.json", "links.json", "memory.json", "log.txt"):
-        (cell.directory / name).unlink(missing_ok=True)
-    for rank in ranks:
-        for name in ("steps.jsonl", "ledger.jsonl"):
-            truncate_log(cell.directory / f"rank-{rank}" / name, step)
-        (cell.directory / f"rank-{rank}" / "summary.json").unlink(missing_ok=True)
+    files = cell.files
+    for path in (files.go, files.failure, files.result, files.links, files.memory, files.log):
+        path.unlink(missing_ok=True)
+    for worker in map(files.worker, ranks):
+        truncate_log(worker.steps, step)
+        truncate_log(worker.ledger, step)
+        worker.summary.unlink(missing_ok=True)
     return step
 
 
@@ -116,18 +122,17 @@ def _interrupted(cell: Cell) -> bool:
     if declares_faults(cell.spec.faults, cell.spec.resolve_topology()):
         return False
     try:
-        return not (cell.directory / "result.json").exists() and cell.spec == validate(
-            RunSpec, read_json(cell.directory / "spec.json"), str(cell.directory)
-        )
+        path = cell.files.spec
+        return not cell.files.finished and cell.spec == validate(RunSpec, read_json(path), str(path))
     except InputError:
         return False
 
 
 def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, resume_from: int) -> Result:
-    spec, directory = cell.spec, cell.directory
+    spec, directory, files = cell.spec, cell.directory, cell.files
     topology = spec.resolve_topology()
     plan = spec.resolve_plan(len(topology.sites))
-    write_json(directory / "spec.json", spec)
+    write_json(files.spec, spec)
     if resume_from:
         events.add("resumed", step=resume_from)
     watch("data", directory)
@@ -150,13 +155,13 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
             "data": dataset.digest,
             "network": network.environment(),
         }
-        write_json(directory / "environment.json", environment)
+        write_json(files.environment, environment)
         with start_worker_group(spec, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
             watch("gate", directory)
             before = _gate(network, spec, events)
             counted = [node.counters().tx_bytes for node in network.nodes]
             trainers.wait_until_ready()
-            (directory / GO).touch()
+            files.go.touch()
             events.add("go")
             watch("training", directory)
             with _timeline(network, trainers, events):
@@ -167,27 +172,28 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         watch("gate", directory)
         after = _gate_after(network, spec, events)
         reports = {"before": before, "after": after}
-        write_json(directory / "links.json", {when: found and found.to_json() for when, found in reports.items()})
+        write_json(files.links, {when: found and found.to_json() for when, found in reports.items()})
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
     observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
     return _record(cell, plan, observed, absent if trainers.declares_faults else None)
 
 
-def costs_of(directory: Path, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
-    """What misfortune cost the run in `directory`."""
+def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
+    """What misfortune cost the run with these files."""
 
-    def read(name: str, ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
-        return {rank: read_worker_log(directory / f"rank-{rank}" / name) for rank in ranks}
+    def read(which: Callable[[WorkerDirectory], Path], ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
+        return {rank: read_worker_log(which(files.worker(rank))) for rank in ranks}
 
     everyone = range(plan.sites)
     tokens = {summary.rank: summary.tokens for summary in summaries}
-    dead = read("steps.jsonl", absent)
-    ledgers = read("ledger.jsonl", everyone)
+    dead = read(lambda worker: worker.steps, absent)
+    ledgers = read(lambda worker: worker.ledger, everyone)
     sent = {rank: sum(entry["payload_bytes"] for entry in entries) for rank, entries in ledgers.items()}
     for summary in summaries:  # which also knows of transfers that were never finished
         sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
-    return toll(plan, read(HAPPENED, everyone), ledgers, tokens, dead, sum(sent.values()))
+    logs = read(lambda worker: worker.worker_log, everyone)
+    return toll(plan, logs, ledgers, tokens, dead, sum(sent.values()))
 
 
 def _memory_limit(spec: RunSpec, sites: int) -> int:
@@ -220,14 +226,14 @@ def _record(cell: Cell, plan: Plan, observed: Observed, absent: frozenset[int] |
     """absent: with declared misfortune, the ranks that the run ended without."""
     summaries = []
     for rank in sorted(set(range(plan.sites)) - (absent or frozenset())):
-        path = cell.directory / f"rank-{rank}" / "summary.json"
+        path = cell.files.worker(rank).summary
         summaries.append(validate(Summary, read_json(path), str(path)))
-    costs = None if absent is None else costs_of(cell.directory, plan, summaries, absent)
+    costs = None if absent is None else costs_of(cell.files, plan, summaries, absent)
     result = assemble_result(cell.spec, plan, summaries, observed, costs)
-    write_json(cell.directory / "memory.json", memory_record(summaries))
-    _join_logs(cell.directory)
-    (cell.directory / GO).unlink()
-    write_json(cell.directory / "result.json", result)
+    write_json(cell.files.memory, memory_record(summaries))
+    _join_logs(cell.files)
+    cell.files.go.unlink()
+    write_json(cell.files.result, result)
     return result
 
 
@@ -256,12 +262,12 @@ def _gate_after(network: Network, spec: RunSpec, events: Events) -> LinkReport |
     return report
 
 
-def _log_tail(directory: Path) -> dict[str, list[str]]:
-    return {path.parent.name: lines_of(path)[-20:] for path in sorted(directory.glob("rank-*/log.txt"))}
+def _log_tail(files: RunDirectory) -> dict[str, list[str]]:
+    return {worker.path.name: lines_of(worker.log)[-20:] for worker in files.workers()}
 
 
-def _join_logs(directory: Path) -> None:
-    """log.txt of all processes, each line under its rank."""
-    with (directory / "log.txt").open("w", encoding="utf-8") as file:
-        for path in sorted(directory.glob("rank-*/log.txt")):
-            file.writelines(f"{path.parent.name}: {line}\n" for line in lines_of(path))
+def _join_logs(files: RunDirectory) -> None:
+    """The log of all processes, each line under its rank."""
+    with files.log.open("w", encoding="utf-8") as file:
+        for worker in files.workers():
+            file.writelines(f"{worker.path.name}: {line}\n" for line in lines_of(worker.log))

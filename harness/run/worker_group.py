@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.elastic.membership import ENDED, Rules
-from harness.records.logs import HAPPENED, read_worker_log
+from harness.elastic.membership import Rules
+from harness.records.layout import RunDirectory
+from harness.records.logs import read_worker_log
 from harness.records.run_record import write_json
 from harness.spec.faults import declares_faults, undisturbed_site
 from harness.spec.suite import RunSpec
 from harness.worker.data import Dataset
-from harness.worker.job import READY, Job
+from harness.worker.job import Job
 from netsim.emulated.network import Network, Node, NodeProcess
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
@@ -43,6 +44,7 @@ class WorkerGroup:
         self, spec: RunSpec, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events
     ) -> None:
         self._spec, self._run_id, self._directory = spec, run_id, directory
+        self._files = RunDirectory(directory)
         self._network, self._dataset, self._events = network, dataset, events
         self._sites = [site.name for site in network.topology.sites]
         self.declares_faults = declares_faults(spec.faults, network.topology)
@@ -61,9 +63,9 @@ class WorkerGroup:
             name = undisturbed_site(self._network.topology)
             self._store = next(node for node in self._network.nodes if node.site == name)
             rules = Rules(spec=self._spec, directory=self._directory, address=self._store.mgmt_address)
-            write_json(self._directory / "membership.json", rules)
-            argv = [sys.executable, "-m", "harness.elastic.membership", str(self._directory / "membership.json")]
-            self._keeper = self._store.start(argv, self._environment(), self._directory / "membership.log")
+            write_json(self._files.membership, rules)
+            argv = [sys.executable, "-m", "harness.elastic.membership", str(self._files.membership)]
+            self._keeper = self._store.start(argv, self._environment(), self._files.membership_log)
         for rank in range(len(self._sites)):
             self._launch(rank, resume_from)
         self._events.add("trainers")
@@ -71,8 +73,8 @@ class WorkerGroup:
     def wait_until_ready(self) -> None:
         """All trainers are built and the store stands; nobody's timeout is spent on somebody else's start."""
         end = time.monotonic() + START_SECONDS
-        waiting = {rank: self._directory / f"rank-{rank}" for rank in self._processes}
-        store = self._directory / "membership.log"
+        waiting = {rank: self._files.worker(rank).ready for rank in self._processes}
+        store = self._files.membership_log
         while waiting or not (self._keeper is None or "generation" in " ".join(lines_of(store))):
             for rank, process in self._processes.items():
                 if (code := process.poll()) is not None:
@@ -81,7 +83,7 @@ class WorkerGroup:
                 raise LonghaulError(f"the store of the membership did not come up: {last_line(store)}")
             if time.monotonic() > end:
                 raise LonghaulError(f"ranks {sorted(waiting)} were not ready within {START_SECONDS:.0f} s")
-            waiting = {rank: place for rank, place in waiting.items() if not (place / READY).exists()}
+            waiting = {rank: ready for rank, ready in waiting.items() if not ready.exists()}
             time.sleep(POLL_SECONDS)
 
     def incident(self, incident: Incident) -> None:
@@ -102,7 +104,7 @@ class WorkerGroup:
             done = [rank for rank, code in codes.items() if code == 0]
             left = [rank for rank in codes if rank not in done and rank not in self.absent]
             if self._keeper is not None and self._keeper.poll() is not None:
-                why = last_line(self._directory / "membership.log")
+                why = last_line(self._files.membership_log)
                 raise LonghaulError(f"the keeper of the membership ended: {why}")
             if not left and (done or not self._returns):
                 self._drain_logs()
@@ -142,11 +144,11 @@ class WorkerGroup:
         )
         job.rank_directory.mkdir(exist_ok=True)
         job.rank_directory.chmod(0o777)  # the trainer runs as nobody in a container
-        for name in (ENDED, READY):
-            (job.rank_directory / name).unlink(missing_ok=True)
-        write_json(job.rank_directory / "job.json", job)
-        argv = [sys.executable, "-m", "harness.worker_main", str(job.rank_directory / "job.json")]
-        self._processes[rank] = node.start(argv, self._environment(), job.rank_directory / "log.txt")
+        for path in (job.files.ended, job.files.ready):
+            path.unlink(missing_ok=True)
+        write_json(job.files.job, job)
+        argv = [sys.executable, "-m", "harness.worker_main", str(job.files.job)]
+        self._processes[rank] = node.start(argv, self._environment(), job.files.log)
 
     def _environment(self) -> Mapping[str, str]:
         return {
@@ -168,7 +170,7 @@ class WorkerGroup:
         if not declared:
             raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
         self.absent.add(rank)
-        (self._directory / f"rank-{rank}" / ENDED).touch()
+        self._files.worker(rank).ended.touch()
         if rank not in self._struck:
             back_after = self._spec.faults[last["fault"]].back_after
             if back_after is not None:
@@ -214,10 +216,10 @@ class WorkerGroup:
             self._told[rank] = len(entries)
 
     def _diary(self, rank: int) -> list[dict[str, Any]]:
-        return read_worker_log(self._directory / f"rank-{rank}" / HAPPENED)
+        return read_worker_log(self._files.worker(rank).worker_log)
 
     def _why(self, rank: int) -> str:
-        return last_line(self._directory / f"rank-{rank}" / "log.txt")
+        return last_line(self._files.worker(rank).log)
 
 
 @contextmanager

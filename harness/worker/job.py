@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.records.layout import RunDirectory, WorkerDirectory
 from harness.spec.suite import RunSpec
 from netsim.documents import Document
 
-GO = "go"  # the runner makes this file when the links have been checked; trainers wait for it
-READY = "ready"  # a trainer makes this file in its directory when it has been built and waits for the runner
 WAN_PORT = 29400
 CONTROL_PORT = 29401
 STORE_PORT = 29402
@@ -35,7 +34,16 @@ class Job(Document):
 
     @property
     def rank_directory(self) -> Path:
-        return self.directory / f"rank-{self.rank}"
+        return self.files.path
+
+    @property
+    def run_files(self) -> RunDirectory:
+        return RunDirectory(self.directory)
+
+    @property
+    def files(self) -> WorkerDirectory:
+        """This worker's own."""
+        return self.run_files.worker(self.rank)
 
 
 class Summary(Document):

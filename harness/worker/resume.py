@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.worker import Worker
+from harness.records.layout import RunDirectory, WorkerDirectory
 from harness.worker import checkpoint
 from netsim.errors import InputError
-
-CHECKPOINTS = "checkpoints"
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Progress:
 
 
 def checkpoints_of(rank_directory: Path) -> Path:
-    return rank_directory / CHECKPOINTS
+    return WorkerDirectory(rank_directory).checkpoints
 
 
 def save(rank_directory: Path, run_id: str, progress: Progress, model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -92,7 +91,7 @@ def valid_steps(rank_directory: Path, run_id: str) -> set[int]:
 
 def common_step(directory: Path, ranks: Iterable[int], run_id: str) -> int:
     """The last step that every rank can restore; 0 when there is none, which means from the start."""
-    found = [valid_steps(directory / f"rank-{rank}", run_id) for rank in ranks]
+    found = [valid_steps(RunDirectory(directory).worker(rank).path, run_id) for rank in ranks]
     return max(set.intersection(*found), default=0)
 
 

@@ -20,7 +20,7 @@ from algorithms.worker import Worker, WorkerSetup
 from harness.records.run_record import Step
 from harness.worker.connect import connect_control, connect_wan
 from harness.worker.data import Shard, held_out_batches
-from harness.worker.job import GO, READY, Job, Summary
+from harness.worker.job import Job, Summary
 from harness.worker.model import build_model, mean_loss
 from harness.worker.pacing import StepPacer, Stopwatch
 from harness.worker.padded_exchange import PaddedExchange
@@ -62,7 +62,7 @@ class Trainer:
     def run(self) -> Summary:
         self._wait_for_go()
         with (
-            (self.job.rank_directory / "ledger.jsonl").open("a", encoding="utf-8") as ledger,
+            self.job.files.ledger.open("a", encoding="utf-8") as ledger,
             connect_wan(self.job, self.slots.ready_at, ledger) as self.wan,
             connect_control(self.job) as self.control,
         ):
@@ -82,9 +82,9 @@ class Trainer:
             return self._summary(worker, wire_before)
 
     def _wait_for_go(self) -> None:
-        (self.job.rank_directory / READY).touch()
+        self.job.files.ready.touch()
         deadline = time.monotonic() + GO_TIMEOUT
-        while not (self.job.directory / GO).exists():
+        while not self.job.run_files.go.exists():
             if time.monotonic() > deadline:
                 raise LonghaulError(f"the runner did not say go within {GO_TIMEOUT} s")
             time.sleep(0.02)
@@ -112,7 +112,7 @@ class Trainer:
         self.started_at, self._begin = time.time(), time.monotonic() - self.progress.clock - self._absent
 
     def _steps_file(self) -> TextIO:
-        return (self.job.rank_directory / "steps.jsonl").open("a", encoding="utf-8")
+        return self.job.files.steps.open("a", encoding="utf-8")
 
     def _finished(self) -> bool:
         reached = self.spec.train.stop_at_target and self.progress.time_to_target is not None

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.records.layout import suite_description
 from harness.records.run_record import write_json
 from harness.run.suite_runner import Outcome, cells_of, run_suite
 from harness.spec.suite import load_suite
@@ -63,7 +64,7 @@ def run(
     made = cells[0].directory.parent
     made.mkdir(parents=True, exist_ok=True)
     write_json(
-        made / "suite.json", {"suite": loaded.name, "description": loaded.description, "baseline": loaded.baseline}
+        suite_description(made), {"suite": loaded.name, "description": loaded.description, "baseline": loaded.baseline}
     )
     with Progress(len(cells), quiet=as_json) as progress:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from harness.records.layout import RunDirectory
 from harness.records.logs import Events, read_worker_log
 from harness.records.run_record import Result, read_json, write_json
 from harness.run.cell import costs_of
@@ -18,7 +19,7 @@ from harness.run.result import Observed, assemble_result
 from harness.run.worker_group import start_worker_group
 from harness.spec.suite import RunSpec, load_suite
 from harness.worker.data import prepare
-from harness.worker.job import GO, Job, Summary
+from harness.worker.job import Job, Summary
 
 
 def spec_of(folder: Path, method: str, options: dict[str, Any] | None = None, sites: int = 2, **fields: Any) -> RunSpec:
@@ -55,7 +56,7 @@ def start(spec: RunSpec, directory: Path, cache: Path, rank: int, **fields: Any)
     sites = len(spec.topology["sites"])
     dataset = prepare(spec.data, sites, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     directory.mkdir(exist_ok=True)
-    (directory / GO).touch()
+    RunDirectory(directory).go.touch()
     own = addresses(directory, sites)
     job = Job(
         spec=spec,
@@ -140,11 +141,11 @@ def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, li
         start_worker_group(spec, "loopback", directory, network, dataset, events, 0) as trainers,
     ):
         trainers.wait_until_ready()
-        (directory / GO).touch()
+        RunDirectory(directory).go.touch()
         trainers.wait()
     left = sorted(set(range(sites)) - trainers.absent)
     summaries = [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in left]
     plan = spec.resolve_method().plan(spec.model, sites, spec.train.steps, spec.seed)
-    costs = costs_of(directory, plan, summaries, frozenset(trainers.absent))
+    costs = costs_of(RunDirectory(directory), plan, summaries, frozenset(trainers.absent))
     observed = Observed("loopback", "none", "none", (0,) * sites, (), 0.0)
     return assemble_result(spec, plan, summaries, observed, costs), read_worker_log(directory / "events.jsonl")
