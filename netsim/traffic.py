@@ -55,7 +55,7 @@ class Collective(StrEnum):
 
 
 class Algorithm(StrEnum):
-    """How an all-reduce is carried out; AUTO is resolved by the topology (`netsim.simulated.closed_form`)."""
+    """How an all-reduce is carried out; AUTO is resolved by the topology (`netsim.collectives`)."""
 
     AUTO = "auto"
     DIRECT = "direct"  # reduce-scatter and all-gather, each member straight to each other
@@ -257,3 +257,31 @@ class Plan:
     def payload_bytes_per_worker(self) -> float:
         """Mean over the workers."""
         return self.payload_bytes / self.sites
+
+    def truncated(self, steps: int) -> Plan:
+        """The plan of a run that ends after local step `steps`."""
+        if steps >= self.steps:
+            return self
+        recurrences = tuple(replace(r, last=min(r.last, steps)) for r in self.recurrences if r.first <= steps)
+        cohorts = tuple(replace(c, last=min(c.last, steps)) for c in self.cohorts if c.first <= steps)
+        return replace(self, steps=steps, recurrences=recurrences, cohorts=cohorts)
+
+    def merged(self, most: int) -> Plan:
+        """The plan with at most `most` transfers per step, phase and group of members: neighbours become one, released
+        with the last of them. Bytes stay the same; a merged bucket leaves later than its first part would have."""
+        if all(len(r.transfers) <= most for r in self.recurrences):
+            return self
+        merged = (replace(r, transfers=_merged(r.transfers, most)) for r in self.recurrences)
+        return replace(self, recurrences=tuple(merged))
+
+
+def _merged(transfers: tuple[Transfer, ...], most: int) -> tuple[Transfer, ...]:
+    kinds: dict[object, list[Transfer]] = {}
+    for t in transfers:
+        kinds.setdefault((t.members, t.wire, t.collective, t.algorithm, t.root, t.overlap, t.phase), []).append(t)
+    merged: list[Transfer] = []
+    for kind in kinds.values():
+        size = -(-len(kind) // most)
+        parts = [kind[at : at + size] for at in range(0, len(kind), size)]
+        merged += [replace(part[-1], elements=sum(t.elements for t in part)) for part in parts]
+    return tuple(merged)

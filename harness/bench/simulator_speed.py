@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -48,10 +48,10 @@ def five_methods(path: str) -> str:
     """The five methods at their base, from the file on: model, plans, memory, time."""
     scenario = load_scenario(Path(path))
     entries = [entry for entry in scenario.methods if entry.label in FIVE]
-    scenario = scenario.model_copy(update={"methods": tuple(entries), "sweep": Sweep()})
+    scenario = replace(scenario, methods=tuple(entries), sweep=Sweep())
     rows = [row for entry in entries for row in rows_of(scenario, Variant(entry, scenario.sites), None)]
     assert len(rows) == len(FIVE)
-    return f"{len(rows)} rows of {rows[0]['steps']} steps"
+    return f"{len(rows)} rows of {rows[0].steps} steps"
 
 
 def flow_level(jitter: float, rounds: int = ROUNDS) -> str:
@@ -67,7 +67,7 @@ def ten_thousand(scenario: Scenario, jobs: int) -> str:
     """Variants of every method at 104B until there are enough points."""
     rates = tuple(float(f"{10 ** (8 + 0.2 * i):.4g}") for i in range(20))
     rtts = tuple(0.001 + 0.02 * i for i in range(10))
-    wide = scenario.model_copy(update={"sweep": Sweep.model_construct(rate=rates, rtt=rtts)})
+    wide = replace(scenario, sweep=Sweep.model_construct(rate=rates, rtt=rtts))
     tasks: list[Variant] = []
     periods = (16, 32, 64, 128, 256)
     for period in periods:

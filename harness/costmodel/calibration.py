@@ -118,7 +118,7 @@ class Calibration(Document):
         return frozenset(self.fitted_from) | frozenset(self.recovery.fitted_from if self.recovery else ())
 
     @property
-    def physics(self) -> LinkModel:
+    def link_model(self) -> LinkModel:
         return LinkModel(**self.constants.model_dump())
 
     @property

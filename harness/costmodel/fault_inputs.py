@@ -37,7 +37,7 @@ class FaultContext:
     topology: Topology
     plan: Plan
     compute: Compute
-    physics: LinkModel
+    link_model: LinkModel
     choose: Callable[[Transfer], Algorithm]
     evaluation_seconds: float
 
@@ -83,7 +83,7 @@ def terms_of(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultModelI
     method, shape, sites, seed = at.method, spec.model, at.plan.sites, spec.seed
     timeout = spec.network.timeout_seconds
     pairs = [(a.name, b.name) for a, b in at.topology.pairs()]
-    streams = max((at.physics.connections(at.topology, a, b) for a, b in pairs), default=1)
+    streams = max((at.link_model.connections(at.topology, a, b) for a, b in pairs), default=1)
     return FaultModelInputs(
         plan=at.plan,
         after_loss=method.after_loss,
@@ -131,8 +131,8 @@ def exposure(at: FaultContext) -> Callable[[tuple[Transfer, ...], bool], float]:
     def seconds(transfers: tuple[Transfer, ...], cold: bool) -> float:
         steps = 1 + max((transfer.overlap for transfer in transfers), default=0)
         plan = Plan(at.plan.sites, steps, (Recurrence(transfers, 1, 1, 1),))
-        physics = replace(at.physics, cold_start=cold and at.physics.cold_start)
-        outcome = simulate(plan, calm, compute, physics=physics, choose=at.choose)
+        link_model = replace(at.link_model, cold_start=cold and at.link_model.cold_start)
+        outcome = simulate(plan, calm, compute, link_model=link_model, choose=at.choose)
         return max(0.0, outcome.wall_seconds - steps * step)
 
     return seconds

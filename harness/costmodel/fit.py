@@ -18,13 +18,13 @@ from scipy.optimize import least_squares
 
 from harness.costmodel.calibration import Calibration, Constants, Domain, Error, NativeStep, Recovery, Span
 from harness.costmodel.fault_inputs import state_bytes, strikes_of
-from harness.costmodel.predict import evaluation_flops, predict, reach, truncated
+from harness.costmodel.predict import evaluation_flops, predict, reach
+from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
 from netsim.errors import InputError
 from netsim.simulated.flows import Floats
 
 LEAST_RUNS = 3
-SLOT_EXCESS = 0.02  # of the paced slots' time, above which the host was too slow for the clock that the model assumes
 SMALLEST_SHARE = 0.02  # exposed communication below this share of the wall time is not resolved by a run
 
 NOTICED = 1e-3  # relative change of communication, over all runs, for an e-fold of a constant
@@ -43,7 +43,7 @@ def fit(
     runs: Sequence[Run], name: str, where: str, jobs: int = 1, progress: Callable[[], None] = lambda: None
 ) -> Calibration:
     """Constants from `runs`, which must be valid and move something."""
-    usable = [run for run in runs if _tells(run)]
+    usable = [run for run in runs if _informative(run)]
     if len(usable) < LEAST_RUNS:
         found = f"{len(usable)} usable of {len(runs)} runs"
         raise InputError(where, "", found, f"at least {LEAST_RUNS} valid runs of more than one site that communicate")
@@ -66,23 +66,10 @@ def fit(
     return fitted.model_copy(update={"error": Error(mean=fmean(errors), max=max(errors), runs=len(errors))})
 
 
-def _tells(run: Run) -> bool:
-    """Whether the run's time tells about the network: nothing befell it, and it moved something."""
+def _informative(run: Run) -> bool:
+    """Whether the run's time says something about the network: no faults, and it moved something."""
     result = run.result
-    return result.communication_seconds > 0 and result.sites > 1 and result.faults is None and not unfit(run)
-
-
-def unfit(run: Run) -> str:
-    """Why a run says nothing about the model; empty if it does."""
-    result = run.result
-    if not result.valid:
-        return f"invalid: {'; '.join(result.why_invalid)}"
-    if run.spec.compute.step_seconds is not None and result.faults is None:  # misfortune is no slowness of the host
-        slots = result.steps * run.spec.compute.step_seconds
-        excess = sum(result.seconds[name] for name in ("data", "compute", "pacing")) / slots - 1
-        if excess > SLOT_EXCESS:
-            return f"its paced slots took {excess:.1%} too long: this host's computation did not fit them"
-    return ""
+    return result.communication_seconds > 0 and result.sites > 1 and result.faults is None and not why_unusable(run)
 
 
 def _constants(logarithms: Floats, noticed: Sequence[bool] = (True,) * len(_NAMES)) -> Constants:
@@ -110,7 +97,7 @@ def _measured(runs: Sequence[Run], name: str) -> Calibration:
     for run in runs:
         sites = run.result.sites
         plan = run.spec.resolve_plan(sites)
-        spans.append(reach(run.spec.resolve_topology(), truncated(plan, run.result.steps)))
+        spans.append(reach(run.spec.resolve_topology(), plan.truncated(run.result.steps)))
     rates, rtts, sites_of, sizes = zip(*spans, strict=True)
     suites = sorted({run.spec.suite for run in runs})
     return Calibration(
@@ -183,24 +170,25 @@ def fit_recovery(runs: Sequence[Run], calibration: Calibration) -> Recovery | No
     """
     usable = [run for run in runs if run.result.valid and run.result.recovery_seconds]
     starts = [late for run in usable for late in _starts(run)]
-    known = Recovery(
+    unexplained = Recovery(
         meeting_seconds=0.0,
         start_seconds=_rounded(starts),
         checkpoint_seconds_per_byte=_rounded([rate for run in usable for rate in _checkpoints(run)]),
         source="",
     )
-    without = calibration.model_copy(update={"recovery": known})
-    found = {run.result.id: excess for run in usable if (excess := _excesses(run, without))}
-    excesses = [excess for mine in found.values() for excess in mine]
+    without = calibration.model_copy(update={"recovery": unexplained})
+    by_run = {run.result.id: excess for run in usable if (excess := _excesses(run, without))}
+    excesses = [excess for run_excesses in by_run.values() for excess in run_excesses]
     if not excesses:
         return None
-    suites = sorted({run.spec.suite for run in usable if run.result.id in found})
-    facts = {
-        "meeting_seconds": _rounded(excesses),
-        "source": f"medians of {len(excesses)} recoveries and {len(starts)} returns in runs of {', '.join(suites)}",
-        "fitted_from": tuple(sorted(found)),
-    }
-    return known.model_copy(update=facts)
+    suites = ", ".join(sorted({run.spec.suite for run in usable if run.result.id in by_run}))
+    return Recovery(
+        meeting_seconds=_rounded(excesses),
+        start_seconds=unexplained.start_seconds,
+        checkpoint_seconds_per_byte=unexplained.checkpoint_seconds_per_byte,
+        source=f"medians of {len(excesses)} recoveries and {len(starts)} returns in runs of {suites}",
+        fitted_from=tuple(sorted(by_run)),
+    )
 
 
 def _rounded(seconds: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ claimed; what a method's tokens are worth is measured by suites, not projected.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from algorithms.method import find
 from algorithms.shape import ModelShape
 from harness.costmodel.calibration import Calibration
-from harness.costmodel.projection import Projected, Row, Variant, physics_of, project
+from harness.costmodel.projected_row import ProjectedRow
+from harness.costmodel.projection import Projected, Variant, link_model_of, project
 from harness.costmodel.site_memory import site_memory
 from harness.spec.scenario import MethodEntry, Scenario
 from netsim.errors import InputError
@@ -28,56 +30,129 @@ MOST_LAYERS = 1 << 12
 ROUNDS = 60
 NUDGE = 0.1
 
-Answers = dict[str, Any]
+
+@dataclass(frozen=True)
+class BandwidthAnswer:
+    """rate_gbit: the least line rate by target utilisation; None where no rate suffices."""
+
+    label: str
+    rtt_ms: float
+    rate_gbit: dict[str, float | None]
 
 
-def answers(scenario: Scenario, rows: Sequence[Row], calibration: Calibration | None) -> Answers:
+@dataclass(frozen=True)
+class PeriodAnswer:
+    """The least periods, in local steps; None where none up to `LONGEST_PERIOD` suffices."""
+
+    label: str
+    sync_every: int
+    as_fast_as: str
+    break_even_sync_every: int | None
+    sync_every_for_90_percent: int | None
+
+
+@dataclass(frozen=True)
+class LargestModel:
+    """layers: 0 where not even one fits."""
+
+    label: str
+    site_memory_bytes: int
+    layers: int
+    parameters: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Cheapest:
+    """The best methods at a rate and an RTT; the last two are None without prices."""
+
+    rate_gbit: float
+    rtt_ms: float
+    fastest: str
+    total_seconds: float
+    least_money: str | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """elasticity: per cent of total time per per cent of the input."""
+
+    label: str
+    input: str
+    elasticity: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answer tables of a scenario; None where a table needs equal links and the scenario names a topology."""
+
+    bandwidth_for_utilisation: tuple[BandwidthAnswer, ...] | None
+    break_even_period: tuple[PeriodAnswer, ...] | None
+    largest_model: tuple[LargestModel, ...]
+    cheapest: tuple[Cheapest, ...] | None
+    sensitivities: tuple[Sensitivity, ...] | None
+
+    def to_json(self) -> dict[str, list[dict[str, Any]]]:
+        """By table; columns that depend on prices are left out where there are none."""
+        tables = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: [_entry(one) for one in table] for name, table in tables.items() if table is not None}
+
+
+def _entry(answer: Any) -> dict[str, Any]:
+    entry = asdict(answer)
+    if isinstance(answer, Cheapest) and answer.least_money is None:
+        del entry["least_money"], entry["cost_usd"]
+    return entry
+
+
+def answers(scenario: Scenario, rows: Sequence[ProjectedRow], calibration: Calibration | None) -> Answers:
     """All answer tables of a scenario on a uniform network; with a topology, those that need no rate."""
-    found: Answers = {"largest_model": largest_models(scenario)}
+    largest = tuple(largest_models(scenario))
     if scenario.topology is not None:
-        return found
-    physics = physics_of(calibration)
+        return Answers(None, None, largest, None, None)
+    link_model = link_model_of(calibration)
     base = [project(scenario, Variant(entry, scenario.sites)) for entry in scenario.methods]
-    return {
-        "bandwidth_for_utilisation": [bandwidth_for(scenario, each, physics) for each in base],
-        "break_even_period": break_even(scenario, base, physics),
-        **found,
-        "cheapest": cheapest(scenario, rows),
-        "sensitivities": [sensitivity for each in base for sensitivity in sensitivities(scenario, each, physics)],
-    }
+    return Answers(
+        bandwidth_for_utilisation=tuple(bandwidth_for(scenario, each, link_model) for each in base),
+        break_even_period=tuple(break_even(scenario, base, link_model)),
+        largest_model=largest,
+        cheapest=tuple(cheapest(scenario, rows)),
+        sensitivities=tuple(entry for each in base for entry in sensitivities(scenario, each, link_model)),
+    )
 
 
-def bandwidth_for(scenario: Scenario, projected: Projected, physics: LinkModel) -> Row:
+def bandwidth_for(scenario: Scenario, projected: Projected, link_model: LinkModel) -> BandwidthAnswer:
     """The least line rate, Gbit/s, at which the method reaches each compute utilisation at the scenario's RTT. Null
     where no rate does, because latency alone is too much."""
     assert scenario.rtt is not None
-    reached = projected.utilisation(RATES, np.full_like(RATES, scenario.rtt), physics)
+    reached = projected.utilisation(RATES, np.full_like(RATES, scenario.rtt), link_model)
     needed: dict[str, float | None] = {}
     for target in scenario.targets:
         enough = np.flatnonzero(reached >= target)
         needed[f"{100 * target:g} %"] = float(f"{RATES[enough[0]] / 1e9:.4g}") if enough.size else None
-    return {"label": projected.variant.entry.label, "rtt_ms": 1e3 * scenario.rtt, "rate_gbit": needed}
+    return BandwidthAnswer(projected.variant.label, 1e3 * scenario.rtt, needed)
 
 
-def break_even(scenario: Scenario, base: Sequence[Projected], physics: LinkModel) -> list[Row]:
+def break_even(scenario: Scenario, base: Sequence[Projected], link_model: LinkModel) -> list[PeriodAnswer]:
     """For each method with a period, at the scenario's rate and RTT: the least `sync_every` at which it takes no longer
     per token than DDP (or the first method), and the least at which nine tenths of the time is computation."""
     reference = next((each for each in base if each.variant.entry.method == "ddp"), base[0])
     rate, rtt = np.array([scenario.rate]), np.array([scenario.rtt])
-    limit = float(np.add(*reference.seconds(rate, rtt, physics))[0]) / reference.tokens
-    found: list[Row] = []
+    limit = float(np.add(*reference.seconds(rate, rtt, link_model))[0]) / reference.tokens
+    found: list[PeriodAnswer] = []
     for each in base:
         if getattr(each.method.options, "sync_every", None) is None:
             continue
-        at = _Periods(scenario, each, physics)
+        at = _Periods(scenario, each, link_model)
         found.append(
-            {
-                "label": each.variant.entry.label,
-                "sync_every": each.method.options.sync_every,
-                "as_fast_as": reference.variant.entry.label,
-                "break_even_sync_every": at.least(lambda seconds, _: seconds <= limit),
-                "sync_every_for_90_percent": at.least(lambda _, utilisation: utilisation >= 0.9),
-            }
+            PeriodAnswer(
+                label=each.variant.label,
+                sync_every=each.method.options.sync_every,
+                as_fast_as=reference.variant.label,
+                break_even_sync_every=at.least(lambda seconds, _: seconds <= limit),
+                sync_every_for_90_percent=at.least(lambda _, utilisation: utilisation >= 0.9),
+            )
         )
     return found
 
@@ -85,8 +160,8 @@ def break_even(scenario: Scenario, base: Sequence[Projected], physics: LinkModel
 class _Periods:
     """Seconds per token and compute utilisation of a method as its period changes."""
 
-    def __init__(self, scenario: Scenario, projected: Projected, physics: LinkModel) -> None:
-        self.scenario, self.projected, self.physics = scenario, projected, physics
+    def __init__(self, scenario: Scenario, projected: Projected, link_model: LinkModel) -> None:
+        self.scenario, self.projected, self.link_model = scenario, projected, link_model
         self.known: dict[int, tuple[float, float]] = {}
 
     def at(self, period: int) -> tuple[float, float]:
@@ -94,9 +169,9 @@ class _Periods:
             entry, scenario = self.projected.variant.entry, self.scenario
             method = find(entry.method, {**entry.options, "sync_every": period}, scenario.where)
             steps = ROUNDS * period  # whole rounds, few enough to be quick, and enough to dilute a warm-up
-            load = load_of(method.plan(scenario.shape_of(entry), scenario.sites, steps), self.physics.pieces)
+            load = load_of(method.plan(scenario.shape_of(entry), scenario.sites, steps), self.link_model.chunking)
             step = self.projected.step_seconds
-            found = times(load, step, scenario.rate or 0.0, scenario.rtt or 0.0, self.physics)
+            found = times(load, step, scenario.rate or 0.0, scenario.rtt or 0.0, self.link_model)
             total = float(found.total)
             tokens = self.projected.tokens / self.projected.plan.steps * steps
             self.known[period] = total / tokens, steps * step / total
@@ -117,9 +192,9 @@ class _Periods:
         return high
 
 
-def largest_models(scenario: Scenario) -> list[Row]:
+def largest_models(scenario: Scenario) -> list[LargestModel]:
     """The largest model of the scenario's width, by adding layers, that fits a site's memory under each method."""
-    found: list[Row] = []
+    found: list[LargestModel] = []
     for entry in scenario.methods:
         shape = scenario.shape_of(entry)
 
@@ -133,13 +208,13 @@ def largest_models(scenario: Scenario) -> list[Row]:
         least, per_layer = needed(1), needed(2) - needed(1)
         layers = max(0, min(MOST_LAYERS, 1 + (scenario.site_memory - least) // per_layer))
         found.append(
-            {
-                "label": entry.label,
-                "site_memory_bytes": scenario.site_memory,
-                "layers": layers,
-                "parameters": deeper(layers).count() if layers else 0,
-                "memory_bytes": least + (layers - 1) * per_layer if layers else None,
-            }
+            LargestModel(
+                label=entry.label or entry.method,
+                site_memory_bytes=scenario.site_memory,
+                layers=layers,
+                parameters=deeper(layers).count() if layers else 0,
+                memory_bytes=least + (layers - 1) * per_layer if layers else None,
+            )
         )
     return found
 
@@ -157,32 +232,28 @@ def _needed(scenario: Scenario, entry: MethodEntry, shape: ModelShape) -> int:
     return sum(memory.values())
 
 
-def cheapest(scenario: Scenario, rows: Sequence[Row]) -> list[Row]:
+def cheapest(scenario: Scenario, rows: Sequence[ProjectedRow]) -> list[Cheapest]:
     """At every rate and RTT of the sweep, the method that takes least time per token (and least money, where prices
     are given) among those that fit a site's memory; if none fits, among all. Methods with a model of their own do not
     take part: their tokens cost other FLOPs."""
-    places: dict[tuple[float, float], list[Row]] = {}
+    places: dict[tuple[float, float], list[ProjectedRow]] = {}
     for row in rows:
-        if row["axis"] == "base" and row["model"] == scenario.model.name:
-            places.setdefault((row["rate_gbit"], row["rtt_ms"]), []).append(row)
-    found: list[Row] = []
+        if row.axis == "base" and row.model == scenario.model.name:
+            places.setdefault((row.rate_gbit, row.rtt_ms), []).append(row)
+    found: list[Cheapest] = []
     for (rate, rtt), there in sorted(places.items()):
-        fitting = [row for row in there if row["fits"]] or there
-        fastest = min(fitting, key=lambda row: row["total_seconds"] / row["tokens"])
-        entry: Row = {
-            "rate_gbit": rate,
-            "rtt_ms": rtt,
-            "fastest": fastest["label"],
-            "total_seconds": fastest["total_seconds"],
-        }
-        if all(row["cost_usd"] is not None for row in fitting):
-            least = min(fitting, key=lambda row: row["cost_usd"] / row["tokens"])
-            entry |= {"least_money": least["label"], "cost_usd": least["cost_usd"]}
-        found.append(entry)
+        fitting = [row for row in there if row.fits] or there
+        fastest = min(fitting, key=lambda row: row.total_seconds / row.tokens)
+        at = Cheapest(rate, rtt, fastest.label, fastest.total_seconds)
+        priced = [(row.cost_usd / row.tokens, row) for row in fitting if row.cost_usd is not None]
+        if len(priced) == len(fitting):
+            _, least = min(priced, key=lambda pair: pair[0])
+            at = replace(at, least_money=least.label, cost_usd=least.cost_usd)
+        found.append(at)
     return found
 
 
-def sensitivities(scenario: Scenario, projected: Projected, physics: LinkModel) -> list[Row]:
+def sensitivities(scenario: Scenario, projected: Projected, link_model: LinkModel) -> list[Sensitivity]:
     """By how many per cent total time changes per per cent of each input, at the base: largest first."""
     assert scenario.rate is not None
     assert scenario.rtt is not None
@@ -190,7 +261,7 @@ def sensitivities(scenario: Scenario, projected: Projected, physics: LinkModel) 
 
     def total(rate: float = 1.0, rtt: float = 1.0, faster: float = 1.0, one: Projected = projected) -> float:
         seconds = one.seconds(
-            np.array([rate * (scenario.rate or 0.0)]), np.array([rtt * (scenario.rtt or 0.0)]), physics, faster
+            np.array([rate * (scenario.rate or 0.0)]), np.array([rtt * (scenario.rtt or 0.0)]), link_model, faster
         )
         return float(np.add(*seconds)[0])
 
@@ -211,11 +282,7 @@ def sensitivities(scenario: Scenario, projected: Projected, physics: LinkModel) 
         except InputError:
             pass  # a method may refuse a period that others of its options do not fit
     found = [
-        {
-            "label": entry.label,
-            "input": name,
-            "elasticity": float(np.log(more / less) / np.log(up / down)),
-        }
+        Sensitivity(projected.variant.label, name, float(np.log(more / less) / np.log(up / down)))
         for name, (more, less) in pairs.items()
     ]
-    return sorted(found, key=lambda row: -abs(float(row["elasticity"])))
+    return sorted(found, key=lambda answer: -abs(answer.elasticity))

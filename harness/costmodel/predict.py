@@ -43,15 +43,15 @@ def predict(
     """The cell's run, ended after `steps` if it was stopped early. Memory is that of `rank`."""
     method, topology = spec.resolve_method(), spec.resolve_topology()
     sites = sum(site.workers for site in topology.sites)
-    plan = truncated(spec.resolve_plan(sites), steps or spec.train.steps)
+    plan = spec.resolve_plan(sites).truncated(steps or spec.train.steps)
     memory = method.memory(spec.model, sites, rank, spec.seed)
     known = Prediction(plan.payload_bytes, memory)
     compute = _compute(spec, sites, calibration)
     if compute is None:
         return replace(known, why_not="native computation: its step time is in no calibration file")
-    physics = calibration.physics if calibration else COLD
+    link_model = calibration.link_model if calibration else COLD
     if spec.network.streams is not None:
-        physics = replace(physics, streams=spec.network.streams)
+        link_model = replace(link_model, streams=spec.network.streams)
     fixed = Algorithm(spec.network.all_reduce)
     choose = partial(select_algorithm, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
     evaluation = evaluation_seconds(spec, sites, calibration)
@@ -59,7 +59,7 @@ def predict(
     if struck(spec, topology):
         if why := unpredictable(topology):
             return replace(known, why_not=why)
-        at = FaultContext(method, topology, plan, compute, physics, choose, evaluation)
+        at = FaultContext(method, topology, plan, compute, link_model, choose, evaluation)
         toll = predict_toll(spec, at, calibration.recovery if calibration else None)
         wall = None if toll.abandoned else toll.wall_seconds
         return replace(known, wall_seconds=wall, toll=toll, why_not=toll.abandoned)
@@ -67,7 +67,7 @@ def predict(
         plan,
         topology,
         compute,
-        physics=physics,
+        link_model=link_model,
         choose=choose,
         evaluation=Evaluation(spec.train.evaluate_every, evaluation),
         seed=spec.seed,
@@ -90,15 +90,6 @@ def reach(topology: Topology, plan: Plan) -> tuple[Span, Span, int, Span]:
         len(topology.sites),
         Span.over(sizes),
     )
-
-
-def truncated(plan: Plan, steps: int) -> Plan:
-    """The plan of a run that ends after `steps`."""
-    if steps >= plan.steps:
-        return plan
-    recurrences = tuple(replace(r, last=min(r.last, steps)) for r in plan.recurrences if r.first <= steps)
-    cohorts = tuple(replace(c, last=min(c.last, steps)) for c in plan.cohorts if c.first <= steps)
-    return replace(plan, steps=steps, recurrences=recurrences, cohorts=cohorts)
 
 
 def evaluation_flops(spec: RunSpec, sites: int) -> float:

@@ -7,7 +7,7 @@ different sites, or `simulate`, goes through SimPy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from algorithms.method import Method, find
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Span
+from harness.costmodel.projected_row import Band, ProjectedRow
 from harness.costmodel.site_memory import site_memory
 from harness.spec.scenario import METHOD_AXES, MethodEntry, Scenario, Uncertainty
 from netsim.errors import InputError
@@ -24,9 +25,8 @@ from netsim.simulated.compute import Compute
 from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
-from netsim.traffic import Plan, Transfer
+from netsim.traffic import Plan
 
-Row = dict[str, Any]
 SIMULATED_TRANSFERS = 16  # of one step; more are merged before they are simulated
 
 
@@ -37,6 +37,10 @@ class Variant:
     entry: MethodEntry
     sites: int
     axis: str = "base"
+
+    @property
+    def label(self) -> str:
+        return self.entry.label or self.entry.method
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,17 @@ class Projected:
     transfer_bytes: Span
     memory: dict[str, int]
 
-    def seconds(self, rate: Floats, rtt: Floats, physics: LinkModel, faster: float = 1.0) -> tuple[Floats, Floats]:
+    def seconds(self, rate: Floats, rtt: Floats, link_model: LinkModel, faster: float = 1.0) -> tuple[Floats, Floats]:
         """Compute and exposed communication, seconds, over arrays of rates (bit/s) and RTTs (s)."""
-        found = times(self.load, self.step_seconds / faster, rate, rtt, physics)
+        found = times(self.load, self.step_seconds / faster, rate, rtt, link_model)
         return found.compute, found.communication
 
-    def utilisation(self, rate: Floats, rtt: Floats, physics: LinkModel) -> Floats:
-        compute, communication = self.seconds(rate, rtt, physics)
+    def utilisation(self, rate: Floats, rtt: Floats, link_model: LinkModel) -> Floats:
+        compute, communication = self.seconds(rate, rtt, link_model)
         return compute / (compute + communication)
 
 
-def physics_of(calibration: Calibration | None) -> LinkModel:
+def link_model_of(calibration: Calibration | None) -> LinkModel:
     """Constants for sites with machines of their own, connections warm (a run is long against their start)."""
     return replace(calibration.machines_of_their_own, cold_start=False) if calibration else LinkModel()
 
@@ -100,7 +104,7 @@ def project(scenario: Scenario, variant: Variant) -> Projected:
     method = find(entry.method, entry.options, f"{scenario.where}: methods.{entry.label}")
     steps, batch = entry.steps or scenario.steps, entry.batch or scenario.batch
     plan = method.plan(shape, sites, steps)
-    load = load_of(plan, LinkModel().pieces)
+    load = load_of(plan, LinkModel().chunking)
     sequences = batch / sites
     memory = site_memory(
         method,
@@ -125,7 +129,9 @@ def project(scenario: Scenario, variant: Variant) -> Projected:
     )
 
 
-def rows_of(scenario: Scenario, variant: Variant, calibration: Calibration | None, exact: bool = False) -> list[Row]:
+def rows_of(
+    scenario: Scenario, variant: Variant, calibration: Calibration | None, exact: bool = False
+) -> list[ProjectedRow]:
     """The variant over all rates and RTTs of the sweep. A variant that is impossible (replication that does not
     divide, say) has no rows. exact: through SimPy instead of the closed form, at the base rate and RTT only."""
     try:
@@ -141,70 +147,50 @@ def rows_of(scenario: Scenario, variant: Variant, calibration: Calibration | Non
     rates = np.array(sorted({scenario.rate, *scenario.sweep.rate}))
     rtts = np.array(sorted({scenario.rtt, *scenario.sweep.rtt}))
     grid_rate, grid_rtt = (a.ravel() for a in np.meshgrid(rates, rtts, indexing="ij"))
-    physics, off = physics_of(calibration), scenario.uncertainty
-    compute, communication = projected.seconds(grid_rate, grid_rtt, physics)
-    best, _, worst = _band(projected, grid_rate, grid_rtt, physics, off)
+    link_model, off = link_model_of(calibration), scenario.uncertainty
+    compute, communication = projected.seconds(grid_rate, grid_rtt, link_model)
+    best, _, worst = _band(projected, grid_rate, grid_rtt, link_model, off)
     return [
-        _row(scenario, projected, calibration, float(r), float(t), float(c), float(x), (float(lo), float(hi)))
+        _row(scenario, projected, calibration, float(r), float(t), float(c), float(x), Band(float(lo), float(hi)))
         for r, t, c, x, lo, hi in zip(grid_rate, grid_rtt, compute, communication, best, worst, strict=True)
     ]
 
 
 def _band(
-    projected: Projected, rate: Floats, rtt: Floats, physics: LinkModel, off: Uncertainty
+    projected: Projected, rate: Floats, rtt: Floats, link_model: LinkModel, off: Uncertainty
 ) -> tuple[Floats, Floats, Floats]:
     """Total seconds if the inputs are better than stated by their uncertainty, as stated, and worse."""
 
     def total(faster: float, wider: float) -> Floats:
-        found: Floats = np.add(*projected.seconds(rate * wider, rtt, physics, faster))
+        found: Floats = np.add(*projected.seconds(rate * wider, rtt, link_model, faster))
         return found
 
     return total(1 + off.compute, 1 + off.rate), total(1.0, 1.0), total(1 / (1 + off.compute), 1 - off.rate)
 
 
-def _simulated(scenario: Scenario, projected: Projected, calibration: Calibration | None) -> Row:
+def _simulated(scenario: Scenario, projected: Projected, calibration: Calibration | None) -> ProjectedRow:
     """Through SimPy, on the scenario's topology or at its base rate and RTT."""
     sites = projected.variant.sites
     topology = scenario.topology or uniform_topology(sites, scenario.rate or 0.0, scenario.rtt or 0.0)
-    plan, physics, off = merged(projected.plan, SIMULATED_TRANSFERS), physics_of(calibration), scenario.uncertainty
+    plan, link_model, off = projected.plan.merged(SIMULATED_TRANSFERS), link_model_of(calibration), scenario.uncertainty
 
     def run(faster: float = 1.0, wider: float = 1.0) -> tuple[float, float]:
         scaled = topology.scaled(rates=wider)
         compute = Compute((projected.step_seconds / faster,) * sites)
-        outcome = simulate(plan, scaled, compute, physics=physics)
+        outcome = simulate(plan, scaled, compute, link_model=link_model)
         return fmean(outcome.compute_seconds), outcome.wall_seconds
 
     computing, wall = run()
     if scenario.topology is None:  # the closed form's band is as good, and instant
-        low, plain, high = _band(projected, np.array([scenario.rate]), np.array([scenario.rtt]), physics, off)
-        band = (wall * float(low[0] / plain[0]), wall * float(high[0] / plain[0]))
+        low, plain, high = _band(projected, np.array([scenario.rate]), np.array([scenario.rtt]), link_model, off)
+        band = Band(wall * float(low[0] / plain[0]), wall * float(high[0] / plain[0]))
     else:
-        band = (run(1 + off.compute, 1 + off.rate)[1], run(1 / (1 + off.compute), 1 - off.rate)[1])
+        band = Band(run(1 + off.compute, 1 + off.rate)[1], run(1 / (1 + off.compute), 1 - off.rate)[1])
     pairs = [(a.name, b.name) for a, b in topology.pairs()]
     slowest = min((topology.rate(a, b) for a, b in pairs), default=0.0)
     furthest = max((topology.rtt(a, b) for a, b in pairs), default=0.0)
-    row = _row(scenario, projected, calibration, slowest, furthest, computing, wall - computing, band)
-    return {**row, "evaluator": "simulated" if plan is projected.plan else "simulated, buckets merged"}
-
-
-def merged(plan: Plan, most: int) -> Plan:
-    """The plan with at most `most` transfers per step, phase and group of members: neighbours become one, released
-    with the last of them. Bytes stay; a merged bucket leaves later than its first part would have."""
-    if all(len(r.transfers) <= most for r in plan.recurrences):
-        return plan
-    return replace(plan, recurrences=tuple(replace(r, transfers=_merge(r.transfers, most)) for r in plan.recurrences))
-
-
-def _merge(transfers: tuple[Transfer, ...], most: int) -> tuple[Transfer, ...]:
-    kinds: dict[object, list[Transfer]] = {}
-    for t in transfers:
-        kinds.setdefault((t.members, t.wire, t.collective, t.algorithm, t.root, t.overlap, t.phase), []).append(t)
-    found: list[Transfer] = []
-    for kind in kinds.values():
-        size = -(-len(kind) // most)
-        parts = [kind[at : at + size] for at in range(0, len(kind), size)]
-        found += [replace(part[-1], elements=sum(t.elements for t in part)) for part in parts]
-    return tuple(found)
+    evaluator = "simulated" if plan is projected.plan else "simulated, buckets merged"
+    return _row(scenario, projected, calibration, slowest, furthest, computing, wall - computing, band, evaluator)
 
 
 def _row(
@@ -215,71 +201,68 @@ def _row(
     rtt: float,
     compute: float,
     communication: float,
-    band: tuple[float, float],
-) -> Row:
+    band: Band,
+    evaluator: str = "closed form",
+) -> ProjectedRow:
     variant, memory, total = projected.variant, projected.memory, compute + communication
     needed, error = sum(memory.values()), calibration.error.max if calibration else 0.0
     inside = calibration is not None and calibration.domain.covers(
         Span(low=rate, high=rate), Span(low=rtt, high=rtt), variant.sites, projected.transfer_bytes
     )
-    sent = projected.payload_bytes_per_worker
-    options = projected.method.options
-    return {
-        "algorithm": variant.entry.method,
-        "label": variant.entry.label,
-        "axis": variant.axis,
-        "model": scenario.shape_of(variant.entry).name,
-        "parameters": projected.parameters,
-        "sites": variant.sites,
-        "rate_gbit": rate / 1e9,
-        "rtt_ms": 1e3 * rtt,
-        **{axis: getattr(options, axis, None) for axis in METHOD_AXES},
-        "steps": projected.plan.steps,
-        "tokens": projected.tokens,
-        "syncs": projected.load.syncs,
-        "step_seconds": projected.step_seconds,
-        "payload_bytes_per_worker": sent,
-        "compute_seconds": compute,
-        "communication_seconds": communication,
-        "total_seconds": total,
-        "compute_utilisation": compute / total,
-        "memory_bytes_per_worker": needed,
-        "memory": memory,
-        "site_memory_bytes": scenario.site_memory,
-        "fits": needed <= scenario.site_memory,
-        "error_band": {"low_seconds": band[0] * (1 - error), "high_seconds": band[1] * (1 + error)},
-        "extrapolated": not inside,
-        "basis": FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}",
-        "evaluator": "closed form",
-        **_cost(scenario, variant.sites, total, sent),
-    }
+    sent, options = projected.payload_bytes_per_worker, projected.method.options
+    energy = _energy_kwh(scenario, variant.sites, total)
+    return ProjectedRow(
+        algorithm=variant.entry.method,
+        label=variant.label,
+        axis=variant.axis,
+        model=scenario.shape_of(variant.entry).name,
+        parameters=projected.parameters,
+        sites=variant.sites,
+        rate_gbit=rate / 1e9,
+        rtt_ms=1e3 * rtt,
+        sync_every=getattr(options, "sync_every", None),
+        replication=getattr(options, "replication", None),
+        rank=getattr(options, "rank", None),
+        steps=projected.plan.steps,
+        tokens=projected.tokens,
+        syncs=projected.load.syncs,
+        step_seconds=projected.step_seconds,
+        payload_bytes_per_worker=sent,
+        compute_seconds=compute,
+        communication_seconds=communication,
+        total_seconds=total,
+        compute_utilisation=compute / total,
+        memory_bytes_per_worker=needed,
+        memory=memory,
+        site_memory_bytes=scenario.site_memory,
+        fits=needed <= scenario.site_memory,
+        error_band=Band(band.low_seconds * (1 - error), band.high_seconds * (1 + error)),
+        extrapolated=not inside,
+        basis=FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}",
+        evaluator=evaluator,
+        device_hours=variant.sites * scenario.site.devices * (total / 3600),
+        energy_kwh=energy,
+        cost_usd=_cost_usd(scenario, variant.sites, total, sent, energy),
+    )
 
 
-def _cost(scenario: Scenario, sites: int, total: float, sent: float) -> Row:
-    """Energy and, where prices are given, money. Devices draw their board power all the time, waiting or not."""
-    prices, hours = scenario.prices, total / 3600
-    devices = sites * scenario.site.devices
-    found: Row = {"device_hours": devices * hours, "energy_kwh": None, "cost_usd": None}
-    if scenario.device.watts is not None:
-        overhead = prices.power_usage_effectiveness if prices else 1.0
-        found["energy_kwh"] = devices * hours * scenario.device.watts / 1000 * overhead
-    if prices is not None:
-        hourly = prices.device_hour if prices.device_hour is not None else scenario.device.price_per_hour
-        cost = (prices.gigabyte_sent or 0.0) * sites * sent / 1e9
-        if hourly is not None:
-            cost += devices * hours * hourly
-        if prices.kilowatt_hour is not None and found["energy_kwh"] is not None:
-            cost += prices.kilowatt_hour * found["energy_kwh"]
-        found["cost_usd"] = cost
-    return found
+def _energy_kwh(scenario: Scenario, sites: int, total: float) -> float | None:
+    """Devices draw their board power all the time, waiting or not."""
+    if scenario.device.watts is None:
+        return None
+    overhead = scenario.prices.power_usage_effectiveness if scenario.prices else 1.0
+    return sites * scenario.site.devices * (total / 3600) * scenario.device.watts / 1000 * overhead
 
 
-def base_rows(rows: Sequence[Row], scenario: Scenario) -> list[Row]:
-    """The rows at the scenario's own rate, RTT, sites and options: one per method."""
-    rate, rtt = scenario.rate, scenario.rtt
-    return [
-        row
-        for row in rows
-        if row["axis"] == "base"
-        and (rate is None or (row["rate_gbit"] == rate / 1e9 and row["rtt_ms"] == 1e3 * (rtt or 0.0)))
-    ]
+def _cost_usd(scenario: Scenario, sites: int, total: float, sent: float, energy: float | None) -> float | None:
+    """Money, where prices are given. sent: bytes per worker."""
+    prices = scenario.prices
+    if prices is None:
+        return None
+    hourly = prices.device_hour if prices.device_hour is not None else scenario.device.price_per_hour
+    cost = (prices.gigabyte_sent or 0.0) * sites * sent / 1e9
+    if hourly is not None:
+        cost += sites * scenario.site.devices * (total / 3600) * hourly
+    if prices.kilowatt_hour is not None and energy is not None:
+        cost += prices.kilowatt_hour * energy
+    return cost

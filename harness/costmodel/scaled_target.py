@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.costmodel.predict import truncated
-from harness.costmodel.projection import SIMULATED_TRANSFERS, merged
+from harness.costmodel.projection import SIMULATED_TRANSFERS
 from harness.spec.suite import RunSpec
 from netsim.simulated.closed_form import load_of, times
 from netsim.simulated.compute import Compute
@@ -36,12 +35,12 @@ def project_target(spec: RunSpec, steps: int | None = None) -> TargetTime:
     assert spec.stands_for is not None
     topology, steps = spec.named_topology(), steps or spec.train.steps
     step_seconds, share = spec.stands_for.step_seconds, spec.compute.backward_share
-    plan = truncated(spec.target_plan(len(topology.sites)), steps)
+    plan = spec.target_plan(len(topology.sites)).truncated(steps)
     if (link := _equal_links(topology)) is not None:
         found = times(load_of(plan), step_seconds, *link, backward_share=share, mtu=topology.transport.mtu)
         return TargetTime(float(found.compute), float(found.communication), "closed form")
     compute = Compute((step_seconds,) * len(topology.sites), share)
-    outcome = simulate(merged(plan, SIMULATED_TRANSFERS), topology, compute)
+    outcome = simulate(plan.merged(SIMULATED_TRANSFERS), topology, compute)
     computing = fmean(outcome.compute_seconds)
     return TargetTime(computing, outcome.wall_seconds - computing, "simulated")
 

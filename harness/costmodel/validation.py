@@ -10,13 +10,13 @@ from typing import Any
 
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration
 from harness.costmodel.fault_validation import StruckRow, compare_struck, errors_of
-from harness.costmodel.fit import unfit
 from harness.costmodel.predict import Prediction, predict
+from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRun:
     """One run. Times in seconds; `error`: predicted over measured wall time, minus one."""
 
     id: str
@@ -47,7 +47,7 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> Spread | None:
+    def of(cls, rows: Iterable[ComparedRun]) -> Spread | None:
         errors = [100 * abs(row.error) for row in rows if row.error is not None]
         return cls(len(errors), fmean(errors), max(errors)) if errors else None
 
@@ -59,7 +59,7 @@ class Validation:
     """
 
     basis: str
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRun, ...]
     struck: tuple[StruckRow, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -67,9 +67,9 @@ class Validation:
     def overall(self) -> Spread | None:
         return Spread.of(self.rows)
 
-    def by(self, key: Callable[[Row], str]) -> dict[str, Spread]:
+    def by(self, key: Callable[[ComparedRun], str]) -> dict[str, Spread]:
         """Errors of groups of runs, by name; groups without a prediction are left out."""
-        groups: defaultdict[str, list[Row]] = defaultdict(list)
+        groups: defaultdict[str, list[ComparedRun]] = defaultdict(list)
         for row in self.rows:
             groups[key(row)].append(row)
         return {name: spread for name, rows in sorted(groups.items()) if (spread := Spread.of(rows)) is not None}
@@ -107,14 +107,14 @@ def validate_runs(
 ) -> Validation:
     """Compare every run outside the calibration's fit with its prediction, if it says something about the model."""
     seen = set(calibration.seen) if calibration else set()
-    rows: list[Row] = []
+    rows: list[ComparedRun] = []
     struck: list[StruckRow] = []
     left_out: dict[str, str] = {}
     for run in runs:
         progress()
         if run.result.id in seen:
             left_out[run.result.id] = "the calibration was fitted to it"
-        elif why := unfit(run):
+        elif why := why_unusable(run):
             left_out[run.result.id] = why
         elif run.result.faults is not None:
             struck.append(compare_struck(run, calibration))
@@ -124,7 +124,7 @@ def validate_runs(
     return Validation(basis, tuple(rows), tuple(struck), left_out)
 
 
-def _compare(run: Run, calibration: Calibration | None) -> Row:
+def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:
     result = run.result
     found: Prediction = predict(run.spec, calibration, result.steps)
     planned = result.payload_bytes_per_worker * result.sites
@@ -135,7 +135,7 @@ def _compare(run: Run, calibration: Calibration | None) -> Row:
         ),
         key=lambda memory: sum(memory.values()),
     )
-    return Row(
+    return ComparedRun(
         id=result.id,
         algorithm=result.algorithm,
         label=result.label,

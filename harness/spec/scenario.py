@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -101,7 +102,9 @@ class Uncertainty(Document):
     reason: str = Field(min_length=1)
 
 
-class _File(Document):
+class ScenarioFile(Document):
+    """The document as written; the format is described in docs/projection.md."""
+
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     description: str = ""
     source: str = ""
@@ -120,8 +123,9 @@ class _File(Document):
     uncertainty: Uncertainty
 
 
-class Scenario(Document):
-    """A loaded scenario."""
+@dataclass(frozen=True)
+class Scenario:
+    """A loaded scenario. rate in bit/s and rtt in seconds are None where a topology is named; `where` is its file."""
 
     name: str
     description: str
@@ -131,8 +135,8 @@ class Scenario(Document):
     sites: int
     device: Device
     site: SiteEntry
-    rate: float | None  # bit/s
-    rtt: float | None  # seconds
+    rate: float | None
+    rtt: float | None
     topology: Topology | None
     batch: int
     steps: int
@@ -173,7 +177,7 @@ def find_scenario(name: str, beside: Path) -> Path:
 def load_scenario(path: Path) -> Scenario:
     """The scenario in a YAML file, with everything it names looked up and every method's options checked."""
     where = str(path)
-    file = validate(_File, read_yaml(path), where)
+    file = validate(ScenarioFile, read_yaml(path), where)
     model, device = find_model(file.model, where), find_device(file.site.device, where)
     topology = None
     if file.network.topology is not None:
@@ -187,30 +191,25 @@ def load_scenario(path: Path) -> Scenario:
     if repeated := [label for label in labels if labels.count(label) > 1]:
         raise InputError(where, "methods", repeated[0], "labels that differ: give entries of one method a label")
     scenario = Scenario(
+        name=file.name,
+        description=file.description,
+        source=file.source,
         where=where,
         model=model,
+        sites=file.sites,
         device=device,
+        site=file.site,
         rate=file.network.rate,
         rtt=file.network.rtt,
         topology=topology,
+        batch=file.batch,
+        steps=file.steps,
+        precision=file.precision,
         methods=methods,
-        **{
-            name: getattr(file, name)
-            for name in (
-                "name",
-                "description",
-                "source",
-                "sites",
-                "site",
-                "batch",
-                "steps",
-                "precision",
-                "sweep",
-                "targets",
-                "prices",
-                "uncertainty",
-            )
-        },
+        sweep=file.sweep,
+        targets=file.targets,
+        prices=file.prices,
+        uncertainty=file.uncertainty,
     )
     for entry in methods:
         if (entry.batch or file.batch) < file.sites:

@@ -15,11 +15,10 @@ from rich.table import Table
 from harness.cluster.sweep import sweep
 from harness.costmodel.calibration import load_calibration
 from harness.costmodel.planning import Answers, answers
-from harness.costmodel.projection import base_rows, rows_of, variants
+from harness.costmodel.projected_row import ProjectedRow, base_rows
+from harness.costmodel.projection import rows_of, variants
 from harness.spec.scenario import Scenario, load_scenario
 from netsim.units import show_duration, show_size
-from reports.projection.figures import draw_figures
-from reports.projection.tables import write_tables
 
 
 def project(
@@ -44,9 +43,17 @@ def project(
         parts = sweep(evaluate, tasks, sweep_backend, scheduler, jobs, lambda: progress.advance(task))
         rows = [row for part in parts for row in part]
         found = answers(loaded, rows, constants)
-    document: dict[str, Any] = {"scenario": loaded.name, "rows": rows, "answers": found}
+    document: dict[str, Any] = {
+        "scenario": loaded.name,
+        "rows": [row.to_json() for row in rows],
+        "answers": found.to_json(),
+    }
     if out is not None:
-        written = draw_figures(loaded, rows, found, out) + write_tables(loaded, document, out)
+        # matplotlib and pandas, which most calls do without, take longer to import than a projection
+        from reports.projection.figures import draw_figures
+        from reports.projection.tables import write_tables
+
+        written = draw_figures(loaded, rows, found, out) + write_tables(loaded, rows, found, document, out)
         document["files"] = [str(path) for path in written]
     if as_json:
         print(json.dumps(document))
@@ -54,30 +61,30 @@ def project(
         _show(loaded, rows, found, document.get("files", []))
 
 
-def _show(scenario: Scenario, rows: list[dict[str, Any]], found: Answers, files: list[str]) -> None:
+def _show(scenario: Scenario, rows: list[ProjectedRow], found: Answers, files: list[str]) -> None:
     console = Console(highlight=False)
     table = Table("method", "bytes per worker", "compute", "exposed", "total", "band", "CU", "memory of a site", "fits")
     base = base_rows(rows, scenario)
     for row in base:
-        band = row["error_band"]
+        band = row.error_band
         table.add_row(
-            row["label"],
-            show_size(row["payload_bytes_per_worker"]),
-            show_duration(row["compute_seconds"]),
-            show_duration(row["communication_seconds"]),
-            show_duration(row["total_seconds"]),
-            f"{show_duration(band['low_seconds'])} - {show_duration(band['high_seconds'])}",
-            f"{row['compute_utilisation']:.1%}",
-            show_size(row["memory_bytes_per_worker"]),
-            "yes" if row["fits"] else "no",
+            row.label,
+            show_size(row.payload_bytes_per_worker),
+            show_duration(row.compute_seconds),
+            show_duration(row.communication_seconds),
+            show_duration(row.total_seconds),
+            f"{show_duration(band.low_seconds)} - {show_duration(band.high_seconds)}",
+            f"{row.compute_utilisation:.1%}",
+            show_size(row.memory_bytes_per_worker),
+            "yes" if row.fits else "no",
         )
     console.print(f"{scenario.name}: {scenario.model.name}, {scenario.sites} sites", style="bold")
     console.print(table)
-    for name, entries in found.items():
+    for name, entries in found.to_json().items():
         if entries:
             console.print(_answer(name, entries))
-    outside = sum(row["extrapolated"] for row in rows)
-    basis = base[0]["basis"] if base else ""
+    outside = sum(row.extrapolated for row in rows)
+    basis = base[0].basis if base else ""
     console.print(f"{len(rows)} rows, basis: {basis}; {outside} outside what was calibrated")
     for path in files:
         console.print(path)

@@ -81,7 +81,7 @@ def uniform_topology(sites: int, rate: float, rtt: float, transport: Transport |
     return Topology("uniform", nodes, links, transport or Transport())
 
 
-def load_of(plan: Plan, pieces: Chunking = Chunking()) -> Load:  # noqa: B008 - frozen
+def load_of(plan: Plan, chunking: Chunking = Chunking()) -> Load:  # noqa: B008 - frozen
     """Condense `plan`. All-reduces that leave their algorithm open go direct, the cheapest on a uniform network."""
     kinds = _kinds(plan)
     chains_of: dict[tuple[Transfer, ...], list[tuple[int, tuple[Phase, ...]]]] = {}
@@ -89,7 +89,7 @@ def load_of(plan: Plan, pieces: Chunking = Chunking()) -> Load:  # noqa: B008 - 
     for kind, count in kinds.items():
         transfers = tuple(t for index in kind for t in plan.recurrences[index].transfers)
         if transfers not in chains_of:
-            chains_of[transfers] = list(_chains(transfers, plan.sites, pieces))
+            chains_of[transfers] = list(_chains(transfers, plan.sites, chunking))
         for chain in chains_of[transfers]:
             counts[chain] += count
     patterns = tuple(Pattern(count, *chain) for chain, count in counts.items())
@@ -101,14 +101,14 @@ def times(
     step_seconds: ArrayLike,
     rate: ArrayLike,
     rtt: ArrayLike,
-    physics: LinkModel = LinkModel(),  # noqa: B008 - frozen
+    link_model: LinkModel = LinkModel(),  # noqa: B008 - frozen
     backward_share: float = 2 / 3,
     mtu: int = 1500,
 ) -> Times:
     """Seconds of the run for arrays (broadcast together) of step times, line rates in bit/s and RTTs in seconds."""
     step, line, trip = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (step_seconds, rate, rtt)))
-    g = goodput(1.0, mtu) / 8 * physics.efficiency * line
-    hop = trip / 2 + physics.message_seconds
+    g = goodput(1.0, mtu) / 8 * link_model.efficiency * line
+    hop = trip / 2 + link_model.message_seconds
     exposed = np.zeros_like(step)
     for pattern in load.patterns:
         now = np.zeros_like(step)
@@ -117,7 +117,7 @@ def times(
             for share, size, delays in phase.lines:
                 start = np.maximum(now, step * (1 - backward_share + backward_share * share))
                 finish = np.maximum(finish, start + size / g + delays * hop)
-            now = finish + phase.transfers * physics.transfer_seconds + phase.size * physics.byte_seconds
+            now = finish + phase.transfers * link_model.transfer_seconds + phase.size * link_model.byte_seconds
         exposed = exposed + pattern.count * np.maximum(0.0, now - step * (1 + pattern.overlap))
     return Times(load.steps * step, exposed)
 
@@ -133,16 +133,16 @@ def _kinds(plan: Plan) -> Counter[tuple[int, ...]]:
     return Counter(tuple(found) for found in at.values())
 
 
-def _chains(transfers: Sequence[Transfer], sites: int, pieces: Chunking) -> Iterator[tuple[int, tuple[Phase, ...]]]:
+def _chains(transfers: Sequence[Transfer], sites: int, chunking: Chunking) -> Iterator[tuple[int, tuple[Phase, ...]]]:
     for overlap, mine in groupby(sorted(transfers, key=lambda t: t.overlap), key=lambda t: t.overlap):
         ordered = sorted(mine, key=lambda t: (t.phase, t.ready))
         yield (
             overlap,
-            tuple(_phase(list(phase), sites, pieces) for _, phase in groupby(ordered, key=lambda t: t.phase)),
+            tuple(_phase(list(phase), sites, chunking) for _, phase in groupby(ordered, key=lambda t: t.phase)),
         )
 
 
-def _phase(transfers: list[Transfer], sites: int, pieces: Chunking) -> Phase:
+def _phase(transfers: list[Transfer], sites: int, chunking: Chunking) -> Phase:
     """Lines of a phase's transfers, which are ordered by `ready`."""
     kinds: dict[object, int] = {}
     which: list[int] = []
@@ -152,7 +152,7 @@ def _phase(transfers: list[Transfer], sites: int, pieces: Chunking) -> Phase:
         if (place := kinds.setdefault(kind, len(kinds))) == len(examples):
             examples.append(t)
         which.append(place)
-    works = [_work(t, sites, pieces) for t in examples]
+    works = [_work(t, sites, chunking) for t in examples]
     up, down = np.array([w.up for w in works])[which], np.array([w.down for w in works])[which]
     part = np.array([[rank in t.members for rank in range(sites)] for t in examples])[which]
     sizes = np.array([t.size for t in examples])[which]
@@ -183,7 +183,7 @@ class _Work:
     delays: float
 
 
-def _work(transfer: Transfer, sites: int, pieces: Chunking) -> _Work:
+def _work(transfer: Transfer, sites: int, chunking: Chunking) -> _Work:
     members, n, size = list(transfer.members), len(transfer.members), float(transfer.size)
     up, down = np.zeros(sites), np.zeros(sites)
     if n == 1 or not size:
@@ -196,8 +196,8 @@ def _work(transfer: Transfer, sites: int, pieces: Chunking) -> _Work:
     if transfer.algorithm is Algorithm.PS:
         up[members] = size
         up[transfer.root] = (n - 1) * size
-        return _Work(up, up, (n - 1) * size * (1 + 1 / pieces.of(size, n)), 2.0)
-    half, count = (n - 1) * size / n, pieces.of(size / n, n)
+        return _Work(up, up, (n - 1) * size * (1 + 1 / chunking.of(size, n)), 2.0)
+    half, count = (n - 1) * size / n, chunking.of(size / n, n)
     up[members] = 2 * half
     if transfer.algorithm is Algorithm.RING:
         hops = 2 * (n - 1)

@@ -29,8 +29,8 @@ class Links:
     capped: whether every pair gets a resource of its own, because a timeline may cap or sever it later.
     """
 
-    def __init__(self, topology: Topology, physics: LinkModel, capped: bool = False) -> None:
-        self.physics = physics
+    def __init__(self, topology: Topology, link_model: LinkModel, capped: bool = False) -> None:
+        self.link_model = link_model
         names = [site.name for site in topology.sites]
         self.place = {name: index for index, name in enumerate(names)}
         self.site_of = np.array([self.place[name] for name in site_of_rank(topology)], dtype=np.int64)
@@ -42,22 +42,24 @@ class Links:
             self.pair[i, j] = 1 + 2 * n + index
         self.capacity: Floats = np.full(2 + 2 * n + len(own), np.inf)
         self.host = len(self.capacity) - 1
-        if physics.host_bandwidth is not None:
-            self.capacity[self.host] = physics.host_bandwidth
+        if link_model.host_bandwidth is not None:
+            self.capacity[self.host] = link_model.host_bandwidth
         self.delay, self.rtt = np.zeros((n, n)), np.zeros((n, n))
         self.cap: Floats = np.full((n, n), np.inf)
         self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
         self.become(topology)
-        if physics.cold_start:
+        if link_model.cold_start:
             for a, b in topology.pairs():
-                self.window[self.place[a.name], self.place[b.name]] = physics.initial_window(topology, a.name, b.name)
+                self.window[self.place[a.name], self.place[b.name]] = link_model.initial_window(
+                    topology, a.name, b.name
+                )
 
     def become(self, topology: Topology, taken: Sequence[tuple[str, str, float]] = ()) -> None:
         """Take the rates, delays and losses of `topology`; `taken`: from, to and line rate that others use up."""
-        physics, place = self.physics, self.place
+        link_model, place = self.link_model, self.place
 
         def goodput(rate: float) -> float:
-            return physics.goodput(max(rate, 0.0), topology.transport)
+            return link_model.goodput(max(rate, 0.0), topology.transport)
 
         for site in topology.sites:
             i = place[site.name]
@@ -68,7 +70,7 @@ class Links:
             self.delay[i, j] = link.delay
             self.rtt[i, j] = topology.rtt(link.source, link.target)
             severed = link.mean_loss == 1
-            self.cap[i, j] = np.inf if severed else physics.window_cap(topology, link.source, link.target)
+            self.cap[i, j] = np.inf if severed else link_model.window_cap(topology, link.source, link.target)
             if self.pair[i, j] != FREE:
                 others = sum(rate for a, b, rate in taken if (a, b) == (link.source, link.target))
                 rate = np.inf if link.rate is None else goodput(link.rate - others)
@@ -85,7 +87,7 @@ class Links:
     def limits(self, sources: Ints, targets: Ints) -> Floats:
         """Bytes per second that each pair of sites may have at most: buffers, loss, and the window while it grows."""
         cap: Floats = self.cap[sources, targets]
-        if not self.physics.cold_start:
+        if not self.link_model.cold_start:
             return cap
         with np.errstate(divide="ignore", invalid="ignore"):
             grown = self.window[sources, targets] / self.rtt[sources, targets]
@@ -97,7 +99,7 @@ class Fabric:
 
     def __init__(self, env: simpy.Environment, links: Links, payload: Floats) -> None:
         self.env, self.links, self.payload = env, links, payload
-        self.flows = FlowNetwork(env, links.capacity, 3 if links.physics.host_bandwidth is None else 4)
+        self.flows = FlowNetwork(env, links.capacity, 3 if links.link_model.host_bandwidth is None else 4)
         self._growing: set[int] = set()  # pairs of sites whose window is about to double
         self._due: dict[float, list[int]] = {}
 
@@ -109,11 +111,11 @@ class Fabric:
         """Begin flows between sites; `drained` hears of each when its last byte has left."""
         links = self.links
         crossed = [links.up[sources], links.pair[sources, targets], links.down[targets]]
-        if links.physics.host_bandwidth is not None:
+        if links.link_model.host_bandwidth is not None:
             crossed.append(np.full(len(sources), links.host))
         paths = np.stack(crossed, axis=1)
         self.flows.start(paths, sizes, links.limits(sources, targets), drained)
-        if links.physics.cold_start:
+        if links.link_model.cold_start:
             self._watch(np.unique(sources * len(links.place) + targets))
 
     def _watch(self, pairs: Ints) -> None:
@@ -151,14 +153,14 @@ class ActiveTransfer:
         shares = len(transfer.members) if _spread(transfer, algorithm) else 1
         pieces = 1
         if transfer.collective is Collective.ALL_REDUCE:
-            pieces = links.physics.pieces.of(transfer.size / shares, len(transfer.members))
+            pieces = links.link_model.chunking.of(transfer.size / shares, len(transfer.members))
         self.messages: Messages = messages_for(transfer, algorithm, pieces)
         self.done = {rank: fabric.env.event() for rank in transfer.members}
         self._place = {rank: place for place, rank in enumerate(transfer.members)}
         sites = links.site_of[list(transfer.members)]
         self._sources, self._targets = sites[self.messages.source], sites[self.messages.target]
         own = self.messages.source == self.messages.target
-        self._delay = links.delay[self._sources, self._targets] + links.physics.message_seconds
+        self._delay = links.delay[self._sources, self._targets] + links.link_model.message_seconds
         self._delay[own] = 0.0
         self._free = own | (self._sources == self._targets) | (self.messages.size == 0)
         self._needs = self.messages.needs.copy()

@@ -37,7 +37,7 @@ class LinkModel:
     host_bandwidth: float | None = None
     cold_start: bool = False
     streams: int | None = None
-    pieces: Chunking = field(default_factory=Chunking)
+    chunking: Chunking = field(default_factory=Chunking)
 
     def goodput(self, rate: float, transport: Transport) -> float:
         """TCP payload bytes per second of a saturated link of line rate `rate` bit/s."""

@@ -1,4 +1,4 @@
-"""One stretch of a run in SimPy: from a moment when nothing is under way to the next such moment.
+"""One segment of a run in SimPy: from a moment when nothing is under way to the next such moment.
 
 Workers are processes. A step's transfers of one phase run together, those of the next phase follow; a worker begins
 the next step when the transfers that it must wait for are done; `Transfer.overlap` lets it run ahead.
@@ -35,7 +35,7 @@ class Segment:
 
 @dataclass
 class Progress:
-    """What a stretch changed, by rank: clocks in seconds since the stretch's origin, seconds, bytes."""
+    """What a segment changed, by rank: clocks in seconds since the segment's origin, seconds, bytes."""
 
     clocks: Floats
     computing: Floats
@@ -64,25 +64,25 @@ class Setting:
     evaluation_seconds: float = 0.0
 
 
-class _Stretch:
+class _SegmentRun:
     def __init__(
         self,
         setting: Setting,
-        stretch: Segment,
+        segment: Segment,
         clocks: Floats,
         random: np.random.Generator,
         schedule: Schedule,
         origin: float,
         logging: bool,
     ) -> None:
-        self.setting, self.stretch, self.random = setting, stretch, random
+        self.setting, self.segment, self.random = setting, segment, random
         self.schedule, self.origin, self.logging = schedule, origin, logging
         ranks = len(clocks)
         self.env = simpy.Environment()
         self.progress = idle(ranks)
         self.progress.clocks = clocks.copy()
         self.fabric = Fabric(self.env, setting.links, self.progress.payload)
-        self.carriages: dict[tuple[int, int], ActiveTransfer] = {}
+        self.active: dict[tuple[int, int], ActiveTransfer] = {}
         self.barriers: dict[int, tuple[simpy.Event, list[int]]] = {}
         self.left = ranks
 
@@ -117,11 +117,11 @@ class _Stretch:
         env, progress = self.env, self.progress
         yield env.timeout(float(progress.clocks[rank]))
         deadlines: dict[int, list[simpy.Event]] = {}
-        released = dict(self.stretch.transfers)
+        released = dict(self.segment.transfers)
         offset = 0
-        while offset < self.stretch.steps:
-            stops = [o for o in (*released, *self.stretch.evaluations, *deadlines) if o >= offset]
-            stop = min(stops, default=self.stretch.steps)
+        while offset < self.segment.steps:
+            stops = [o for o in (*released, *self.segment.evaluations, *deadlines) if o >= offset]
+            stop = min(stops, default=self.segment.steps)
             if stop > offset:
                 seconds = self._compute(rank, stop - offset)
                 progress.computing[rank] += seconds
@@ -134,14 +134,14 @@ class _Stretch:
             mine = [(i, t) for i, t in enumerate(released.get(offset, ())) if rank in t.members]
             for overlap, group in groupby(sorted(mine, key=lambda it: it[1].overlap), key=lambda it: it[1].overlap):
                 chain = env.process(self._synchronise(rank, offset, list(group), began, seconds))
-                last = min(offset + overlap, self.stretch.steps - 1)
+                last = min(offset + overlap, self.segment.steps - 1)
                 (needed if last == offset else deadlines.setdefault(last, [])).append(chain)
             yield env.timeout(seconds)
             computed = env.now
             if needed:
                 yield env.all_of(needed)
             progress.waiting[rank] += env.now - computed
-            if offset in self.stretch.evaluations:
+            if offset in self.segment.evaluations:
                 yield from self._evaluate(rank, offset)
             offset += 1
         progress.clocks[rank] = env.now
@@ -151,7 +151,7 @@ class _Stretch:
         self, rank: int, offset: int, transfers: list[tuple[int, Transfer]], began: float, seconds: float
     ) -> Generator[simpy.Event, Any, None]:
         """The worker's part in a step's transfers, phase after phase."""
-        env, physics = self.env, self.setting.links.physics
+        env, link_model = self.env, self.setting.links.link_model
         backward = self.setting.compute.backward_share
         transfers.sort(key=lambda it: (it[1].phase, it[1].ready))
         for _, phase in groupby(transfers, key=lambda it: it[1].phase):
@@ -160,21 +160,21 @@ class _Stretch:
                 release = began + seconds * (1 - backward + backward * transfer.ready)
                 if release > env.now:
                     yield env.timeout(release - env.now)
-                carriage = self._carriage(offset, index, transfer)
+                active = self._active(offset, index, transfer)
                 self.note(f"{rank} ready for {transfer.name}")
-                carriage.ready(rank)
-                done.append(carriage.done[rank])
-                local += physics.transfer_seconds + physics.byte_seconds * transfer.size
+                active.ready(rank)
+                done.append(active.done[rank])
+                local += link_model.transfer_seconds + link_model.byte_seconds * transfer.size
             yield env.all_of(done)
             self.note(f"{rank} has {', '.join(transfer.name for _, transfer in transfers)}")
             if local:
                 yield env.timeout(local)
 
-    def _carriage(self, offset: int, index: int, transfer: Transfer) -> ActiveTransfer:
+    def _active(self, offset: int, index: int, transfer: Transfer) -> ActiveTransfer:
         key = (offset, index)
-        if key not in self.carriages:
-            self.carriages[key] = self.fabric.carry(transfer, self.setting.choose(transfer))
-        return self.carriages[key]
+        if key not in self.active:
+            self.active[key] = self.fabric.carry(transfer, self.setting.choose(transfer))
+        return self.active[key]
 
     def _evaluate(self, rank: int, offset: int) -> Generator[simpy.Event, Any, None]:
         """All workers evaluate and then agree on the loss: the slowest is waited for."""
@@ -188,9 +188,9 @@ class _Stretch:
         self.progress.evaluating[rank] += self.env.now - began
 
 
-def simulate_stretch(
+def simulate_segment(
     setting: Setting,
-    stretch: Segment,
+    segment: Segment,
     clocks: Floats,
     random: np.random.Generator,
     schedule: Schedule | None = None,
@@ -198,5 +198,5 @@ def simulate_stretch(
     changes: Iterable[Change] = (),
     logging: bool = False,
 ) -> Progress:
-    """Run `stretch` from the workers' `clocks` (seconds since `origin`, itself in seconds since the run began)."""
-    return _Stretch(setting, stretch, clocks, random, schedule or Schedule(), origin, logging).run(changes)
+    """Run `segment` from the workers' `clocks` (seconds since `origin`, itself in seconds since the run began)."""
+    return _SegmentRun(setting, segment, clocks, random, schedule or Schedule(), origin, logging).run(changes)

@@ -1,7 +1,7 @@
-"""A whole run, simulated: stretch after stretch, and many at once where nothing changes.
+"""A whole run, simulated: segment after segment, and many at once where nothing changes.
 
-Between two moments at which nothing is under way, a stretch of the run follows from the workers' clocks, the state of
-the links and the plan. Equal stretches from equal states have equal outcomes, so each kind is simulated once and
+Between two moments at which nothing is under way, a segment of the run follows from the workers' clocks, the state of
+the links and the plan. Equal segments from equal states have equal outcomes, so each kind is simulated once and
 repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number. With jitter every round
 differs and every round is simulated; local steps are still drawn a round at a time.
 """
@@ -14,13 +14,13 @@ from functools import partial
 
 import numpy as np
 
-from netsim import collectives as alpha_beta
-from netsim.simulated import timeline_effects as misfortune
+from netsim import collectives
+from netsim.simulated import timeline_effects
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.segments import Change, Progress, Segment, Setting, idle, simulate_stretch
+from netsim.simulated.segments import Change, Progress, Segment, Setting, idle, simulate_segment
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
@@ -69,7 +69,7 @@ def simulate(
     topology: Topology,
     compute: Compute,
     *,
-    physics: LinkModel = LinkModel(),  # noqa: B008 - frozen
+    link_model: LinkModel = LinkModel(),  # noqa: B008 - frozen
     choose: Callable[[Transfer], Algorithm] | None = None,
     evaluation: Evaluation | None = None,
     slowdowns: Sequence[Slowdown] = (),
@@ -84,15 +84,15 @@ def simulate(
     assert plan.sites == len(site_of_rank(topology)), "a plan for as many workers as the topology has"
     assert len(compute.step_seconds) == plan.sites
     eventful = bool(topology.timeline)
-    links = Links(topology, physics, capped=eventful)
+    links = Links(topology, link_model, capped=eventful)
     changes: list[Change] = []
     if eventful:
-        start, traffic = misfortune.start_of(topology)
+        start, traffic = timeline_effects.start_of(topology)
         links.become(start, [(one.source, one.target, one.rate) for one in traffic])
-        changes = misfortune.changes_of(topology)
-        slowdowns = [*slowdowns, *misfortune.slowdowns_of(topology)]
+        changes = timeline_effects.changes_of(topology)
+        slowdowns = [*slowdowns, *timeline_effects.slowdowns_of(topology)]
     if choose is None:
-        choose = partial(alpha_beta.choose, topology)
+        choose = partial(collectives.choose, topology)
     setting = Setting(links, compute, partial(_resolved, choose), evaluation.seconds if evaluation else 0.0)
     return _Run(plan, setting, evaluation, Schedule(slowdowns), changes, seed).outcome()
 
@@ -115,7 +115,7 @@ class _Run:
         self.random = np.random.default_rng(seed)
         self.evaluations = _evaluations(plan, evaluation)
         ranks = plan.sites
-        self.now = 0.0  # the origin of the current stretch: the earliest worker's clock
+        self.now = 0.0  # the origin of the current segment: the earliest worker's clock
         self.total = idle(ranks)
         self.rounds: list[Round] = []
         self.known: dict[object, tuple[Progress, object, Floats]] = {}
@@ -124,9 +124,9 @@ class _Run:
     def outcome(self) -> Outcome:
         step, clocks = 1, np.zeros(self.plan.sites)
         while step <= self.plan.steps:
-            stretch = self._stretch(step)
-            repeats = self._repeats(step, stretch)
-            step, clocks = self._advance(step, stretch, repeats, clocks)
+            segment = self._segment(step)
+            repeats = self._repeats(step, segment)
+            step, clocks = self._advance(step, segment, repeats, clocks)
         total = self.total
         return Outcome(
             wall_seconds=self.now + float(clocks.max()),
@@ -138,12 +138,12 @@ class _Run:
             simulated_rounds=self.simulated,
         )
 
-    def _advance(self, step: int, stretch: Segment, repeats: int, clocks: Floats) -> tuple[int, Floats]:
-        """Pass `stretch` once, or as often as it repeats from an unchanged state before anything else changes."""
+    def _advance(self, step: int, segment: Segment, repeats: int, clocks: Floats) -> tuple[int, Floats]:
+        """Pass `segment` once, or as often as it repeats from an unchanged state before anything else changes."""
         links = self.setting.links
         due = min(self.changes[0][0] if self.changes else np.inf, self.schedule.next_after(self.now))
         state = links.state()
-        key = (stretch, tuple(np.round(clocks, _DIGITS).tolist()), state)
+        key = (segment, tuple(np.round(clocks, _DIGITS).tolist()), state)
         deterministic = not self.setting.compute.jitter
         if deterministic and (found := self.known.get(key)) is not None:
             progress, after, window = found
@@ -156,11 +156,11 @@ class _Run:
                 if times > 1 and np.isfinite(due):
                     times = min(times, int((due - self.now - span) // moved) + 1)
                 links.window = window.copy()
-                return self._book(step, stretch, progress, times)
+                return self._book(step, segment, progress, times)
         self.simulated += 1
-        progress = simulate_stretch(
+        progress = simulate_segment(
             self.setting,
-            stretch,
+            segment,
             clocks,
             self.random,
             self.schedule,
@@ -171,20 +171,20 @@ class _Run:
         self.changes = [change for change in self.changes if change[0] > end]
         if deterministic and end <= due:
             self.known[key] = progress, links.state(), links.window.copy()
-        return self._book(step, stretch, progress, 1)
+        return self._book(step, segment, progress, 1)
 
-    def _book(self, step: int, stretch: Segment, progress: Progress, times: int) -> tuple[int, Floats]:
+    def _book(self, step: int, segment: Segment, progress: Progress, times: int) -> tuple[int, Floats]:
         moved = float(progress.clocks.min())
         clocks = progress.clocks - moved
         self.rounds.append(
-            Round(step, stretch.steps, times, self.now, self.now + (times - 1) * moved + float(progress.clocks.max()))
+            Round(step, segment.steps, times, self.now, self.now + (times - 1) * moved + float(progress.clocks.max()))
         )
         self.now += times * moved
         for name in ("computing", "waiting", "evaluating", "payload"):
             setattr(self.total, name, getattr(self.total, name) + times * getattr(progress, name))
-        return step + times * stretch.steps, clocks
+        return step + times * segment.steps, clocks
 
-    def _stretch(self, first: int) -> Segment:
+    def _segment(self, first: int) -> Segment:
         """From `first` to the next step after which nothing is under way.
 
         Where overlapped transfers follow each other without a gap there is no such step; then two of the longest
@@ -209,9 +209,9 @@ class _Run:
             end = last
         return Segment(end - first + 1, tuple(found), tuple(evaluations))
 
-    def _repeats(self, first: int, stretch: Segment) -> int:
-        """How often in a row, from `first` on, a stretch like this one follows another."""
-        end, length = first + stretch.steps - 1, stretch.steps
+    def _repeats(self, first: int, segment: Segment) -> int:
+        """How often in a row, from `first` on, a segment like this one follows another."""
+        end, length = first + segment.steps - 1, segment.steps
         times = (self.plan.steps - end) // length + 1
         for mark in (*self.plan.recurrences, *self.evaluations):
             if mark.happens_at(end):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.costmodel.calibration import Calibration
 from harness.costmodel.fault_validation import section
-from harness.costmodel.validation import Row, Spread, Validation
+from harness.costmodel.validation import ComparedRun, Spread, Validation
 
 _HEAD = """# Validation: predicted against measured
 
@@ -153,7 +153,7 @@ def _spreads(groups: Mapping[str, Spread]) -> list[str]:
     return head + [f"| {name} | {s.runs} | {s.mean:.2f} % | {s.max:.2f} % |" for name, s in groups.items()]
 
 
-def _rows(rows: tuple[Row, ...]) -> list[str]:
+def _rows(rows: tuple[ComparedRun, ...]) -> list[str]:
     lines = [
         "| run | method | topology | substrate | model | sites | measured (s) | predicted (s) | error | "
         "communication, measured / predicted (s) | bytes | memory |",

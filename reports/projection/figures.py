@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from harness.costmodel.planning import Answers
-from harness.costmodel.projection import Row, base_rows
+from harness.costmodel.planning import Answers, Cheapest, Sensitivity
+from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
 
 STYLE: Any = {
@@ -27,7 +27,7 @@ STYLE: Any = {
 DASHES = ("-", "--", "-.", ":")
 
 
-def draw_figures(scenario: Scenario, rows: Sequence[Row], found: Answers, folder: Path) -> list[Path]:
+def draw_figures(scenario: Scenario, rows: Sequence[ProjectedRow], found: Answers, folder: Path) -> list[Path]:
     """Every figure that the scenario has data for; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -41,34 +41,35 @@ def draw_figures(scenario: Scenario, rows: Sequence[Row], found: Answers, folder
                 figure.savefig(path, dpi=160, metadata={"Date": None} if kind == "svg" else None)
                 written.append(path)
 
-    base = [row for row in rows if row["axis"] == "base"]
-    if scenario.rtt is not None and len({row["rate_gbit"] for row in base}) > 1:
-        there = [row for row in base if row["rtt_ms"] == 1e3 * scenario.rtt]
+    base = [row for row in rows if row.axis == "base"]
+    if scenario.rtt is not None and len({row.rate_gbit for row in base}) > 1:
+        there = [row for row in base if row.rtt_ms == 1e3 * scenario.rtt]
         save("time", lambda axes: _over_rate(axes, there, "hours"))
         save("utilisation", lambda axes: _over_rate(axes, there, "compute_utilisation"))
-        if len(found["cheapest"]) > len({row["rate_gbit"] for row in base}):
-            save("fastest", lambda axes: _map(axes, found["cheapest"]))
+        cells = found.cheapest or ()
+        if len(cells) > len({row.rate_gbit for row in base}):
+            save("fastest", lambda axes: _map(axes, cells))
     save("memory", lambda axes: _memory(axes, base_rows(rows, scenario), scenario))
     save("memory-over-time", lambda axes: _memory_over_time(axes, base_rows(rows, scenario)))
-    if found.get("sensitivities"):
-        save("sensitivity", lambda axes: _sensitivities(axes, found["sensitivities"]), height=4.2)
+    if sensitivities := found.sensitivities:
+        save("sensitivity", lambda axes: _sensitivities(axes, sensitivities), height=4.2)
     return written
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row["label"] for row in rows))
+def _labels(rows: Sequence[ProjectedRow] | Sequence[Sensitivity]) -> list[str]:
+    return list(dict.fromkeys(row.label for row in rows))
 
 
-def _over_rate(axes: Axes, rows: Sequence[Row], what: str) -> None:
+def _over_rate(axes: Axes, rows: Sequence[ProjectedRow], what: str) -> None:
     for index, label in enumerate(_labels(rows)):
-        mine = sorted((row for row in rows if row["label"] == label), key=lambda row: row["rate_gbit"])
-        rates = [row["rate_gbit"] for row in mine]
+        mine = sorted((row for row in rows if row.label == label), key=lambda row: row.rate_gbit)
+        rates = [row.rate_gbit for row in mine]
         if what == "hours":
-            values = [row["total_seconds"] / 3600 for row in mine]
-            band = [(row["error_band"]["low_seconds"] / 3600, row["error_band"]["high_seconds"] / 3600) for row in mine]
+            values = [row.total_seconds / 3600 for row in mine]
+            band = [(row.error_band.low_seconds / 3600, row.error_band.high_seconds / 3600) for row in mine]
             axes.fill_between(rates, [low for low, _ in band], [high for _, high in band], alpha=0.12, linewidth=0)
         else:
-            values = [row[what] for row in mine]
+            values = [row.compute_utilisation for row in mine]
         axes.plot(rates, values, DASHES[index // 10 % len(DASHES)], marker=".", label=label)
     axes.set(xscale="log", xlabel="access link rate (Gbit/s)")
     if what == "hours":
@@ -78,11 +79,11 @@ def _over_rate(axes: Axes, rows: Sequence[Row], what: str) -> None:
     axes.legend(ncols=2)
 
 
-def _map(axes: Axes, cells: Sequence[Row]) -> None:
+def _map(axes: Axes, cells: Sequence[Cheapest]) -> None:
     """Which method takes least time per token at each rate and RTT."""
-    rates, rtts = sorted({cell["rate_gbit"] for cell in cells}), sorted({cell["rtt_ms"] for cell in cells})
-    winners = list(dict.fromkeys(cell["fastest"] for cell in cells))
-    at = {(cell["rate_gbit"], cell["rtt_ms"]): winners.index(cell["fastest"]) for cell in cells}
+    rates, rtts = sorted({cell.rate_gbit for cell in cells}), sorted({cell.rtt_ms for cell in cells})
+    winners = list(dict.fromkeys(cell.fastest for cell in cells))
+    at = {(cell.rate_gbit, cell.rtt_ms): winners.index(cell.fastest) for cell in cells}
     grid = [[at[rate, rtt] for rate in rates] for rtt in rtts]
     colours = ListedColormap([mpl.colormaps["tab10"](index % 10) for index in range(len(winners))])
     axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=-0.5, vmax=len(winners) - 0.5, alpha=0.65)
@@ -94,12 +95,12 @@ def _map(axes: Axes, cells: Sequence[Row]) -> None:
     axes.set(xlabel="access link rate (Gbit/s)", ylabel="RTT (ms)", title="least time per token")
 
 
-def _memory(axes: Axes, rows: Sequence[Row], scenario: Scenario) -> None:
-    labels, left = [row["label"] for row in rows], [0.0] * len(rows)
-    components = list(dict.fromkeys(name for row in rows for name in row["memory"]))
+def _memory(axes: Axes, rows: Sequence[ProjectedRow], scenario: Scenario) -> None:
+    labels, left = [row.label for row in rows], [0.0] * len(rows)
+    components = list(dict.fromkeys(name for row in rows for name in row.memory))
     colours = mpl.colormaps["tab20"]
     for index, component in enumerate(components):
-        sizes = [row["memory"].get(component, 0) / 1e9 for row in rows]
+        sizes = [row.memory.get(component, 0) / 1e9 for row in rows]
         axes.barh(labels, sizes, left=left, label=component.replace("_", " "), color=colours(index % 20))
         left = [a + b for a, b in zip(left, sizes, strict=True)]
     axes.axvline(scenario.site_memory / 1e9, color="0.2", linewidth=0.8, linestyle="--", label="a site has")
@@ -108,32 +109,32 @@ def _memory(axes: Axes, rows: Sequence[Row], scenario: Scenario) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _memory_over_time(axes: Axes, rows: Sequence[Row]) -> None:
+def _memory_over_time(axes: Axes, rows: Sequence[ProjectedRow]) -> None:
     """Through the last local step of a round and its synchronisation."""
     for index, row in enumerate(rows):
-        memory = row["memory"]
+        memory = row.memory
         points = round_profile(
             persistent=sum(memory.values()) - memory["activations"] - memory["communication_buffers"],
             activations=memory["activations"],
             buffers=memory["communication_buffers"],
-            step_seconds=row["step_seconds"],
-            sync_seconds=row["communication_seconds"] / max(1, row["syncs"]),
+            step_seconds=row.step_seconds,
+            sync_seconds=row.communication_seconds / max(1, row.syncs),
         )
         times, sizes = zip(*points, strict=True)
         line = DASHES[index // 10 % len(DASHES)]
-        axes.plot(times, [size / 1e9 for size in sizes], line, label=row["label"])
+        axes.plot(times, [size / 1e9 for size in sizes], line, label=row.label)
     axes.set(
         xlabel="time since the last local step of a round began (s)", ylabel="memory of a site (GB)", ylim=(0, None)
     )
-    axes.set_xscale("symlog", linthresh=max(row["step_seconds"] for row in rows))
+    axes.set_xscale("symlog", linthresh=max(row.step_seconds for row in rows))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _sensitivities(axes: Axes, rows: Sequence[Row]) -> None:
-    labels, inputs = _labels(rows), list(dict.fromkeys(row["input"] for row in rows))
+def _sensitivities(axes: Axes, rows: Sequence[Sensitivity]) -> None:
+    labels, inputs = _labels(rows), list(dict.fromkeys(row.input for row in rows))
     height = 0.8 / len(inputs)
     for index, name in enumerate(inputs):
-        mine = {row["label"]: row["elasticity"] for row in rows if row["input"] == name}
+        mine = {row.label: row.elasticity for row in rows if row.input == name}
         places = [labels.index(label) + (index + 0.5) * height - 0.4 for label in mine]
         axes.barh(places, list(mine.values()), height=height, label=name)
     axes.set_yticks(range(len(labels)), labels)

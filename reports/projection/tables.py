@@ -9,29 +9,32 @@ from typing import Any
 
 import pandas as pd
 
-from harness.costmodel.projection import Row, base_rows
+from harness.costmodel.planning import Answers
+from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
 
+Entry = dict[str, Any]  # a line of a table, by column
 BASE_COLUMNS = (
     "label", "payload_bytes_per_worker", "syncs", "compute_seconds", "communication_seconds", "total_seconds",
     "compute_utilisation", "memory_bytes_per_worker", "fits", "energy_kwh", "cost_usd",
 )  # fmt: skip
 
 
-def write_tables(scenario: Scenario, document: dict[str, Any], folder: Path) -> list[Path]:
-    """`<scenario>.json` (everything), `.csv` (rows) and `.md` (base rows and answers) in `folder`."""
+def write_tables(
+    scenario: Scenario, rows: Sequence[ProjectedRow], found: Answers, document: dict[str, Any], folder: Path
+) -> list[Path]:
+    """`<scenario>.json` (the document), `.csv` (rows) and `.md` (base rows and answers) in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = document["rows"]
     paths = [folder / f"{scenario.name}.{kind}" for kind in ("json", "csv", "md")]
     paths[0].write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    pd.json_normalize(rows, sep=".").to_csv(paths[1], index=False)
+    pd.json_normalize([row.to_json() for row in rows], sep=".").to_csv(paths[1], index=False)
     parts = [f"# {scenario.name}", "", scenario.description.strip(), "", scenario.source.strip(), ""]
     parts += [
         "## At the base",
         "",
-        *markdown([{name: row[name] for name in BASE_COLUMNS} for row in base_rows(rows, scenario)]),
+        *markdown([{name: getattr(row, name) for name in BASE_COLUMNS} for row in base_rows(rows, scenario)]),
     ]
-    for name, entries in document["answers"].items():
+    for name, entries in found.to_json().items():
         if entries:
             parts += [
                 "",
@@ -43,14 +46,14 @@ def write_tables(scenario: Scenario, document: dict[str, Any], folder: Path) -> 
     return paths
 
 
-def _flat(entry: Row) -> Row:
-    found: Row = {}
+def _flat(entry: Entry) -> Entry:
+    found: Entry = {}
     for name, value in entry.items():
         found.update({f"{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value})
     return found
 
 
-def markdown(entries: Sequence[Row]) -> list[str]:
+def markdown(entries: Sequence[Entry]) -> list[str]:
     """A table of entries with equal keys; units are in the keys."""
     if not entries:
         return []

@@ -9,7 +9,7 @@ import pytest
 
 from harness.costmodel.calibration import Calibration, Span, load_calibration, save_calibration
 from harness.costmodel.fit import fit
-from harness.costmodel.predict import predict, truncated
+from harness.costmodel.predict import predict
 from harness.costmodel.validation import validate_runs
 from harness.records.archive import read_runs, store_runs
 from harness.records.run_record import read_run
@@ -129,8 +129,8 @@ def test_too_few_runs_are_refused(tmp_path: Path) -> None:
 def test_a_plan_stops_where_its_run_was_stopped() -> None:
     sync = Transfer("x", 100, (0, 1))
     plan = Plan(2, 100, (Recurrence((sync,), 10, 10, 100), Recurrence((sync,), 1, 95, 100)))
-    assert truncated(plan, 35).payload_bytes == plan.payload_bytes_until(35)
-    assert truncated(plan, 100) is plan
+    assert plan.truncated(35).payload_bytes == plan.payload_bytes_until(35)
+    assert plan.truncated(100) is plan
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from algorithms.method import find
 from harness.costmodel.planning import answers
-from harness.costmodel.projection import Variant, base_rows, merged, physics_of, project, rows_of, variants
+from harness.costmodel.projected_row import ProjectedRow, base_rows
+from harness.costmodel.projection import Variant, link_model_of, project, rows_of, variants
 from harness.costmodel.site_memory import activation_bytes
 from harness.spec.presets import find_model
 from harness.spec.scenario import Scenario, load_scenario
@@ -51,18 +51,18 @@ def small(tmp_path: Path) -> Scenario:
     )  # fmt: skip
 
 
-def every_row(scenario: Scenario) -> list[dict[str, Any]]:
+def every_row(scenario: Scenario) -> list[ProjectedRow]:
     return [row for variant in variants(scenario) for row in rows_of(scenario, variant, None)]
 
 
 def test_rows_have_the_agreed_fields_and_add_up(small: Scenario) -> None:
     rows = every_row(small)
     for row in rows:
-        assert row.keys() >= FIELDS
-        assert row["total_seconds"] == pytest.approx(row["compute_seconds"] + row["communication_seconds"])
-        assert row["compute_utilisation"] == pytest.approx(row["compute_seconds"] / row["total_seconds"])
-        assert row["memory_bytes_per_worker"] == sum(row["memory"].values())
-        assert row["error_band"]["low_seconds"] <= row["total_seconds"] <= row["error_band"]["high_seconds"]
+        assert row.to_json().keys() >= FIELDS
+        assert row.total_seconds == pytest.approx(row.compute_seconds + row.communication_seconds)
+        assert row.compute_utilisation == pytest.approx(row.compute_seconds / row.total_seconds)
+        assert row.memory_bytes_per_worker == sum(row.memory.values())
+        assert row.error_band.low_seconds <= row.total_seconds <= row.error_band.high_seconds
     assert len(base_rows(rows, small)) == len(small.methods)
     assert len(rows) % 9 == 0  # three rates by three RTTs for every variant
 
@@ -76,7 +76,7 @@ def test_axes_vary_only_methods_that_have_them(small: Scenario) -> None:
 
 
 def test_a_replication_that_is_impossible_has_no_rows_in_a_sweep_and_is_an_error_at_the_base(small: Scenario) -> None:
-    assert {row["replication"] for row in every_row(small) if row["algorithm"] == "fomoe"} == {1, 2, 3, 4}
+    assert {row.replication for row in every_row(small) if row.algorithm == "fomoe"} == {1, 2, 3, 4}
     entry = small.methods[4].model_copy(update={"options": {"replication": 5}})
     assert rows_of(small, Variant(entry, 4, "replication"), None) == []
     with pytest.raises(InputError):
@@ -85,13 +85,13 @@ def test_a_replication_that_is_impossible_has_no_rows_in_a_sweep_and_is_an_error
 
 def test_payload_and_state_are_those_of_the_method(small: Scenario) -> None:
     for row in base_rows(every_row(small), small):
-        entry = next(entry for entry in small.methods if entry.label == row["label"])
+        entry = next(entry for entry in small.methods if entry.label == row.label)
         method = find(entry.method, entry.options, "test")
         plan = method.plan(small.model, 4, small.steps)
-        assert row["payload_bytes_per_worker"] == plan.payload_bytes / 4
-        assert row["syncs"] == len(list(plan.sync_steps()))
+        assert row.payload_bytes_per_worker == plan.payload_bytes / 4
+        assert row.syncs == len(list(plan.sync_steps()))
         for component, size in method.memory(small.model, 4).items():
-            assert row["memory"][component] == size
+            assert row.memory[component] == size
 
 
 def test_the_closed_form_and_simpy_agree_on_every_method(small: Scenario) -> None:
@@ -100,8 +100,8 @@ def test_the_closed_form_and_simpy_agree_on_every_method(small: Scenario) -> Non
         closed = base_rows(rows_of(small, variant, None), small)[0]
         (simulated,) = rows_of(small, variant, None, exact=True)
         # Exposed communication of fragments that overlap is where the closed form approximates.
-        assert simulated["total_seconds"] == pytest.approx(closed["total_seconds"], rel=0.02), entry.label
-        assert simulated["evaluator"].startswith("simulated")
+        assert simulated.total_seconds == pytest.approx(closed.total_seconds, rel=0.02), entry.label
+        assert simulated.evaluator.startswith("simulated")
 
 
 def test_time_never_grows_with_rate_and_never_shrinks_with_rtt(small: Scenario) -> None:
@@ -117,28 +117,28 @@ def test_time_never_grows_with_rate_and_never_shrinks_with_rtt(small: Scenario) 
 def test_a_topology_goes_through_simpy(tmp_path: Path) -> None:
     scenario = load_scenario(write(tmp_path, network={"topology": "transatlantic"}, methods=["ddp", "diloco"]))
     rows = every_row(scenario)
-    assert [row["label"] for row in rows] == ["ddp", "diloco"]
-    assert all(row["evaluator"].startswith("simulated") for row in rows)
-    assert rows[1]["total_seconds"] < rows[0]["total_seconds"]
-    assert answers(scenario, rows, None).keys() == {"largest_model"}
+    assert [row.label for row in rows] == ["ddp", "diloco"]
+    assert all(row.evaluator.startswith("simulated") for row in rows)
+    assert rows[1].total_seconds < rows[0].total_seconds
+    assert answers(scenario, rows, None).to_json().keys() == {"largest_model"}
 
 
 def test_answers_are_consistent_with_the_rows(small: Scenario) -> None:
     rows = every_row(small)
     found = answers(small, rows, None)
-    for entry, needed in zip(small.methods, found["bandwidth_for_utilisation"], strict=True):
-        rates = [rate for rate in needed["rate_gbit"].values() if rate is not None]
+    for entry, needed in zip(small.methods, (found.bandwidth_for_utilisation or ()), strict=True):
+        rates = [rate for rate in needed.rate_gbit.values() if rate is not None]
         assert rates == sorted(rates)
         if not rates:  # a step shorter than its delays: no rate is enough
             continue
         projected = project(small, Variant(entry, 4))
         at = projected.utilisation(np.array([rates[0] * 1e9 * 1.001]), np.array([0.04]), LinkModel())
         assert at[0] >= 0.5
-    for row in found["break_even_period"]:
-        assert row["break_even_sync_every"] is None or row["break_even_sync_every"] >= 1
-    for row in found["largest_model"]:
-        assert row["memory_bytes"] <= row["site_memory_bytes"]
-    sensitive = {(row["label"], row["input"]): row["elasticity"] for row in found["sensitivities"]}
+    for row in found.break_even_period or ():
+        assert row.break_even_sync_every is None or row.break_even_sync_every >= 1
+    for model in found.largest_model:
+        assert model.memory_bytes is None or model.memory_bytes <= model.site_memory_bytes
+    sensitive = {(row.label, row.input): row.elasticity for row in (found.sensitivities or ())}
     assert sensitive["ddp", "rate"] <= 0 <= sensitive["ddp", "rtt"]
     assert sensitive["diloco", "achieved FLOP/s"] < 0
 
@@ -146,28 +146,28 @@ def test_answers_are_consistent_with_the_rows(small: Scenario) -> None:
 def test_the_largest_model_fits_and_one_layer_more_does_not(small: Scenario) -> None:
     from harness.costmodel.planning import _needed
 
-    for row, entry in zip(answers(small, [], None)["largest_model"], small.methods, strict=True):
-        shape = type(small.model).model_validate({**small.model.model_dump(), "layers": row["layers"] + 1})
-        assert row["layers"] == 1 << 12 or _needed(small, entry, shape) > row["site_memory_bytes"]
+    for row, entry in zip(answers(small, [], None).largest_model, small.methods, strict=True):
+        shape = type(small.model).model_validate({**small.model.model_dump(), "layers": row.layers + 1})
+        assert row.layers == 1 << 12 or _needed(small, entry, shape) > row.site_memory_bytes
 
 
 def test_without_calibration_every_row_is_extrapolated_and_says_first_principles(small: Scenario) -> None:
-    assert all(row["extrapolated"] and row["basis"] == "first principles" for row in every_row(small))
+    assert all(row.extrapolated and row.basis == "first principles" for row in every_row(small))
 
 
 def test_a_calibration_is_used_and_bounds_what_is_not_extrapolated(small: Scenario) -> None:
     known = calibration(efficiency=0.5, host_bandwidth=1e6)
-    assert physics_of(known).host_bandwidth is None  # sites have machines of their own
+    assert link_model_of(known).host_bandwidth is None  # sites have machines of their own
     variant = Variant(small.methods[1], 4)
     (plain,) = base_rows(rows_of(small, variant, None), small)
     (halved,) = base_rows(rows_of(small, variant, known), small)
-    assert not halved["extrapolated"]
-    assert halved["communication_seconds"] > 1.5 * plain["communication_seconds"]
+    assert not halved.extrapolated
+    assert halved.communication_seconds > 1.5 * plain.communication_seconds
 
 
 def test_merging_buckets_keeps_their_bytes(small: Scenario) -> None:
     plan = find("ddp", {"bucket_mb": 0.01}, "test").plan(find_model("small", "test"), 4, 10)
-    few = merged(plan, 8)
+    few = plan.merged(8)
     assert len(few.recurrences[0].transfers) <= 8 < len(plan.recurrences[0].transfers)
     assert few.payload_bytes == plan.payload_bytes
     assert few.recurrences[0].transfers[-1].ready == 1
@@ -190,15 +190,15 @@ def test_memory_over_a_round_peaks_at_the_turn_and_holds_buffers_while_it_synchr
 def test_photons_scenario_is_its_published_pair_up_to_framing_latency_and_overlap() -> None:
     scenario = load_scenario(SCENARIOS / "photon-7b.yaml")
     rows = {
-        row["label"]: row
+        row.label: row
         for e in scenario.methods[:2]
         for row in base_rows(rows_of(scenario, Variant(e, 4), None), scenario)
     }
-    assert rows["photon"]["total_seconds"] / 3600 == pytest.approx(95.6, rel=0.005)
-    assert rows["ddp"]["compute_seconds"] / 3600 == pytest.approx(50.7, rel=0.005)
+    assert rows["photon"].total_seconds / 3600 == pytest.approx(95.6, rel=0.005)
+    assert rows["ddp"].compute_seconds / 3600 == pytest.approx(50.7, rel=0.005)
     # 97.2 h of communication, 4.6 % more with framing, less what a backward pass of 5.6 s a step hides.
-    hidden = 21_900 * rows["ddp"]["step_seconds"] * 2 / 3 / 3600
-    exposed = rows["ddp"]["communication_seconds"] / 3600
+    hidden = 21_900 * rows["ddp"].step_seconds * 2 / 3 / 3600
+    exposed = rows["ddp"].communication_seconds / 3600
     assert exposed == pytest.approx(97.2 * 1514 / 1448 - hidden, rel=0.02)
 
 

@@ -12,7 +12,7 @@ from netsim.simulated.closed_form import load_of, times, uniform_topology
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.segments import Segment, Setting, simulate_stretch
+from netsim.simulated.segments import Segment, Setting, simulate_segment
 from netsim.simulated.simulation import Evaluation, _Run, simulate
 from netsim.topology import Link, Site, Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
@@ -34,7 +34,7 @@ def test_a_broadcast_step_by_step() -> None:
     setting = Setting(
         Links(uniform_topology(3, RATE, 0.2), LinkModel()), Compute((1.0, 1.0, 2.0)), lambda t: t.algorithm
     )
-    progress = simulate_stretch(
+    progress = simulate_segment(
         setting, Segment(2, ((1, (transfer,)),)), np.zeros(3), np.random.default_rng(0), logging=True
     )
     assert [(round(when, 4), what) for when, what in progress.log] == [
@@ -197,7 +197,7 @@ def test_incast_at_a_parameter_server_is_limited_by_its_downlink() -> None:
 def test_a_cold_connection_doubles_its_window_each_round_trip() -> None:
     plan = periodic(all_reduce(2, 10), 2, 1, 2)
     topology = uniform_topology(2, 100e6, 0.1)
-    cold = simulate(plan, topology, Compute((1.0, 1.0)), physics=LinkModel(cold_start=True, streams=1))
+    cold = simulate(plan, topology, Compute((1.0, 1.0)), link_model=LinkModel(cold_start=True, streams=1))
     warm = simulate(plan, topology, Compute((1.0, 1.0)))
     first, second = cold.rounds[0], cold.rounds[1]
     # 14 480 bytes in the first round trip; it takes 7 doublings to fill 1.25 MB, about 6 round trips lost.
@@ -233,7 +233,7 @@ def test_the_seed_alone_decides_a_run() -> None:
 def test_workers_that_share_a_host_share_what_it_can_move() -> None:
     plan = periodic(all_reduce(4, 4), 4, 1, 1)
     shared = LinkModel(host_bandwidth=8 * MB)
-    outcome = simulate(plan, uniform_topology(4, 100 * RATE, 0.0), Compute((1.0,) * 4), physics=shared)
+    outcome = simulate(plan, uniform_topology(4, 100 * RATE, 0.0), Compute((1.0,) * 4), link_model=shared)
     assert outcome.wall_seconds == pytest.approx(1 + plan.payload_bytes / (8 * MB), rel=1e-3)
 
 
