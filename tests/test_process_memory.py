@@ -5,9 +5,9 @@ import sys
 
 SCRIPT = """
 import ctypes, resource, sys
-from harness.worker.process_memory import keep_freed_memory
+from harness.worker.process_memory import disable_malloc_trim
 if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+    assert disable_malloc_trim()
 libc, size = ctypes.CDLL(None), 20 << 20
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
