@@ -1,4 +1,4 @@
-"""The runner's side of the conversation with the node agents: requests by number, answers as futures."""
+"""The runner's connection to the node agents: typed requests, answers as futures. See `node.requests`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from netsim.emulated.node.requests import AgentAnswer, AgentRequest, Json
 from netsim.errors import LinkError, LonghaulError
 
-Answer = dict[str, Any]
+A = TypeVar("A", bound=AgentAnswer)
+_Pending = Callable[[Json | LonghaulError], None]
 
 
 class AgentClient:
@@ -26,7 +28,7 @@ class AgentClient:
         self.site = site
         self._link = link
         self._lock = threading.Lock()
-        self._asked: dict[int, Future[Answer]] = {}
+        self._pending: dict[int, _Pending] = {}
         self._number = 0
         self._ended = False
         threading.Thread(target=self._read, args=(rest,), daemon=True, name=f"agent-{site}").start()
@@ -35,27 +37,34 @@ class AgentClient:
     def ended(self) -> bool:
         return self._ended
 
-    def ask(self, do: str, **parameters: Any) -> Future[Answer]:
-        """Sends a request; the future holds the answer, a LonghaulError that the agent reported, or a LinkError."""
-        future: Future[Answer] = Future()
+    def request(self, request: AgentRequest[A]) -> Future[A]:
+        """Sends a request; the future holds its answer, a LonghaulError that the agent reported, or a LinkError."""
+        future: Future[A] = Future()
+
+        def settle(answer: Json | LonghaulError) -> None:
+            if isinstance(answer, LonghaulError):
+                future.set_exception(answer)
+            else:
+                future.set_result(request.read_answer(answer))
+
         with self._lock:
             self._number += 1
             if self._ended:
-                future.set_exception(self._gone())
+                settle(self._gone())
                 return future
-            self._asked[self._number] = future
-            message = json.dumps({"id": self._number, "do": do, **parameters}).encode() + b"\n"
+            self._pending[self._number] = settle
+            message = json.dumps({"id": self._number, **request.to_json()}).encode() + b"\n"
             try:
                 self._link.sendall(message)
             except OSError:
                 self._ended = True
-                self._asked.pop(self._number)
-                future.set_exception(self._gone())
+                self._pending.pop(self._number)
+                settle(self._gone())
         return future
 
-    def call(self, do: str, *, timeout: float = 30.0, **parameters: Any) -> Answer:
-        """Asks and waits."""
-        return wait([self.ask(do, **parameters)], timeout)[0]
+    def call(self, request: AgentRequest[A], timeout: float = 30.0) -> A:
+        """Sends a request and waits for its answer."""
+        return wait([self.request(request)], timeout)[0]
 
     def close(self) -> None:
         with self._lock, contextlib.suppress(OSError):
@@ -78,23 +87,23 @@ class AgentClient:
             pending += received
         with self._lock:
             self._ended = True
-            left, self._asked = list(self._asked.values()), {}
-        for future in left:
-            future.set_exception(self._gone())
+            left, self._pending = list(self._pending.values()), {}
+        for settle in left:
+            settle(self._gone())
         self._link.close()
 
-    def _resolve(self, answer: Answer) -> None:
+    def _resolve(self, answer: Json) -> None:
         with self._lock:
-            future = self._asked.pop(answer.pop("id"), None)
-        if future is None:
+            settle = self._pending.pop(answer.pop("id"), None)
+        if settle is None:
             return
         if "error" in answer:
-            future.set_exception(LonghaulError(f"site {self.site}: {answer['error']}"))
+            settle(LonghaulError(f"site {self.site}: {answer['error']}"))
         else:
-            future.set_result(answer)
+            settle(answer)
 
 
-def wait(futures: Sequence[Future[Answer]], timeout: float) -> list[Answer]:
+def wait(futures: Sequence[Future[A]], timeout: float) -> list[A]:
     """All answers, in order; the first error is raised."""
     end = time.monotonic() + timeout
     try:
@@ -104,7 +113,7 @@ def wait(futures: Sequence[Future[Answer]], timeout: float) -> list[Answer]:
 
 
 class AgentListener:
-    """Where the agents of a network report. Each must show the token of its network."""
+    """The socket to which the agents of a network connect. Each must show the token of its network."""
 
     def __init__(self, path: Path, sites: Sequence[str]) -> None:
         self.token = secrets.token_hex(16)
@@ -114,15 +123,15 @@ class AgentListener:
         path.chmod(0o666)  # an agent may run as another user; the token is what admits it
         self._listener.listen(len(sites))
 
-    def admit(self, timeout: float, alive: Any) -> list[AgentClient]:
-        """The links of all agents, in the order of the sites. `alive`: called while waiting; False ends the wait."""
+    def accept_all(self, timeout: float, alive: Callable[[], bool]) -> list[AgentClient]:
+        """The connections of all agents, in the order of the sites. alive: False ends the wait with a LinkError."""
         links: dict[int, AgentClient] = {}
         end = time.monotonic() + timeout
         self._listener.settimeout(0.2)
         while len(links) < len(self._sites):
             if time.monotonic() > end or not alive():
                 missing = [site for index, site in enumerate(self._sites) if index not in links]
-                raise LinkError(f"the agents of these sites did not report: {', '.join(missing)}")
+                raise LinkError(f"no agent connected from these sites: {', '.join(missing)}")
             try:
                 link, _ = self._listener.accept()
             except TimeoutError:

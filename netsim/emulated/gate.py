@@ -1,4 +1,4 @@
-"""The link gate: what was asked of every directed pair against what was found, with the framing of the wire in view."""
+"""The link gate: measured RTT, goodput and loss of each directed pair against what was requested. Pure functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LinkMeasurement:
 
 @dataclass(frozen=True)
 class LinkFinding:
-    """One directed pair, asked and found. `why` names each excess; it is empty if the pair passed."""
+    """One directed pair, requested (`asked`) and measured. `why` names each excess; it is empty if the pair passed."""
 
     source: str
     target: str
@@ -105,9 +105,9 @@ def evaluate(topology: Topology, source: str, target: str, found: LinkMeasuremen
     rtt, jitter = _round_trip(found.round_trips, jittery=spread > 0)
     lost = 1 - found.seen / found.sent if found.sent else 0.0
     why = [
-        *_judge_rtt(asked, rtt, spread, len(found.round_trips), there, back, tolerance),
-        *_judge_goodput(expected, found.goodput, there, found, tolerance),
-        *_judge_loss(there, found, tolerance),
+        *_check_rtt(asked, rtt, spread, len(found.round_trips), there, back, tolerance),
+        *_check_goodput(expected, found.goodput, there, found, tolerance),
+        *_check_loss(there, found, tolerance),
     ]
     return LinkFinding(
         source=source,
@@ -162,19 +162,19 @@ def _round_trip(times: Sequence[float], *, jittery: bool) -> tuple[float | None,
     return centre, statistics.stdev(times) if len(times) > 1 else None
 
 
-def _judge_rtt(
+def _check_rtt(
     asked: float, rtt: float | None, spread: float, count: int, there: Link, back: Link, tolerance: Tolerance
 ) -> list[str]:
     if rtt is None:
         silent = there.mean_loss >= 1 or back.mean_loss >= 1
-        return [] if silent else [f"asked an RTT of {_ms(asked):g} ms, found no answer at all"]
+        return [] if silent else [f"no echo came back, expected an RTT of {_ms(asked):g} ms"]
     allowed = max(tolerance.rtt, tolerance.rtt_share * asked) + 4 * spread / math.sqrt(count)
     if abs(rtt - asked) <= allowed:
         return []
-    return [f"asked an RTT of {_ms(asked):g} ms, found {_ms(rtt):g} ms (allowed: {_ms(allowed):.3g} ms off)"]
+    return [f"RTT {_ms(rtt):g} ms, expected {_ms(asked):g} ms +/- {_ms(allowed):.3g} ms"]
 
 
-def _judge_goodput(
+def _check_goodput(
     expected: float, found: float, link: Link, counts: LinkMeasurement, tolerance: Tolerance
 ) -> list[str]:
     # On a lossy link the rate that arrives is as random as the loss.
@@ -183,16 +183,15 @@ def _judge_goodput(
     share = tolerance.goodput + slack + link.duplicate
     if abs(found - expected) <= share * expected:
         return []
-    return [
-        f"asked a goodput of {expected / 1e6:.4g} Mbit/s, found {found / 1e6:.4g} Mbit/s (allowed: {share:.1%} off)"
-    ]
+    return [f"goodput {found / 1e6:.4g} Mbit/s, expected {expected / 1e6:.4g} Mbit/s +/- {share:.1%}"]
 
 
-def _judge_loss(link: Link, found: LinkMeasurement, tolerance: Tolerance) -> list[str]:
+def _check_loss(link: Link, found: LinkMeasurement, tolerance: Tolerance) -> list[str]:
     low, high = loss_interval(link, found.sent, tolerance.confidence)
     if low <= found.sent - found.seen <= high:
         return []
-    return [f"asked a loss of {link.mean_loss:.3%}, found {found.sent - found.seen} of {found.sent} packets lost"]
+    lost = f"{found.sent - found.seen} of {found.sent} packets lost"
+    return [f"{lost}, expected {low} to {high} at a loss of {link.mean_loss:.3%}"]
 
 
 def _ms(seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Probing every directed pair of a network: echoes among all at once, then streams in rounds of disjoint pairs."""
+"""Link checks: echoes between the sites, then streams in rounds of disjoint pairs. In the runner process."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
-from netsim.emulated.agent_client import AgentClient, Answer, wait
+from netsim.emulated.agent_client import AgentClient, wait
 from netsim.emulated.compile import matchings
 from netsim.emulated.gate import FULL, SHORT, LinkFinding, LinkMeasurement, LinkReport, Tolerance, evaluate
 from netsim.emulated.node.probes import Stream, pace_of
+from netsim.emulated.node.requests import Echo, ReadStream, RoundTrips, SendStream, StreamReceived
 from netsim.emulated.plan import NodePlan
 from netsim.framing import ETHERNET, bandwidth_delay_product, datagram, segment
 from netsim.topology import Topology
@@ -26,7 +26,7 @@ AT_ONCE = 2e9  # bit/s of streams at a time, beyond which the host would be meas
 
 @dataclass(frozen=True)
 class ProbeBudget:
-    """How much a check spends: echoes per pair and their spacing, and the length of streams in seconds."""
+    """What a check may spend: echoes per pair and their spacing, and the length of streams in seconds."""
 
     echoes: int
     interval: float
@@ -37,8 +37,8 @@ class ProbeBudget:
     tolerance: Tolerance
 
 
-SHORT_EFFORT = ProbeBudget(9, 0.01, 0.25, 0.08, 80, None, SHORT)
-FULL_EFFORT = ProbeBudget(31, 0.02, 0.3, 0.08, 300, 1.5, FULL)
+SHORT_BUDGET = ProbeBudget(9, 0.01, 0.25, 0.08, 80, None, SHORT)
+FULL_BUDGET = ProbeBudget(31, 0.02, 0.3, 0.08, 300, 1.5, FULL)
 
 
 @dataclass(frozen=True)
@@ -52,34 +52,34 @@ class _Counted:
 
 
 class LinkChecker:
-    """Runs checks on a network that stands."""
+    """Checks the links of a running network."""
 
     def __init__(self, topology: Topology, links: Mapping[str, AgentClient], plans: Mapping[str, NodePlan]) -> None:
         self._topology, self._links, self._plans = topology, links, plans
 
-    def check(self, effort: ProbeBudget, substrate: str, engine: str) -> LinkReport:
+    def check(self, budget: ProbeBudget, substrate: str, engine: str) -> LinkReport:
         names = [site.name for site in self._topology.sites]
         pairs = [(a.name, b.name) for a, b in self._topology.pairs()]
-        findings = self._findings(pairs, effort)
+        findings = self._findings(pairs, budget)
         again = [pair for pair in pairs if not findings[pair].passed]
         if again:  # once: a probe may have met a busy moment of the host
-            findings |= self._findings(again, effort)
+            findings |= self._findings(again, budget)
         ordered = tuple(findings[pair] for pair in pairs)
         assert len(names) * (len(names) - 1) == len(ordered)
-        return LinkReport(self._topology.name, engine, substrate, ordered, effort.tolerance)
+        return LinkReport(self._topology.name, engine, substrate, ordered, budget.tolerance)
 
-    def _findings(self, pairs: Sequence[_Pair], effort: ProbeBudget) -> dict[_Pair, LinkFinding]:
-        times = self._echoes(pairs, effort)
+    def _findings(self, pairs: Sequence[_Pair], budget: ProbeBudget) -> dict[_Pair, LinkFinding]:
+        times = self._echoes(pairs, budget)
         # Datagrams need no answers, so both directions of a link can be full at once; acknowledgements take room.
-        datagrams = self._rounds(pairs, lambda pair: self._datagrams(pair, effort), both_ways=True)
-        smooth = [pair for pair in pairs if self._tcp_shows_rate(pair)] if effort.tcp_window else []
-        tcp = self._rounds(smooth, lambda pair: self._tcp(pair, effort), both_ways=False)
+        datagrams = self._rounds(pairs, lambda pair: self._datagrams(pair, budget), both_ways=True)
+        smooth = [pair for pair in pairs if self._tcp_shows_rate(pair)] if budget.tcp_window else []
+        tcp = self._rounds(smooth, lambda pair: self._tcp(pair, budget), both_ways=False)
         found = {}
         for pair in pairs:
             counted, kind = datagrams[pair], "tcp" if pair in tcp else "udp"
             rate = tcp[pair].rate if pair in tcp else counted.rate
             one = LinkMeasurement(tuple(times[pair]), rate, counted.sent, counted.seen, counted.copies, kind)
-            found[pair] = evaluate(self._topology, *pair, one, effort.tolerance)
+            found[pair] = evaluate(self._topology, *pair, one, budget.tolerance)
         return found
 
     def _tcp_shows_rate(self, pair: _Pair) -> bool:
@@ -87,26 +87,22 @@ class LinkChecker:
         there, back = self._topology.link(*pair), self._topology.link(pair[1], pair[0])
         return not any(link.mean_loss or link.jitter or link.duplicate for link in (there, back))
 
-    def _echoes(self, pairs: Sequence[_Pair], effort: ProbeBudget) -> dict[_Pair, list[float]]:
-        waits: list[tuple[str, list[str], Future[Answer]]] = []
+    def _echoes(self, pairs: Sequence[_Pair], budget: ProbeBudget) -> dict[_Pair, list[float]]:
+        waits: list[tuple[str, list[str], Future[RoundTrips]]] = []
         times: dict[_Pair, list[float]] = {}
         for source in {a for a, _ in pairs}:
             targets = [b for a, b in pairs if a == source]
             jittery = any(self._jittery(source, target) for target in targets)
-            echoes = 5 * effort.echoes if jittery else effort.echoes
+            echoes = 5 * budget.echoes if jittery else budget.echoes
             patience = max(self._topology.rtt(source, b) for b in targets) * 1.5 + 0.5
-            future = self._links[source].ask(
-                "echo",
-                targets=[self._plans[b].address for b in targets],
-                count=echoes,
-                interval=effort.interval,
-                patience=patience,
+            future = self._links[source].request(
+                Echo(tuple(self._plans[b].address for b in targets), echoes, budget.interval, patience)
             )
             waits.append((source, targets, future))
         for source, targets, future in waits:
             answer = wait([future], 60)[0]
-            for target, echoes in zip(targets, answer["echoes"], strict=True):
-                found = [took for _, took in echoes if took is not None]
+            for target, answered in zip(targets, answer.echoes, strict=True):
+                found = [took for _, took in answered if took is not None]
                 # The first echo of a fresh pair meets cold caches.
                 times[source, target] = found[1:] if len(found) > 2 else found
         return times
@@ -142,20 +138,20 @@ class LinkChecker:
     def _streams(self, streams: Mapping[_Pair, tuple[Stream, float]]) -> dict[_Pair, _Counted]:
         longest = max(stream.seconds for stream, _ in streams.values())
         sent = wait(
-            [self._links[pair[0]].ask("stream", stream=asdict(stream)) for pair, (stream, _) in streams.items()],
+            [self._links[pair[0]].request(SendStream(stream)) for pair, (stream, _) in streams.items()],
             longest + 30,
         )
         found = {}
         for (pair, (stream, window)), answer in zip(streams.items(), sent, strict=True):
             report = self._report(pair, stream, window)
-            rate = report["rate"]
+            rate = report.rate
             if stream.kind == "udp":
                 mtu = self._topology.transport.mtu
                 rate *= segment(mtu) / datagram(mtu)  # what TCP would carry in the same frames
-            found[pair] = _Counted(rate, answer["sent"], report["seen"], report["datagrams"] - report["seen"])
+            found[pair] = _Counted(rate, answer.sent, report.seen, report.datagrams - report.seen)
         return found
 
-    def _report(self, pair: _Pair, stream: Stream, window: float) -> dict[str, Any]:
+    def _report(self, pair: _Pair, stream: Stream, window: float) -> StreamReceived:
         """The receiver's count, once nothing more arrives."""
         topology = self._topology
         link = topology.link(*pair)
@@ -164,45 +160,44 @@ class LinkChecker:
         receiver = self._links[pair[1]]
         end = time.monotonic() + settle + 10
         while True:
-            answer = receiver.call("received", stream=stream.number, over=window, finish=False)
-            quiet = answer["quiet"]
+            quiet = receiver.call(ReadStream(stream.number, window, finish=False)).quiet
             if (quiet is not None and quiet >= settle) or time.monotonic() > end:
                 break
             if quiet is None and time.monotonic() > end - 10:
                 break
             time.sleep(settle - quiet if quiet is not None else settle)
-        return receiver.call("received", stream=stream.number, over=window, finish=True)
+        return receiver.call(ReadStream(stream.number, window, finish=True))
 
-    def _datagrams(self, pair: _Pair, effort: ProbeBudget) -> tuple[Stream, float]:
+    def _datagrams(self, pair: _Pair, budget: ProbeBudget) -> tuple[Stream, float]:
         """A stream of datagrams and the window at its end that is measured. Its bursts must fit the link's queues."""
         rate, mtu = self._topology.rate(*pair), self._topology.transport.mtu
         frame, payload = mtu + ETHERNET, datagram(mtu)
-        datagrams = effort.datagrams
-        if effort.tcp_window and (loss := self._topology.link(*pair).mean_loss):
+        datagrams = budget.datagrams
+        if budget.tcp_window and (loss := self._topology.link(*pair).mean_loss):
             datagrams = max(datagrams, round(60 / loss))  # enough of them lost to tell how many
-        window = max(effort.window, min(MOST_SECONDS, datagrams * frame * 8 / rate))
-        window = max(window, effort.datagrams * frame * 8 / rate)
+        window = max(budget.window, min(MOST_SECONDS, datagrams * frame * 8 / rate))
+        window = max(window, budget.datagrams * frame * 8 / rate)
         source, target = (self._plans[name] for name in pair)
         queue = min([target.queue_down, *(peer.queue for peer in source.peers if peer.site == target.site)])
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))
         room = max(2 * frame, batch * frame)
-        seconds = window + effort.lead
+        seconds = window + budget.lead
         pace = pace_of(rate, queue, seconds, mtu) if source.engine == "netem" else None
         stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room, pace)
         return stream, window
 
-    def _tcp(self, pair: _Pair, effort: ProbeBudget) -> tuple[Stream, float]:
+    def _tcp(self, pair: _Pair, budget: ProbeBudget) -> tuple[Stream, float]:
         """TCP streams and the window at their end, when slow start is over."""
         rate, rtt, mtu = self._topology.rate(*pair), self._topology.rtt(*pair), self._topology.transport.mtu
-        assert effort.tcp_window is not None
-        window = max(effort.tcp_window, effort.datagrams * (mtu + ETHERNET) * 8 / rate)
+        assert budget.tcp_window is not None
+        window = max(budget.tcp_window, budget.datagrams * (mtu + ETHERNET) * 8 / rate)
         product = bandwidth_delay_product(rate, rtt)
         streams = max(1, min(16, product // 1_000_000))
         doublings = math.log2(max(1.0, product / (streams * 10 * segment(mtu))))
-        seconds = window + effort.lead + (doublings + 4) * rtt
+        seconds = window + budget.lead + (doublings + 4) * rtt
         ends = self._plans[pair[0]].address, self._plans[pair[1]].address
         return Stream(next(_numbers), "tcp", *ends, seconds, segment(mtu), streams=streams), window
 
 
-def effort_of(short: bool) -> ProbeBudget:
-    return SHORT_EFFORT if short else FULL_EFFORT
+def budget_of(short: bool) -> ProbeBudget:
+    return SHORT_BUDGET if short else FULL_BUDGET

@@ -1,4 +1,4 @@
-"""A network that stands: nodes in which trainers run, links that are checked and watched, nothing left at the end."""
+"""Handle to a running emulated network: nodes, link checks, timeline; torn down on exit. In the runner process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,22 @@ from netsim.emulated.agent_client import AgentClient, AgentListener, wait
 from netsim.emulated.cleanup import sweep
 from netsim.emulated.compile import compile_topology, duplicates_ever, sysctls
 from netsim.emulated.gate import LinkReport
-from netsim.emulated.link_check import LinkChecker, effort_of
+from netsim.emulated.link_check import LinkChecker, budget_of
 from netsim.emulated.node.realtime import DELAY, PROBE
+from netsim.emulated.node.requests import (
+    CheckHealth,
+    Counters,
+    Echo,
+    NameInterfaces,
+    PollProgram,
+    ReadCounters,
+    ReadCrossBytes,
+    ReadFacts,
+    Shape,
+    SignalProgram,
+    StartProgram,
+    WaitForProgram,
+)
 from netsim.emulated.owner import VARIABLE, Owner, make_runtime
 from netsim.emulated.plan import Address, NodePlan
 from netsim.emulated.substrates.base import Substrate
@@ -75,16 +89,6 @@ def resolve(substrate: str = "auto", engine: str = "auto") -> Choice:
     return Choice(substrate, engine, "; ".join(reasons) or "asked for")
 
 
-@dataclass(frozen=True)
-class Counters:
-    """wan0 as the kernel's shapers count it: bytes with Ethernet headers, and frames."""
-
-    tx_bytes: int
-    rx_bytes: int
-    tx_packets: int
-    rx_packets: int
-
-
 class NodeProcess:
     """A program that runs in a node. Its status is an exit code, or minus the signal that ended it."""
 
@@ -95,26 +99,26 @@ class NodeProcess:
     def poll(self) -> int | None:
         """The status, or None while it runs. A program whose node is gone was killed with it."""
         if self._status is None:
-            self._settle(lambda: self._link.call("poll", program=self._program)["status"])
+            self._settle(lambda: self._link.call(PollProgram(self._program)).status)
         return self._status
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises TimeoutError."""
         if self._status is None:
-            future = self._link.ask("wait", program=self._program)
-            self._settle(lambda: future.result(timeout)["status"])
+            future = self._link.request(WaitForProgram(self._program))
+            self._settle(lambda: future.result(timeout).status)
         assert self._status is not None
         return self._status
 
     def signal(self, number: int) -> None:
         """To the program and all that it started."""
         if not self._link.ended:
-            self._link.call("signal", program=self._program, signal=int(number))
+            self._link.call(SignalProgram(self._program, int(number)))
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
-    def _settle(self, status: Any) -> None:
+    def _settle(self, status: Callable[[], int | None]) -> None:
         try:
             self._status = status()
         except LonghaulError:
@@ -132,19 +136,16 @@ class Node:
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> NodeProcess:
         """Starts a program without powers over the network; its output is appended to `log`."""
-        answer = self._link.call(
-            "start",
-            argv=list(argv),
-            env={**env, VARIABLE: str(self._owner)},
-            log=str(log.absolute()),
-            directory=str(self._directory),
-        )
-        return NodeProcess(self._link, answer["program"])
+        marked = {**env, VARIABLE: str(self._owner)}
+        request = StartProgram(tuple(argv), marked, str(log.absolute()), str(self._directory))
+        return NodeProcess(self._link, self._link.call(request).program)
 
     def counters(self) -> Counters:
         """Since the node was made. Cross-traffic of a timeline is left out of what was sent."""
-        counted, crossing = wait([self._link.ask("counters"), self._link.ask("crossing")], 30)
-        return Counters(**{**counted, "tx_bytes": counted["tx_bytes"] - crossing["bytes"]})
+        counting, crossing = self._link.request(ReadCounters()), self._link.request(ReadCrossBytes())
+        counted = wait([counting], 30)[0]
+        sent = counted.tx_bytes - wait([crossing], 30)[0].bytes
+        return Counters(sent, counted.rx_bytes, counted.tx_packets, counted.rx_packets)
 
 
 class Network:
@@ -169,11 +170,11 @@ class Network:
         )
         self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
         self._base, self._links, self._compile = substrate, links, compile_state
-        self._prober = LinkChecker(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
+        self._checker = LinkChecker(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
 
     def check(self, short: bool) -> LinkReport:
         """Probes every directed pair; a pair outside tolerance is probed once more before it counts as failed."""
-        return self._prober.check(effort_of(short), self.substrate, self.engine)
+        return self._checker.check(budget_of(short), self.substrate, self.engine)
 
     def echo(self, source: str, target: str, *, count: int, interval: float = 0.02) -> list[tuple[float, float | None]]:
         """Echoes from one site to another: when each was sent (monotonic clock) and its round trip, seconds.
@@ -183,23 +184,22 @@ class Network:
         link = next(link for link in self._links if link.site == source)
         address = next(node.wan_address for node in self.nodes if node.site == target)
         timeout = count * interval + 30
-        answer = link.call("echo", timeout=timeout, targets=[address], count=count, interval=interval, patience=1.0)
-        return [(at, took) for at, took in answer["echoes"][0]]
+        return list(link.call(Echo((address,), count, interval, patience=1.0), timeout).echoes[0])
 
     def verify(self) -> None:
         """Raises LinkError if an agent or a delay daemon has ended, or if any shaping is not as it was set up."""
         if not self._base.alive():
             raise LinkError("the nodes of this network have ended")
-        answers = wait([link.ask("health") for link in self._links], 30)
-        if found := [fault for answer in answers for fault in answer["faults"]]:
+        answers = wait([link.request(CheckHealth()) for link in self._links], 30)
+        if found := [mismatch for answer in answers for mismatch in answer.mismatches]:
             raise LinkError("; ".join(found))
 
     @contextmanager
     def play(self, on_incident: Callable[[Incident], None] | None = None) -> Iterator[TimelinePlayer]:
         """Plays the topology's timeline from now on, in the background; leaving the context ends it.
 
-        on_incident: told of what happens to sites (pause, resume and crash have then happened to their programs;
-        restarting is the caller's). The links are afterwards what they were at the start.
+        on_incident: called for each incident of a site, after its programs were paused, resumed or killed; restarting
+        them is up to the caller. The links are afterwards what they were at the start.
         """
         links = {link.site: link for link in self._links}
         player = TimelinePlayer(
@@ -213,13 +213,13 @@ class Network:
 
     def environment(self) -> dict[str, Any]:
         """What the links are made of, for the record."""
-        facts = wait([link.ask("facts") for link in self._links], 30)
+        facts = wait([link.request(ReadFacts()) for link in self._links], 30)
         return {
             "substrate": self.substrate,
             "engine": self.engine,
             "reason": self.reason,
             **self._base.facts(),
-            "nodes": {node.site: fact for node, fact in zip(self.nodes, facts, strict=True)},
+            "nodes": {node.site: fact.to_json() for node, fact in zip(self.nodes, facts, strict=True)},
         }
 
 
@@ -252,10 +252,10 @@ def open_network(
     with ExitStack() as stack:
         runtime = make_runtime(run_id, owner)
         stack.callback(shutil.rmtree, runtime, ignore_errors=True)
-        reception = AgentListener(runtime / "control", names)
-        stack.callback(reception.close)
+        listener = AgentListener(runtime / "control", names)
+        stack.callback(listener.close)
         nodes = [
-            AgentSpec(index, name, runtime / "control", reception.token, directory / f"agent-{name}.log")
+            AgentSpec(index, name, runtime / "control", listener.token, directory / f"agent-{name}.log")
             for index, name in enumerate(names)
         ]
         duplicates = duplicates_ever(topology)
@@ -277,7 +277,7 @@ def open_network(
         control = topology.transport.congestion_control
         with nullcontext() if base.pins_sysctls else allowed(control):
             base.start(order)
-        links = reception.admit(_START_SECONDS, base.alive)
+        links = listener.accept_all(_START_SECONDS, base.alive)
         for link in links:
             stack.callback(link.close)
         addresses = _addresses(base, links)
@@ -312,19 +312,17 @@ def _substrate(name: str) -> Substrate:
 def _addresses(base: Substrate, links: list[AgentClient]) -> dict[str, Address]:
     addresses = {link.site: base.address(index) for index, link in enumerate(links)}
     if not base.pins_sysctls:
-        named = [link.ask("name", wan=addresses[link.site].wan, mgmt=addresses[link.site].mgmt) for link in links]
-        wait(named, _START_SECONDS)
+        ends = {site: NameInterfaces(address.wan, address.mgmt) for site, address in addresses.items()}
+        wait([link.request(ends[link.site]) for link in links], _START_SECONDS)
     return addresses
 
 
 def _shape(plans: list[NodePlan], base: Substrate, links: list[AgentClient]) -> None:
-    asked = [
-        link.ask("shape", plan=plan.to_json(), pin=base.pins_sysctls) for link, plan in zip(links, plans, strict=True)
-    ]
-    answers = wait(asked, _START_SECONDS)
-    if found := [fault for answer in answers for fault in answer["faults"]]:
+    requests = [link.request(Shape(plan, base.pins_sysctls)) for link, plan in zip(links, plans, strict=True)]
+    answers = wait(requests, _START_SECONDS)
+    if found := [mismatch for answer in answers for mismatch in answer.mismatches]:
         raise LinkError("; ".join(found))
     for index, answer in enumerate(answers):
-        for helper in answer["helpers"]:
-            if not helper["priority"].startswith("fifo"):
-                base.set_realtime(index, helper["pid"], PRIORITY[helper["name"]])
+        for helper in answer.helpers:
+            if not helper.priority.startswith("fifo"):
+                base.set_realtime(index, helper.pid, PRIORITY[helper.name])

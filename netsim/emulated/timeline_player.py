@@ -1,4 +1,4 @@
-"""Plays a timeline on a network that stands: reshapes links, sends cross-traffic, pauses and ends sites' programs."""
+"""Plays a timeline on a running network: changes links, sends cross-traffic, pauses and kills programs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Literal
 
 from netsim.emulated.agent_client import AgentClient, wait
+from netsim.emulated.node.requests import Reshape, SendTraffic, SignalAllPrograms
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 from netsim.states import states
@@ -73,6 +74,9 @@ class TimelinePlayer:
                 self.played.append(Played(due, time.monotonic() - self._begin, kind, detail))
         except LonghaulError as error:
             self.error = error
+        except Exception as error:  # a thread must not end without its caller learning of it
+            self.error = LonghaulError(f"{type(error).__name__}: {error}")
+            self.error.__cause__ = error
 
     def _schedule(self) -> list[tuple[float, Callable[[], tuple[_Kind, str]]]]:
         timeline = self._topology.timeline
@@ -87,25 +91,21 @@ class TimelinePlayer:
         return "links", ", ".join(self._reshape(self._compile(state)))
 
     def _reshape(self, plans: Mapping[str, NodePlan]) -> list[str]:
-        """Tells the sites whose plan has changed; their names."""
+        """Sends their new plan to the sites whose plan has changed, and returns their names."""
         changed = [site for site, plan in plans.items() if plan != self._in_force[site]]
-        wait([self._links[site].ask("reshape", plan=plans[site].to_json()) for site in changed], 30)
+        wait([self._links[site].request(Reshape(plans[site])) for site in changed], 30)
         self._in_force.update(plans)
         return changed
 
     def _send(self, flow: CrossTraffic) -> tuple[_Kind, str]:
-        self._links[flow.source].ask(
-            "traffic",
-            target=self._in_force[flow.target].address,
-            rate=flow.rate,
-            seconds=flow.end - flow.start,
-            mtu=self._topology.transport.mtu,
-        )
+        seconds, mtu = flow.end - flow.start, self._topology.transport.mtu
+        request = SendTraffic(self._in_force[flow.target].address, flow.rate, seconds, mtu)
+        self._links[flow.source].request(request)
         return "traffic", f"{flow.source} -> {flow.target}"
 
     def _happen(self, incident: Incident) -> tuple[_Kind, str]:
         if incident.kind in _SIGNALS:
-            self._links[incident.site].call("signal_all", signal=int(_SIGNALS[incident.kind]))
+            self._links[incident.site].call(SignalAllPrograms(int(_SIGNALS[incident.kind])))
         if self._on_incident is not None:
             self._on_incident(incident)
         return incident.kind, incident.site

@@ -93,7 +93,7 @@ def test_what_the_kernel_reports_is_compared_with_the_plan() -> None:
 
 
 def test_a_class_that_is_gone_a_rate_that_changed_and_a_missing_queue_are_named() -> None:
-    assert differences(PLAN, observed(CLASSES[1:], QDISCS)) == ["a wan0 1:10: asked 8000000.0, found None"]
+    assert differences(PLAN, observed(CLASSES[1:], QDISCS)) == ["a wan0 1:10: expected 8000000.0, found None"]
     slower = [("wan0", CLASSES[0][1].replace("ceil 8Mbit", "ceil 7Mbit")), *CLASSES[1:]]
-    assert differences(PLAN, observed(slower, QDISCS)) == ["a wan0 1:10: asked 8000000.0, found 7000000.0"]
-    assert differences(PLAN, observed(CLASSES, QDISCS[:2])) == ["a wan0 ingress: asked ingress, found None"]
+    assert differences(PLAN, observed(slower, QDISCS)) == ["a wan0 1:10: expected 8000000.0, found 7000000.0"]
+    assert differences(PLAN, observed(CLASSES, QDISCS[:2])) == ["a wan0 ingress: expected ingress, found None"]

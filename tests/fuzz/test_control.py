@@ -29,7 +29,7 @@ NOISE = [
 
 
 def test_strangers_are_turned_away_and_the_agent_is_let_in(tmp_path: Path) -> None:
-    reception = AgentListener(tmp_path / "control", ["a"])
+    listener = AgentListener(tmp_path / "control", ["a"])
 
     def call() -> None:
         for noise in NOISE:
@@ -40,21 +40,21 @@ def test_strangers_are_turned_away_and_the_agent_is_let_in(tmp_path: Path) -> No
                     stranger.shutdown(socket.SHUT_WR)
                     stranger.recv(100)
         agent.connect(str(tmp_path / "control"))
-        agent.sendall(json.dumps({"node": 0, "token": reception.token}).encode() + b"\n")
+        agent.sendall(json.dumps({"node": 0, "token": listener.token}).encode() + b"\n")
 
     agent = socket.socket(socket.AF_UNIX)
     thread = threading.Thread(target=call)
     thread.start()
-    (link,) = reception.admit(60, lambda: True)
+    (link,) = listener.accept_all(60, lambda: True)
     thread.join()
     assert link.site == "a"
     link.close()
     agent.close()
-    reception.close()
+    listener.close()
 
 
-def test_a_reception_to_which_no_agent_comes_names_the_site(tmp_path: Path) -> None:
-    reception = AgentListener(tmp_path / "control", ["a", "b"])
+def test_a_listener_to_which_no_agent_comes_names_the_site(tmp_path: Path) -> None:
+    listener = AgentListener(tmp_path / "control", ["a", "b"])
     with pytest.raises(LinkError, match="a, b"):
-        reception.admit(0.3, lambda: True)
-    reception.close()
+        listener.accept_all(0.3, lambda: True)
+    listener.close()

@@ -9,12 +9,12 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from netsim.emulated.agent_client import AgentClient, AgentListener, wait
 from netsim.emulated.node.probes import Stream, pace_of
+from netsim.emulated.node.requests import CheckHealth, Echo, ReadFacts, ReadStream, Reshape, SendStream, Shape
 from netsim.emulated.owner import Owner, make_runtime
 from netsim.emulated.plan import NodePlan
 from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
@@ -30,42 +30,38 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     plans = [NodePlan.from_json(plan) for plan in case["plans"]]
     owner = Owner.this()
     runtime = make_runtime("guest", owner)
-    reception = AgentListener(runtime / "control", [plan.site for plan in plans])
+    listener = AgentListener(runtime / "control", [plan.site for plan in plans])
     nodes = [
-        AgentSpec(number, plan.site, runtime / "control", reception.token, Path(f"/tmp/{case['name']}-{plan.site}.log"))
+        AgentSpec(number, plan.site, runtime / "control", listener.token, Path(f"/tmp/{case['name']}-{plan.site}.log"))
         for number, plan in enumerate(plans)
     ]
     base = NetnsNodes()
     base.start(NetworkRequest("guest", owner, runtime, nodes, plans[0].mtu, {}))
     try:
-        links = reception.admit(PATIENCE, base.alive)
-        shaped = tell(links, "shape", case["plans"], pin=True)
+        links = listener.accept_all(PATIENCE, base.alive)
+        shaped = wait([link.request(Shape(plan, pin=True)) for link, plan in zip(links, plans, strict=True)], PATIENCE)
         found = {
-            "faults": [fault for answer in shaped for fault in answer["faults"]],
-            "facts": links[0].call("facts", timeout=PATIENCE),
+            "mismatches": [mismatch for answer in shaped for mismatch in answer.mismatches],
+            "facts": links[0].call(ReadFacts(), PATIENCE).to_json(),
             **probe(case, plans, links),
         }
         if "after" in case:
-            tell(links, "reshape", case["after"])
+            after = [NodePlan.from_json(plan) for plan in case["after"]]
+            wait([link.request(Reshape(plan)) for link, plan in zip(links, after, strict=True)], PATIENCE)
             found["after"] = probe(case, plans, links)
-            found["faults"] += links[0].call("health", timeout=PATIENCE)["faults"]
+            found["mismatches"] += links[0].call(CheckHealth(), PATIENCE).mismatches
         return found
     finally:
         base.close()
-        reception.close()
+        listener.close()
         shutil.rmtree(runtime)
-
-
-def tell(links: list[AgentClient], do: str, plans: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
-    return wait([link.ask(do, plan=plan, **more) for link, plan in zip(links, plans, strict=True)], PATIENCE)
 
 
 def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient]) -> dict[str, Any]:
     source, target = plans[0].address, plans[1].address
     mtu, seconds = plans[0].mtu, case["seconds"]
-    often = {"count": case["echoes"], "interval": case["interval"], "patience": 1.0}
-    found: dict[str, Any] = links[0].call("echo", timeout=PATIENCE, targets=[target], **often)
-    found["echoes"] = found["echoes"][0]
+    echo = Echo((target,), case["echoes"], case["interval"], patience=1.0)
+    found: dict[str, Any] = {"echoes": links[0].call(echo, PATIENCE).echoes[0]}
     batch = max(1, min(40, int(case["rate"] * 0.002 / 8 / datagram(mtu))))
     room = max(2, batch) * (mtu + ETHERNET)
     pace = pace_of(case["rate"], plans[0].peers[0].queue, seconds, mtu) if plans[0].engine == "netem" else None
@@ -73,10 +69,10 @@ def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient])
     if case["tcp"]:
         streams.append(Stream(2, "tcp", source, target, seconds + 0.5, segment(mtu), streams=2))
     for stream in streams:
-        sent = links[0].call("stream", timeout=PATIENCE, stream=asdict(stream))
+        sent = links[0].call(SendStream(stream), PATIENCE)
         time.sleep(1.0)  # idle time costs nothing here
-        received = links[1].call("received", timeout=PATIENCE, stream=stream.number, over=0.7 * seconds, finish=True)
-        found[stream.kind] = {**sent, **received}
+        received = links[1].call(ReadStream(stream.number, 0.7 * seconds, finish=True), PATIENCE)
+        found[stream.kind] = {**sent.to_json(), **received.to_json()}
     return found
 
 

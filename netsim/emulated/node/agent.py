@@ -1,8 +1,8 @@
-"""The node agent: one process per node, the same on every substrate, told what to do by its runner.
+"""The node agent: one process per node, the same on every substrate, under the control of the runner.
 
-It shapes the node's links, keeps the delay daemon and the probe server, starts the trainer and reports counters. It
-speaks newline-delimited JSON over a Unix-domain socket and ends when the runner does. Only the standard library and the
-plain-data modules of netsim are imported: the agent must be ready in milliseconds.
+It shapes the node's links, supervises the delay daemon and the prober, starts the trainer and reports counters. It
+answers the requests of `node.requests` over a Unix-domain socket and ends when the runner does. Only the standard
+library and the plain-data modules of netsim are imported: the agent must be ready in milliseconds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,33 @@ from netsim.emulated.node import delay, devices
 from netsim.emulated.node.prober import Prober
 from netsim.emulated.node.processes import end_group, fork, launch
 from netsim.emulated.node.realtime import AGENT, call_myself
+from netsim.emulated.node.requests import (
+    AgentAnswer,
+    CheckHealth,
+    Counters,
+    Done,
+    HelperGreeting,
+    Json,
+    Mismatches,
+    NameInterfaces,
+    NodeFacts,
+    NodeRequest,
+    PollProgram,
+    ProbeRequest,
+    ProgramStatus,
+    ReadCounters,
+    ReadFacts,
+    Reshape,
+    Shape,
+    Shaped,
+    SignalAllPrograms,
+    Signalled,
+    SignalProgram,
+    Started,
+    StartProgram,
+    WaitForProgram,
+    read_request,
+)
 from netsim.emulated.node.tc import minor
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
@@ -38,7 +65,7 @@ class Helper:
         self.state: int | None = None  # the status it ended with
         self.ended = False
         self._pending = b""
-        self.greeting = {"name": name, **self.answer()}
+        self.greeting = HelperGreeting(name=name, **self.answer())
 
     def tell(self, question: object) -> None:
         try:
@@ -111,73 +138,100 @@ class Agent:
         for program in self._programs.values():
             end_group(program, signal.SIGKILL)
 
-    def _handle(self, request: dict[str, Any]) -> None:
-        number = request.pop("id")
+    def _handle(self, data: Json) -> None:
+        number = data["id"]
         try:
-            answer = getattr(self, f"do_{request.pop('do')}")(number, **request)
-        except Exception as error:  # the runner decides what a failure means, so it must hear of every one
+            answer = self._answer(*read_request(data))
+        except Exception as error:  # the runner decides what a failure means, so it must get every one
             if not isinstance(error, LonghaulError | OSError):
                 traceback.print_exc()
-            self._reply(number, {"error": str(error) or type(error).__name__})
+            self._send({"id": number, "error": str(error) or type(error).__name__})
             return
         if answer is not None:
             self._reply(number, answer)
 
-    def _reply(self, number: int, answer: dict[str, Any]) -> None:
-        self._link.sendall(json.dumps({"id": number, **answer}).encode() + b"\n")
+    def _answer(self, number: int, request: NodeRequest | ProbeRequest) -> AgentAnswer | None:
+        """None: the answer follows later."""
+        match request:
+            case NameInterfaces(wan=wan, mgmt=mgmt):
+                devices.adopt(mgmt, wan)
+                return Done()
+            case Shape(plan=plan, pin=pin):
+                return self._shape(plan, pin)
+            case Reshape(plan=plan):
+                return self._reshape(plan)
+            case CheckHealth():
+                return self._health()
+            case ReadFacts():
+                return self._facts()
+            case ReadCounters():
+                return Counters(**devices.counters())
+            case StartProgram():
+                return self._start(request)
+            case PollProgram(program=program):
+                return ProgramStatus(self._programs[program].poll())
+            case WaitForProgram(program=program):
+                return self._wait(number, program)
+            case SignalProgram(program=program, signal=sent):
+                if self._programs[program].poll() is None:
+                    end_group(self._programs[program], sent)
+                return Done()
+            case SignalAllPrograms(signal=sent):
+                return self._signal_all(sent)
+            case _:
+                # The prober answers when the probe is over; `_relay` passes the answer on.
+                self._helpers["prober"].tell({"id": number, **request.to_json()})
+                return None
+
+    def _reply(self, number: int, answer: AgentAnswer) -> None:
+        self._send({"id": number, **answer.to_json()})
+
+    def _send(self, message: Json) -> None:
+        self._link.sendall(json.dumps(message).encode() + b"\n")
 
     # --- the network --------------------------------------------------------------------------------------------------
 
-    def do_name(self, _: int, wan: str, mgmt: str) -> dict[str, Any]:
-        devices.adopt(mgmt, wan)
-        return {}
-
-    def do_shape(self, _: int, plan: dict[str, Any], pin: bool) -> dict[str, Any]:
+    def _shape(self, plan: NodePlan, pin: bool) -> Shaped:
         """Sets up everything. pin: this namespace's kernel settings are ours to write."""
-        self._plan = made = NodePlan.from_json(plan)
+        self._plan = plan
         if pin:
-            devices.set_sysctls(made.sysctls)
-        devices.shape(made)
-        if made.engine == "nfqueue" and made.peers:
-            queues = [(minor(index), peer.arrival) for index, peer in enumerate(made.peers)]
-            self._fork("delay daemon", lambda link: delay.serve(queues, made.copies, link))
-        self._fork("prober", lambda link: Prober(made.address).serve(link))
-        return {"faults": devices.faults(made), "helpers": [helper.greeting for helper in self._all()]}
+            devices.set_sysctls(plan.sysctls)
+        devices.shape(plan)
+        if plan.engine == "nfqueue" and plan.peers:
+            queues = [(minor(index), peer.arrival) for index, peer in enumerate(plan.peers)]
+            self._fork("delay daemon", lambda link: delay.serve(queues, plan.copies, link))
+        self._fork("prober", lambda link: Prober(plan.address).serve(link))
+        return Shaped(tuple(devices.mismatches(plan)), tuple(helper.greeting for helper in self._all()))
 
-    def do_reshape(self, _: int, plan: dict[str, Any]) -> dict[str, Any]:
-        self._plan = made = NodePlan.from_json(plan)
-        devices.reshape(made)
+    def _reshape(self, plan: NodePlan) -> Done:
+        self._plan = plan
+        devices.reshape(plan)
         if "delay daemon" in self._helpers:
-            changes = [[minor(index), asdict(peer.arrival)] for index, peer in enumerate(made.peers)]
+            changes = [[minor(index), asdict(peer.arrival)] for index, peer in enumerate(plan.peers)]
             self._helpers["delay daemon"].ask(changes)
-        return {}
+        return Done()
 
-    def do_health(self, _: int) -> dict[str, Any]:
-        """Everything that would make this node's links other than asked, in words."""
+    def _health(self) -> Mismatches:
         self._reap()
         assert self._plan is not None
-        found = devices.faults(self._plan)
+        found = devices.mismatches(self._plan)
         for helper in self._all():
             if helper.state is not None:
                 found.append(f"{self._plan.site}: the {helper.name} has ended (status {helper.state})")
-        return {"faults": found}
+        return Mismatches(tuple(found))
 
-    def do_facts(self, _: int) -> dict[str, Any]:
-        """For the record: what the kernel says about this node's links."""
+    def _facts(self) -> NodeFacts:
         classes, qdiscs = devices.read_back()
         assert self._plan is not None
         settings = {key: Path("/proc/sys", *key.split(".")) for key in self._plan.sysctls}
-        return {
-            "classes": [f"{device}: {line}" for device, line in classes],
-            "qdiscs": [{"dev": device, **entry} for device, entry in qdiscs],
-            "offloads": devices.offloads(),
-            "mtu": self._plan.mtu,
-            "sysctls": {key: path.read_text().strip() for key, path in settings.items() if path.exists()},
-            "priorities": {helper.name: _priority(helper.number) for helper in self._all()},
-        }
-
-    def do_counters(self, _: int) -> dict[str, Any]:
-        return dict(devices.counters())
+        return NodeFacts(
+            classes=[f"{device}: {line}" for device, line in classes],
+            qdiscs=[{"dev": device, **entry} for device, entry in qdiscs],
+            offloads=devices.offloads(),
+            mtu=self._plan.mtu,
+            sysctls={key: path.read_text().strip() for key, path in settings.items() if path.exists()},
+            priorities={helper.name: _priority(helper.number) for helper in self._all()},
+        )
 
     def _all(self) -> list[Helper]:
         return list(self._helpers.values())
@@ -185,27 +239,6 @@ class Agent:
     def _fork(self, name: str, work: Any) -> None:
         others = [helper.link for helper in self._all()]
         self._helpers[name] = Helper(name, *fork(name, work, close=[self._link, *others]))
-
-    # --- probes -------------------------------------------------------------------------------------------------------
-
-    def do_echo(self, number: int, **asked: Any) -> None:
-        self._probe({"id": number, "do": "echo", **asked})
-
-    def do_stream(self, number: int, **asked: Any) -> None:
-        self._probe({"id": number, "do": "stream", **asked})
-
-    def do_traffic(self, number: int, **asked: Any) -> None:
-        self._probe({"id": number, "do": "traffic", **asked})
-
-    def do_crossing(self, number: int) -> None:
-        self._probe({"id": number, "do": "crossing"})
-
-    def do_received(self, number: int, **asked: Any) -> None:
-        self._probe({"id": number, "do": "received", **asked})
-
-    def _probe(self, request: dict[str, Any]) -> None:
-        """The prober answers in its own time; `_relay` passes the answer on."""
-        self._helpers["prober"].tell(request)
 
     def _relay(self) -> None:
         try:
@@ -216,31 +249,22 @@ class Agent:
 
     # --- programs -----------------------------------------------------------------------------------------------------
 
-    def do_start(self, _: int, argv: list[str], env: dict[str, str], log: str, directory: str) -> dict[str, Any]:
-        program = launch(argv, env, Path(log), self._user, Path(directory))
+    def _start(self, request: StartProgram) -> Started:
+        program = launch(request.argv, request.env, Path(request.log), self._user, Path(request.directory))
         self._programs[program.pid] = program
-        return {"program": program.pid}
+        return Started(program.pid)
 
-    def do_poll(self, _: int, program: int) -> dict[str, Any]:
-        return {"status": self._programs[program].poll()}
-
-    def do_wait(self, number: int, program: int) -> dict[str, Any] | None:
+    def _wait(self, number: int, program: int) -> ProgramStatus | None:
         if (status := self._programs[program].poll()) is not None:
-            return {"status": status}
+            return ProgramStatus(status)
         self._waiting.append((number, program))
         return None
 
-    def do_signal(self, _: int, program: int, signal: int) -> dict[str, Any]:
-        if self._programs[program].poll() is None:
-            end_group(self._programs[program], signal)
-        return {}
-
-    def do_signal_all(self, _: int, signal: int) -> dict[str, Any]:
-        """To every program of this node that runs."""
-        running = [number for number, program in self._programs.items() if program.poll() is None]
+    def _signal_all(self, sent: int) -> Signalled:
+        running = tuple(number for number, program in self._programs.items() if program.poll() is None)
         for number in running:
-            end_group(self._programs[number], signal)
-        return {"programs": running}
+            end_group(self._programs[number], sent)
+        return Signalled(running)
 
     def _reap(self) -> None:
         for program in self._programs.values():
@@ -248,7 +272,7 @@ class Agent:
         for number, pid in [*self._waiting]:
             if (status := self._programs[pid].returncode) is not None:
                 self._waiting.remove((number, pid))
-                self._reply(number, {"status": status})
+                self._reply(number, ProgramStatus(status))
         known = {program.pid for program in self._programs.values() if program.returncode is None}
         while True:
             # Whatever else has ended: helpers, probes, and orphans when this is the first process of a container.

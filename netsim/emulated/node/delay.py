@@ -107,10 +107,10 @@ def serve(queues: Sequence[tuple[int, Impairment]], copies: bool, control: socke
     control.sendall(json.dumps({"ready": True, "priority": granted, "pid": os.getpid()}).encode() + b"\n")
     gc.freeze()
     gc.disable()
-    _hold(sockets, lines, Echo() if copies else None, control)
+    _hold(sockets, lines, Duplicator() if copies else None, control)
 
 
-class Echo:
+class Duplicator:
     """Delivers second copies of packets, by the loopback device, whose packets are not queued again."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Echo:
             self._socket.sendto(content, (socket.inet_ntoa(content[16:20]), 0))
 
 
-def _hold(sockets: QueueSocket, lines: dict[int, Line], echo: Echo | None, control: socket.socket) -> None:
+def _hold(sockets: QueueSocket, lines: dict[int, Line], duplicator: Duplicator | None, control: socket.socket) -> None:
     everyone = list(lines.values())
     read = sockets.read
     pending = b""
@@ -130,7 +130,7 @@ def _hold(sockets: QueueSocket, lines: dict[int, Line], echo: Echo | None, contr
         due = min((line.next_due() for line in everyone), default=float("inf"))
         timeout = None if due == float("inf") else max(0.0, due - monotonic())
         ready, _, _ = select.select(waited, [], [], timeout)
-        if waited[0] in ready and echo is not None:
+        if waited[0] in ready and duplicator is not None:
             for _ in range(_AT_ONCE):
                 if (whole := sockets.read_whole()) is None:
                     break
@@ -143,9 +143,9 @@ def _hold(sockets: QueueSocket, lines: dict[int, Line], echo: Echo | None, contr
         now = monotonic()
         for line in everyone:
             line.release(now)
-            if echo is not None:
+            if duplicator is not None:
                 for content in line.copies_due(now):
-                    echo.deliver(content)
+                    duplicator.deliver(content)
         if waited[1] in ready:
             received = control.recv(1 << 20)
             if not received:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -31,12 +31,12 @@ from netsim.errors import HostError
 
 _SIOCETHTOOL = 0x8946
 _GET_GRO, _SET_GRO = 0x2B, 0x2C  # linux/ethtool.h
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def tool(name: str) -> str:
     """The full path of a system tool, or a HostError that names its package."""
-    found = shutil.which(name, path=_PATH)
+    found = next((path for folder in _FOLDERS if os.access(path := f"{folder}/{name}", os.X_OK)), None)
     if found is None:
         package = {"tc": "iproute2", "ip": "iproute2"}.get(name, "iptables")
         raise HostError(f"{name} is not installed; it is in the package {package}")
@@ -102,16 +102,16 @@ def read_back() -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]
     return classes, qdiscs
 
 
-def faults(plan: NodePlan) -> list[str]:
+def mismatches(plan: NodePlan) -> list[str]:
     """Where the kernel's shaping, offloads or queue rules are not the plan's, in words."""
     found = differences(plan, observed(*read_back()))
     asked, seen = segments_at_once(plan), offloads()
     if seen != {"gso_max_segs": asked, "gro": 0}:
-        found.append(f"{plan.site} {WAN}: asked at most {asked} segments sent as one and none joined, found {seen}")
+        found.append(f"{plan.site} {WAN}: expected gso_max_segs {asked} and GRO off, found {seen}")
     if plan.engine == "nfqueue":
         rules = run(["iptables", "-w", "10", "-t", "mangle", "-S", "PREROUTING"])
         found += [
-            f"{plan.site}: asked a queue for packets from {peer.site}, found none"
+            f"{plan.site}: no NFQUEUE rule for packets from {peer.site}"
             for peer in plan.peers
             if f"-s {peer.address}/32 -i {WAN} -j NFQUEUE" not in rules
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from functools import cache
-from statistics import fmean, pstdev
+from math import fsum, sqrt
 
 from netsim.emulated.plan import Impairment
 
@@ -24,7 +24,9 @@ def _pareto(share: float) -> float:
 def pareto_moments() -> tuple[float, float]:
     """Mean and standard deviation of netem's Pareto table, which are not the zero and one that its name promises."""
     draws = [_pareto(index / 4096) for index in range(1, 4097)]
-    return fmean(draws), pstdev(draws)
+    # By hand: the module `statistics` would cost the agent a tenth of its start.
+    mean = fsum(draws) / len(draws)
+    return mean, sqrt(fsum((draw - mean) ** 2 for draw in draws) / len(draws))
 
 
 class Fate:

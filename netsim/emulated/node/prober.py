@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable
 from mmap import mmap
 from time import monotonic
-from typing import Any
 
 from netsim.emulated.node.probes import (
     DISCARD_PORT,
@@ -27,13 +26,24 @@ from netsim.emulated.node.probes import (
     STREAM_PORT,
     UDP_GRO,
     Arrivals,
-    Stream,
-    echoes,
-    send_stream,
-    send_traffic,
     udp_socket,
 )
 from netsim.emulated.node.realtime import PROBE, die_with_parent, set_realtime_here
+from netsim.emulated.node.requests import (
+    AgentAnswer,
+    CrossBytes,
+    Echo,
+    Json,
+    NodeRequest,
+    ProbeRequest,
+    ReadCrossBytes,
+    ReadStream,
+    SendStream,
+    SendTraffic,
+    StreamReceived,
+    read_request,
+)
+from netsim.emulated.node.senders import echoes, send_stream, send_traffic
 
 _BUFFER = 8 * 2**20
 _READ = 1 << 20
@@ -84,25 +94,26 @@ class Prober:
                         return
                     *requests, pending = (pending + received).split(b"\n")
                     for request in requests:
-                        self._answer(json.loads(request), control)
+                        self._answer(*read_request(json.loads(request)), control)
 
-    def _answer(self, request: dict[str, Any], control: socket.socket) -> None:
-        number, own = request["id"], self._address
-        if request["do"] == "received":
-            _say(control, {"id": number, **self._report(request["stream"], request["over"], request["finish"])})
-        elif request["do"] == "echo":
-            asked = (request["targets"], request["count"], request["interval"], request["patience"])
-            self._start(number, lambda: {"echoes": echoes(own, *asked)})
-        elif request["do"] == "traffic":
-            flow = (request["target"], request["rate"], request["seconds"], request["mtu"], self._crossing)
-            self._start(number, lambda: send_traffic(own, *flow))
-        elif request["do"] == "crossing":
-            _say(control, {"id": number, "bytes": int.from_bytes(self._crossing[:8], sys.byteorder)})
-        else:
-            stream = Stream(**request["stream"])
-            self._start(number, lambda: send_stream(own, stream))
+    def _answer(self, number: int, request: NodeRequest | ProbeRequest, control: socket.socket) -> None:
+        own = self._address
+        match request:
+            case ReadStream(stream=stream, over=over, finish=finish):
+                _say(control, number, self._report(stream, over, finish))
+            case ReadCrossBytes():
+                _say(control, number, CrossBytes(int.from_bytes(self._crossing[:8], sys.byteorder)))
+            case Echo() as echo:
+                self._start(number, lambda: echoes(own, echo.targets, echo.count, echo.interval, echo.patience))
+            case SendTraffic() as flow:
+                target, rate, seconds, mtu = flow.target, flow.rate, flow.seconds, flow.mtu
+                self._start(number, lambda: send_traffic(own, target, rate, seconds, mtu, self._crossing))
+            case SendStream(stream=probe):
+                self._start(number, lambda: send_stream(own, probe))
+            case _:
+                raise TypeError(f"{type(request).__name__} is not for the prober")
 
-    def _start(self, number: int, work: Callable[[], dict[str, Any]]) -> None:
+    def _start(self, number: int, work: Callable[[], AgentAnswer]) -> None:
         """Does `work` in a child; its answer comes through a pipe."""
         reading, writing = os.pipe()
         parent = os.getpid()
@@ -116,7 +127,7 @@ class Prober:
             die_with_parent(parent)
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             try:
-                answer = work()
+                answer: Json = work().to_json()
             except OSError as error:
                 answer = {"error": f"probe: {error.strerror or error}"}
             with os.fdopen(writing, "wb") as pipe:
@@ -134,7 +145,7 @@ class Prober:
         del self._children[descriptor]
         os.close(descriptor)
         os.waitpid(child, 0)
-        _say(control, {"id": number, **(json.loads(before) if before else {"error": "the probe ended early"})})
+        _send(control, {"id": number, **(json.loads(before) if before else {"error": "the probe ended early"})})
 
     def _reflect(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -154,14 +165,15 @@ class Prober:
                 now = monotonic()
                 segment = next((struct.unpack("=i", data[:4])[0] for _, _, data in ancillary), size)
                 stream = None
+                fresh = 0
                 for offset in range(0, size, segment):
                     number, sequence = NUMBERED.unpack_from(self._buffer, offset)
                     stream = self._arrivals.setdefault(number, Arrivals())
-                    stream.seen.add(sequence)
-                    stream.datagrams += 1
+                    if stream.count(sequence):
+                        fresh += min(segment, size - offset)
                 if stream is not None:
                     stream.times.append(now)
-                    stream.sizes.append(size)
+                    stream.sizes.append(fresh)
 
     def _count_stream(self, descriptor: int) -> None:
         connection, found = self._connections[descriptor]
@@ -180,18 +192,24 @@ class Prober:
         found[0].times.append(monotonic())
         found[0].sizes.append(size)
 
-    def _report(self, number: int, over: float, finish: bool) -> dict[str, Any]:
+    def _report(self, number: int, over: float, finish: bool) -> StreamReceived:
         arrivals = self._arrivals.get(number, Arrivals())
         if finish:
             self._arrivals.pop(number, None)
-        return {
-            "rate": arrivals.rate(over),
-            "seen": len(arrivals.seen),
-            "datagrams": arrivals.datagrams,
-            "bytes": sum(arrivals.sizes),
-            "quiet": monotonic() - arrivals.times[-1] if arrivals.times else None,
-        }
+        return StreamReceived(
+            rate=arrivals.rate(over),
+            seen=len(arrivals.seen),
+            datagrams=arrivals.datagrams,
+            bytes=sum(arrivals.sizes),
+            quiet=monotonic() - arrivals.times[-1] if arrivals.times else None,
+            reordered=arrivals.reordered,
+            gaps=arrivals.gaps(),
+        )
 
 
-def _say(control: socket.socket, answer: dict[str, Any]) -> None:
-    control.sendall(json.dumps(answer).encode() + b"\n")
+def _say(control: socket.socket, number: int, answer: AgentAnswer) -> None:
+    _send(control, {"id": number, **answer.to_json()})
+
+
+def _send(control: socket.socket, message: Json) -> None:
+    control.sendall(json.dumps(message).encode() + b"\n")

@@ -122,7 +122,7 @@ def differences(plan: NodePlan, state: dict[str, Any]) -> list[str]:
             abs(float(seen) - asked) <= max(8.0, 1e-3 * asked) if isinstance(asked, float) else seen == asked
         )
         if not same:
-            found.append(f"{plan.site} {key}: asked {asked}, found {seen}")
+            found.append(f"{plan.site} {key}: expected {asked}, found {seen}")
     return found
 
 
