@@ -115,7 +115,7 @@ def names() -> list[str]:
 def find(name: str, options: Mapping[str, Any], where: str) -> Method[Any]:
     """The method `name` with `options`; unknown names and options are InputErrors that point into `where`."""
     if name not in names():
-        raise InputError(where, "method", name, f"one of {', '.join(names())}")
+        raise InputError.unknown(where, "method", name, names())
     module = import_module(f"algorithms.methods.{name}")
     kind: type[Method[Any]] = module.METHOD
-    return kind(validate(kind.Options, dict(options), where, name))
+    return kind(validate(kind.Options, dict(options), where, "options"))

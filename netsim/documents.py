@@ -1,82 +1,74 @@
-"""Reading the YAML documents that people write: safely, strictly, with one clear error each."""
+"""Checking the documents that people write: strictly, with one clear error each."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from netsim.errors import InputError
+from netsim.errors import InputError, Phrase, nearest
+from netsim.yaml_files import line_of, read_yaml
+
+__all__ = ["Document", "Label", "Name", "is_file", "located", "read_yaml", "validate"]
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+# A word for people: something to see in it, and nothing that moves a terminal's cursor.
+Label = Annotated[str, Field(max_length=60, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\w[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class Document(BaseModel):
-    """A frozen piece of a document; a key it does not know is an error."""
+    """A frozen piece of a document; a key it does not know is an error, and so is true or false for a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_as_number(cls, value: object, info: ValidationInfo) -> object:
+        several = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(item, bool) for item in several) and not _admits_bool(cls, info.field_name or ""):
+            raise ValueError("a number or a word, not true or false")
+        return value
 
 
 D = TypeVar("D", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, which refuses a key given twice instead of keeping the last.
-
-    Only true and false are truth values, as in YAML 1.2: `on`, `off`, `yes` and `no` are words.
-    """
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+@cache
+def _admits_bool(kind: type[BaseModel], field: str) -> bool:
+    return _has_bool(kind.model_fields[field].annotation)
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[object, object]:
-    seen: set[object] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        try:
-            repeated = key in seen
-        except TypeError:
-            raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark) from None
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in `path`; an unreadable file, bad syntax or anything but a mapping is an InputError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        found = getattr(error, "strerror", None) or "not UTF-8"
-        raise InputError(str(path), "", found, "a readable YAML file") from None
-    try:
-        data = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        # The constructors of explicit tags (`!!timestamp nonsense`, `!!bool perhaps`) fail in ways of their own.
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}" if mark else ""
-        found = getattr(error, "problem", None) or str(error)
-        raise InputError(str(path), line, found, "valid YAML with each key given once") from None
-    if not isinstance(data, dict):
-        raise InputError(str(path), "", type(data).__name__, "a mapping of fields at the top of the file")
-    return data
+def _has_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any, object) or any(_has_bool(one) for one in getattr(annotation, "__args__", ()))
 
 
 def is_file(path: Path) -> bool:
     """Whether `path`, which a document may have named, is a file."""
     try:
         return path.is_file()
-    except OSError:  # a name longer than the file system allows
+    except (OSError, ValueError):  # a name longer than the file system allows, or with a null character
         return False
+
+
+@contextmanager
+def located() -> Iterator[None]:
+    """Within it, an InputError about a key of a YAML file gets the line on which the key stands.
+
+    Also a decorator for what loads a file.
+    """
+    try:
+        yield
+    except InputError as error:
+        file, _, rest = error.where.partition(": ")
+        if error.line is None and file.endswith((".yaml", ".yml")) and is_file(Path(file)):
+            field = ".".join(filter(None, [rest, error.field]))
+            if (line := line_of(Path(file), field.split("."))) is not None:
+                error.where, error.field, error.line = file, field, line
+        raise
 
 
 def validate(kind: type[D], data: object, where: str, prefix: str = "") -> D:
@@ -84,39 +76,79 @@ def validate(kind: type[D], data: object, where: str, prefix: str = "") -> D:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise input_error(error, kind, where, prefix) from None
+        raise _input_error(error, kind, data, where, prefix) from None
 
 
-def input_error(error: ValidationError, kind: type[BaseModel], where: str, prefix: str = "") -> InputError:
-    """The first entry of a ValidationError in our words."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(filter(None, [prefix, *(str(part) for part in first["loc"])]))
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    found: object = first["input"]
-    if first["type"] == "extra_forbidden":
-        message = f"only {', '.join(_fields_at(kind, first['loc'][:-1]))}"
-        found = f"the key {first['loc'][-1]!r}"
-    elif first["type"] == "missing":
-        message, found = "this field must be given", "nothing"
-    shown = found if len(repr(found)) <= 120 else f"{repr(found)[:117]}..."
-    return InputError(where, field, shown, message)
+def _input_error(
+    error: ValidationError, kind: type[BaseModel], data: object, where: str, prefix: str = ""
+) -> InputError:
+    """The first thing wrong with `data`, in our words and in the spelling of the file."""
+    entries = error.errors(include_url=False, include_context=False)
+    places = [_place(entry["loc"], data, entry["type"] in ("missing", "extra_forbidden")) for entry in entries]
+    # Of a field that may be of several kinds there is an entry for each; the one that went deepest is the one meant.
+    # A key that is missing is most often one that stands there misspelt.
+    shared = places[0][:-1] if entries[0]["type"] == "missing" else places[0]
+    chosen = max(
+        (index for index, place in enumerate(places) if place[: len(shared)] == shared),
+        key=lambda index: (len(places[index]), entries[index]["type"] == "extra_forbidden", -index),
+    )
+    entry, place = entries[chosen], places[chosen]
+    message = entry["msg"]
+    for prefix_of_pydantic in ("Value error, ", "Assertion failed, ", "Input should be ", "Value should have "):
+        message = message.removeprefix(prefix_of_pydantic)
+    found: object = entry["input"]
+    meant = None
+    if entry["type"] == "extra_forbidden":
+        key, keys = str(entry["loc"][-1]), _keys_at(kind, entry["loc"][:-1])
+        message, found, meant = f"only {', '.join(keys)}", Phrase(f"the key {key!r}"), nearest(key, keys)
+    elif entry["type"] == "missing":
+        message, found = "this field must be given", Phrase("nothing")
+    elif entry["type"] in _IN_WORDS:
+        message = _IN_WORDS[entry["type"]]
+    elif entry["type"] in ("model_type", "model_attributes_type"):
+        message = f"a mapping of {', '.join(_keys_at(kind, entry['loc']))}"
+    elif entry["type"] == "string_pattern_mismatch" and "\\x00-\\x1f" in message:
+        message = "a word with a letter or a digit in it, without control characters"
+    elif entry["type"] == "literal_error" and isinstance(found, str):
+        meant = nearest(found, message.split("'")[1::2])
+    return InputError(where, ".".join(filter(None, [prefix, *place])), found, message, meant)
 
 
-def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The field names that are allowed at `location` inside `kind`."""
-    for part in location:
-        if not isinstance(part, str) or part not in kind.model_fields:
+_IN_WORDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a finite number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    "string_type": "text",
+    "dict_type": "a mapping",
+}
+
+
+def _place(location: Sequence[int | str], data: object, kept: bool) -> list[str]:
+    """`location` as the file has it: without the parts that name which kind of value was tried."""
+    place: list[str] = []
+    for index, part in enumerate(location):
+        listed = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if listed or (isinstance(data, dict) and part in data):
+            data = data[part]  # type: ignore[index]
+        elif not (kept and index == len(location) - 1):
             continue
-        inner = _model_in(kind.model_fields[part].annotation)
-        if inner is not None:
-            kind = inner
-    return sorted(kind.model_fields)
+        place.append(str(part))
+    return place
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _keys_at(kind: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that are allowed at `location` inside `kind`, as a file spells them."""
+    for part in location:
+        field = next((f for name, f in kind.model_fields.items() if part in (name, f.alias)), None)
+        models = _models_in(field.annotation) if field is not None else []
+        named = [model for model in models if model.__name__ in location]
+        if models:
+            kind = (named or models)[0]
+    return sorted(field.alias or name for name, field in kind.model_fields.items())
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_in(argument)) is not None:
-            return found
-    return None
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]

@@ -10,19 +10,18 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from netsim.documents import Document, is_file, read_yaml, validate
+from netsim.documents import Document, Name, located, read_yaml, validate
 from netsim.errors import InputError
 from netsim.events import Event
 from netsim.framing import ETHERNET, queue_limit
 from netsim.importers import SUFFIXES, read_graph, read_mahimahi
-from netsim.library import shipped
+from netsim.library import find
 from netsim.links import GilbertElliott, Impairments, Jitter, Link, Site, Transport
 from netsim.regions import delay_between
 from netsim.timeline import Timeline, timeline_of
 from netsim.units import Rate, parse_duration
 
 __all__ = [
-    "LIBRARY",
     "GilbertElliott",
     "Jitter",
     "Link",
@@ -36,7 +35,6 @@ __all__ = [
 ]
 
 LEAST_RATE = 8_000.0  # bit/s: a trace's stretch without any packet; shapers have no zero
-LIBRARY = shipped("topologies")
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ class _Defaults(Impairments):
 
 
 class _File(Document):
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    name: Name
     description: str = ""
     source: str = ""
     defaults: _Defaults = _Defaults()
@@ -157,13 +155,10 @@ class _File(Document):
 
 def find_topology(name: str, beside: Path | None = None) -> Path:
     """A topology or graph by path (relative to `beside` or here) or by its name in the library."""
-    for path in (beside / name if beside else Path(name), Path(name), LIBRARY / f"{name}.yaml"):
-        if is_file(path):
-            return path
-    known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
-    raise InputError(name, "", "no such topology", f"a file, or one of the library: {known}")
+    return find("topologies", name, [beside] if beside else [])
 
 
+@located()
 def load_topology(path: Path) -> Topology:
     """The topology in a YAML file. Every directed pair must be given, or covered by `defaults`."""
     return topology_from(read_topology(path), str(path))

@@ -88,8 +88,8 @@ def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "field", "allowed"),
     [
-        ({"methods": ["dpp"]}, "method", "ddp"),
-        ({"methods": [{"method": "diloco", "options": {"sync_evry": 5}}]}, "diloco.sync_evry", "sync_every"),
+        ({"methods": ["dpp"]}, "methods.0.method", "ddp"),
+        ({"methods": [{"method": "diloco", "options": {"sync_evry": 5}}]}, "methods.0.options.sync_evry", "sync_every"),
         ({"methods": ["ddp", "ddp"]}, "methods", "label"),
         ({"methods": []}, "methods", "at least 1"),
         ({"train": {"steps": 10, "bacth": 2}}, "train.bacth", "batch"),

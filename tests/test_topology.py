@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from netsim.errors import InputError
-from netsim.topology import LIBRARY, GilbertElliott, find_topology, load_topology
+from netsim.library import shipped
+from netsim.topology import GilbertElliott, find_topology, load_topology
 
 GOOD = """
 name: pair
@@ -89,7 +90,7 @@ def test_an_unknown_name_lists_the_library() -> None:
         find_topology("atlantis")
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(shipped("topologies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_topology_of_the_library_loads_and_is_named_as_its_file(path: Path) -> None:
     topology = load_topology(path)
     assert topology.name == path.stem

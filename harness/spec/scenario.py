@@ -11,15 +11,14 @@ from pydantic import Field, FiniteFloat, model_validator
 from algorithms.method import Method, find
 from algorithms.shape import ModelShape
 from harness.spec.presets import Device, find_device, find_model
-from netsim.documents import Document, is_file, read_yaml, validate
+from netsim.documents import Document, Label, Name, located, read_yaml, validate
 from netsim.errors import InputError
-from netsim.library import shipped
+from netsim.library import find as find_shipped
 from netsim.topology import Topology, find_topology, load_topology
 from netsim.units import Duration, Rate, Share
 
 AXES = ("rate", "rtt", "sites", "sync_every", "replication", "rank")
 METHOD_AXES = ("sync_every", "replication", "rank")  # options of methods; a method without the option is not varied
-LIBRARY = shipped("scenarios")
 
 
 class Reasoned(Document):
@@ -57,7 +56,7 @@ class MethodEntry(Document):
     """`model`, `steps`, `batch` and the factor replace the scenario's for this method alone."""
 
     method: str
-    label: str | None = Field(default=None, max_length=60)
+    label: Label | None = None
     options: dict[str, Any] = {}
     model: str | dict[str, Any] | ModelShape | None = None
     steps: int | None = Field(default=None, ge=1)
@@ -105,7 +104,7 @@ class Uncertainty(Document):
 class ScenarioFile(Document):
     """The document as written; the format is described in docs/projection.md."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    name: Name
     description: str = ""
     source: str = ""
     model: str | dict[str, Any]
@@ -165,15 +164,12 @@ class Scenario:
         return self.site.devices * self.device.memory
 
 
-def find_scenario(name: str, beside: Path) -> Path:
+def find_scenario(name: str, beside: Path | None = None) -> Path:
     """A scenario by path (relative to `beside` or here) or by its name in the library. InputError if there is none."""
-    for path in (beside / name, Path(name), LIBRARY / f"{name}.yaml"):
-        if is_file(path):
-            return path
-    known = ", ".join(sorted(path.stem for path in LIBRARY.glob("*.yaml")))
-    raise InputError(name, "", "no such scenario", f"a file, or one of the library: {known}")
+    return find_shipped("scenarios", name, [beside] if beside else [])
 
 
+@located()
 def load_scenario(path: Path) -> Scenario:
     """The scenario in a YAML file, with everything it names looked up and every method's options checked."""
     where = str(path)

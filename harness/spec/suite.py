@@ -22,8 +22,9 @@ from harness.spec.padding import filler_plan, padded
 from harness.spec.presets import find_model
 from harness.spec.scaling import StandsFor, Target, check_network, entry_for, target_of
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
-from netsim.documents import Document, read_yaml, validate
+from netsim.documents import Document, Label, Name, located, read_yaml, validate
 from netsim.errors import InputError
+from netsim.library import find as find_shipped
 from netsim.topology import Topology, find_topology, read_topology, subset_document, topology_from
 from netsim.traffic import Plan
 
@@ -158,7 +159,7 @@ class RunSpec(Document):
 
 
 class _MethodEntry(Document):
-    label: str | None = Field(default=None, max_length=60)
+    label: Label | None = None
     method: str
     options: dict[str, Any] = {}
     train: dict[str, Any] = {}  # overrides for this method alone
@@ -166,7 +167,7 @@ class _MethodEntry(Document):
 
 
 class _Suite(Document):
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    name: Name
     description: str = ""
     model: str | dict[str, Any] = "tiny"
     data: Data = Data()
@@ -191,6 +192,12 @@ class Suite(Document):
     cells: tuple[RunSpec, ...]
 
 
+def find_suite(name: str) -> Path:
+    """A suite by path or by its name in the library. InputError if there is none."""
+    return find_shipped("suites", name)
+
+
+@located()
 def load_suite(path: Path) -> Suite:
     """The suite in a YAML file; everything in it is checked now, so that nothing fails halfway for a wrong word."""
     where = str(path)
@@ -201,7 +208,7 @@ def load_suite(path: Path) -> Suite:
         raise InputError(where, "methods", repeated.pop(), "labels that differ: give entries of one method a label")
     baseline = file.baseline or labels[0]
     if baseline not in labels:
-        raise InputError(where, "baseline", baseline, f"one of the labels {', '.join(labels)}")
+        raise InputError.unknown(where, "baseline", baseline, labels, "one of the labels")
     return Suite(
         name=file.name,
         description=file.description,
@@ -214,8 +221,8 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
     where = str(path)
     model, scenario = find_model(file.model, where), _scenario(file, path)
     for seed in file.seeds:
-        for topology in file.topologies:
-            document = _topology_document(topology, file.sites, path)
+        for place, topology in enumerate(file.topologies):
+            document = _topology_document(topology, file.sites, path, f"topologies.{place}")
             if scenario is not None:
                 check_network(topology_from(document, where), scenario, where)
             for index, entry in enumerate(entries):
@@ -280,13 +287,13 @@ def _given(document: Document) -> dict[str, Any]:
     return document.model_dump(exclude_unset=True)
 
 
-def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Path) -> dict[str, Any]:
+def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Path, at: str) -> dict[str, Any]:
     """The topology as a document that stands alone, checked; `sites` keeps only the first ones."""
     if isinstance(entry, str):
         file = find_topology(entry, path.parent)
         document, where = read_topology(file), str(file)
     else:
-        document, where = entry, f"{path}: topologies"
+        document, where = entry, f"{path}: {at}"
     topology = topology_from(document, where)
     if sites is None or sites == len(topology.sites):
         return document

@@ -17,12 +17,14 @@ from harness.costmodel.calibration import load_calibration
 from harness.costmodel.planning import Answers, answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.costmodel.projection import rows_of, variants
-from harness.spec.scenario import Scenario, load_scenario
+from harness.spec.scenario import Scenario, find_scenario, load_scenario
 from netsim.units import show_duration, show_size
 
 
 def project(
-    scenario: Annotated[Path, typer.Argument(help="A scenario file, like scenarios/fomoe-104b.yaml.")],
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario file, or the name of one in the library, like photon-7b.")
+    ],
     calibration: Annotated[Path | None, typer.Option(help="A file of `longhaul calibrate`.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write tables and figures into this directory.")] = None,
     sweep_backend: Annotated[str, typer.Option(help="local, dask or ray.")] = "local",
@@ -34,7 +36,7 @@ def project(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Project every method of SCENARIO over its sweep: time, bytes, memory, and answers for planning."""
-    loaded = load_scenario(scenario)
+    loaded = load_scenario(find_scenario(scenario))
     constants = load_calibration(calibration) if calibration else None
     tasks = [variant for variant in variants(loaded) if not simulate or variant.axis == "base"]
     with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:

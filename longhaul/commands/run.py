@@ -14,13 +14,13 @@ from rich.table import Table
 from harness.records.layout import suite_description
 from harness.records.run_record import write_json
 from harness.run.suite_runner import Outcome, cells_of, run_suite
-from harness.spec.suite import load_suite
+from harness.spec.suite import find_suite, load_suite
 from longhaul.progress import Progress
 from netsim.units import show_duration, show_size
 
 
 def run(
-    suite: Annotated[Path, typer.Argument(help="A suite file, like suites/quickstart.yaml.")],
+    suite: Annotated[str, typer.Argument(help="A suite file, or the name of one in the library, like quickstart.")],
     runs: Annotated[Path, typer.Option(help="Where records go.")] = Path("runs"),
     substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto; before the suite's.")] = "auto",
     engine: Annotated[str, typer.Option(help="nfqueue, netem or auto.")] = "auto",
@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean way out as Ctrl-C
-    loaded = load_suite(suite)
+    loaded = load_suite(find_suite(suite))
     cells = cells_of(loaded, runs, substrate, engine)
     if dry_run:
         from longhaul.commands.preview import expectation

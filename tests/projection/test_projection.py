@@ -205,7 +205,7 @@ def test_photons_scenario_is_its_published_pair_up_to_framing_latency_and_overla
 def test_the_command_prints_one_json_document_and_writes_tables_and_figures(
     tmp_path: Path, small: Scenario, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command(Path(small.where), out=tmp_path / "out", as_json=True)
+    command(small.where, out=tmp_path / "out", as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["scenario"] == "small"
     assert document["rows"][0].keys() >= FIELDS
@@ -215,7 +215,7 @@ def test_the_command_prints_one_json_document_and_writes_tables_and_figures(
 
 
 def test_the_command_prints_tables(small: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
-    command(Path(small.where), simulate=True)
+    command(small.where, simulate=True)
     printed = capsys.readouterr().out
     assert "streaming" in printed
     assert "first principles" in printed

@@ -69,9 +69,14 @@ def find_device(device: str | dict[str, Any], where: str) -> Device:
     return validate(Device, {**base, **fields, "sources": sources}, where, "device")
 
 
+def presets(kind: str) -> list[str]:
+    """The names of the presets of a kind: `models` or `devices`."""
+    return sorted(path.stem for path in (FOLDER / kind).glob("*.yaml"))
+
+
 def _file(kind: str, name: str, where: str) -> Path:
     path = FOLDER / kind / f"{name}.yaml"
-    known = sorted(found.stem for found in (FOLDER / kind).glob("*.yaml"))
+    known = presets(kind)
     if name not in known:
-        raise InputError(where, kind.rstrip("s"), name, f"one of {', '.join(known)}")
+        raise InputError.unknown(where, kind.rstrip("s"), name, known)
     return path
