@@ -65,9 +65,13 @@ def located() -> Iterator[None]:
     except InputError as error:
         file, _, rest = error.where.partition(": ")
         if error.line is None and file.endswith((".yaml", ".yml")) and is_file(Path(file)):
-            field = ".".join(filter(None, [rest, error.field]))
-            if (line := line_of(Path(file), field.split("."))) is not None:
-                error.where, error.field, error.line = file, field, line
+            outer, inner = ([key for key in text.split(".") if key] for text in (rest, error.field))
+            error.line, known = line_of(Path(file), [*outer, *inner])
+            whole, found = line_of(Path(file), inner)
+            if known <= len(outer) and inner and found == len(inner):  # a key of the whole file, wrong for a part of it
+                error.line = whole
+            elif error.line is not None:
+                error.where, error.field = file, ".".join([*outer, *inner])
         raise
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from netsim.documents import Document
 from netsim.links import Impairments
-from netsim.units import Duration, Rate, Share
+from netsim.units import Delay, Moment, Rate, Share
 
 
 class Place(Document):
@@ -59,12 +59,12 @@ class Set(Place, Impairments):
 class Ramp(Place):
     """Values that are reached linearly, from what holds when the ramp begins, in steps of `step`."""
 
-    delay: Duration | None = None
+    delay: Delay | None = None
     rate: Rate | None = None
     loss: Share | None = None
     up: Rate | None = None
     down: Rate | None = None
-    step: Duration = 0.1
+    step: Moment = 0.1
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -78,8 +78,8 @@ class Ramp(Place):
 class Flap(Place):
     """Comes and goes: gone for `away`, back for `back`, and so on; at the end it is back."""
 
-    away: Duration = Field(gt=0)
-    back: Duration = Field(gt=0)
+    away: Moment = Field(gt=0)
+    back: Moment = Field(gt=0)
 
 
 class Partition(Document):
@@ -95,7 +95,7 @@ class Trace(Place):
     """
 
     rates: tuple[Rate, ...] = Field(min_length=1)
-    every: Duration = Field(gt=0)
+    every: Moment = Field(gt=0)
     side: Literal["up", "down", "both"] = "both"
 
 
@@ -105,8 +105,8 @@ class Traffic(Document):
     source: str = Field(alias="from")
     target: str = Field(alias="to")
     rate: Rate = Field(gt=0)
-    busy: Duration | None = None
-    idle: Duration | None = None
+    busy: Moment | None = None
+    idle: Moment | None = None
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -129,9 +129,9 @@ LASTING = ("ramp", "flap", "trace", "traffic", "pause")
 class Event(Document):
     """One entry: a time (`at`, or `from` and `to`) and one action."""
 
-    at: Duration | None = None
-    begin: Duration | None = Field(default=None, alias="from")
-    end: Duration | None = Field(default=None, alias="to")
+    at: Moment | None = None
+    begin: Moment | None = Field(default=None, alias="from")
+    end: Moment | None = Field(default=None, alias="to")
     set: Set | None = None
     ramp: Ramp | None = None
     flap: Flap | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from netsim.documents import Document
-from netsim.units import Duration, Rate, Share, Size, parse_duration, parse_size
+from netsim.units import Delay, Rate, Share, Size, parse_duration, parse_size
 
 
 def parse_queue(text: object) -> int | float:
@@ -29,7 +29,7 @@ Queue = Annotated[int | float, BeforeValidator(parse_queue)]
 class Jitter(Document):
     """Random extra delay around the mean. `spread`: standard deviation (normal, pareto) or half-width (uniform)."""
 
-    spread: Duration
+    spread: Delay
     distribution: Literal["normal", "pareto", "uniform"] = "normal"
     reorder: bool = False  # whether a packet may overtake an earlier one
 
@@ -55,15 +55,15 @@ class Transport(Document):
     """TCP as pinned in every node. Buffers bound the window; they must hold the largest bandwidth-delay product."""
 
     congestion_control: Literal["cubic", "reno", "bbr"] = "cubic"
-    buffer: Size = 64 * 10**6
+    buffer: Size = Field(default=64 * 10**6, ge=4096, lt=2**31)  # what the kernel's settings hold
     mtu: int = Field(default=1500, ge=576, le=65000)
 
 
 class Impairments(Document):
     """What a document may say of a link. Unset fields are left to defaults, or as they were."""
 
-    delay: Duration | None = None
-    rtt: Duration | None = None
+    delay: Delay | None = None
+    rtt: Delay | None = None
     jitter: Jitter | None = None
     loss: Share | GilbertElliott = 0.0
     rate: Rate | None = None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%/]*)\s*$")
 
 _RATES = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
 _DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_YEAR = 365 * 86_400.0
+LEAST_RATE, MOST_RATE = 1e3, 1e15  # bit/s, of what is not zero
+MOST_DURATION, MOST_SIZE = 10 * _YEAR, 10**18  # seconds, bytes
+
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -32,7 +36,10 @@ def parse_rate(text: object) -> float:
     unit = unit.removesuffix("/s")
     if unit not in _RATES:
         raise ValueError(f"a rate in one of: {units} (optionally with /s)")
-    return number * _RATES[unit]
+    rate = number * _RATES[unit]
+    if rate and not LEAST_RATE <= rate <= MOST_RATE:
+        raise ValueError(f"a rate from {show_rate(LEAST_RATE)} to {show_rate(MOST_RATE)}")
+    return rate
 
 
 def parse_duration(text: object) -> float:
@@ -41,14 +48,20 @@ def parse_duration(text: object) -> float:
     number, unit = _split(text, units)
     if unit not in _DURATIONS:
         raise ValueError(f"a duration in one of: {units}")
-    return number * _DURATIONS[unit]
+    if (seconds := number * _DURATIONS[unit]) > MOST_DURATION:
+        raise ValueError(f"a duration of at most {show_duration(MOST_DURATION)}")
+    return seconds
 
 
 def parse_size(text: object) -> int:
     """'25 MB' -> bytes; must come out as a whole number of bytes."""
     units = ", ".join(_SIZES)
     number, unit = _split(text, units)
-    if unit not in _SIZES or (size := number * _SIZES[unit]) != int(size):
+    if unit not in _SIZES:
+        raise ValueError(f"a whole number of bytes in one of: {units}")
+    if (size := number * _SIZES[unit]) > MOST_SIZE:
+        raise ValueError(f"a size of at most {show_size(MOST_SIZE)}")
+    if size != int(size):
         raise ValueError(f"a whole number of bytes in one of: {units}")
     return int(size)
 
@@ -62,8 +75,19 @@ def parse_share(value: object) -> float:
     return float(value)
 
 
+def _at_most(most: float, shown: str) -> AfterValidator:
+    def check(value: float) -> float:
+        if value > most:
+            raise ValueError(f"at most {shown}")
+        return value
+
+    return AfterValidator(check)
+
+
 Rate = Annotated[float, BeforeValidator(parse_rate)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+Delay = Annotated[Duration, _at_most(60.0, "60 s")]  # what a packet may be held back
+Moment = Annotated[Duration, _at_most(30 * 86_400.0, "720 h")]  # within a run
 Size = Annotated[int, BeforeValidator(parse_size)]
 Share = Annotated[float, BeforeValidator(parse_share)]
 

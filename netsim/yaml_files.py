@@ -84,22 +84,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def line_of(path: Path, keys: Sequence[str]) -> int | None:
-    """The line, from 1, of the innermost of `keys` that the file has; None if it has not even the first.
+def line_of(path: Path, keys: Sequence[str]) -> tuple[int | None, int]:
+    """The line, from 1, of the innermost of `keys` that the file has, and how many of them it has.
 
     An entry of a list is meant by its place, or by its `label`, `method` or name.
     """
     try:
         node: yaml.Node | None = _composed(_text(path), str(path))
     except (InputError, yaml.YAMLError, ValueError, RecursionError):
-        return None
+        return None, 0
     line = None
-    for key in keys:
+    for known, key in enumerate(keys):
         if (step := _step(node, key)) is None:
-            break
+            return line, known
         mark, node = step
         line = mark.line + 1
-    return line
+    return line, len(keys)
 
 
 def _text(path: Path) -> str:

@@ -85,6 +85,9 @@ def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> N
     assert [cell.train.steps for cell in cells[:2]] == [10, 10]
 
 
+FOMOE = {"method": "fomoe", "options": {"replication": 9}}
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "allowed"),
     [
@@ -103,6 +106,17 @@ def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> N
         ({"data": {"source": "text"}}, "data", "path"),
         ({"data": {"source": "text", "path": "none.txt"}}, "data.path", "from the suite's folder"),
         ({"metods": ["ddp"]}, "metods", "methods"),
+        ({"seeds": [10**30]}, "seeds.0", "less than 4294967296"),
+        ({"seeds": [True]}, "seeds", "not true or false"),
+        ({"seeds": [1, 2, 1]}, "seeds", "each seed once"),
+        ({"train": {"steps": 10**30}}, "train.steps", "less than or equal to 1000000"),
+        ({"train": {"steps": True}}, "train.steps", "not true or false"),
+        ({"train": {"steps": 10, "optimizer": {"lr": float("inf")}}}, "train.optimizer.lr", "a finite number"),
+        ({"compute": {"mode": "paced", "step_seconds": 1e308}}, "compute.step_seconds", "86400"),
+        ({"methods": [{"method": "ddp", "label": ""}]}, "methods.0.label", "a letter or a digit"),
+        ({"methods": [{"method": "ddp", "label": "a\nb"}]}, "methods.0.label", "control characters"),
+        ({"model": "tiny-moe", "methods": [FOMOE]}, "methods.0.options.replication", "from 1 to the 2 sites"),
+        ({"faults": [{"kind": "pause", "lasts": "0 s"}]}, "faults.0.lasts", "greater than 0"),
     ],
 )
 def test_a_wrong_suite_is_refused_with_its_field_and_what_is_allowed(

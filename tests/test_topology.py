@@ -66,6 +66,12 @@ def test_the_first_sites_keep_the_links_between_them(tmp_path: Path) -> None:
         (("sites: {a: {}", "sites: {A B: {}"), "sites.A B", "A B"),
         (("sites: {a: {}", "sites: {a: {wrkers: 2}"), "sites.a.wrkers", "wrkers"),
         (("loss: 0.1 %", "loss: 101 %"), "defaults.loss", "101 %"),
+        (("delay: 10 ms", "delay: 1e9 s"), "links.0.delay", "1e9 s"),
+        (("rtt: 40 ms", "rtt: 1e400 s"), "links.2.rtt", "1e400 s"),
+        (("up: 5 Mbit", "up: 1e-9 bit"), "sites.b.up", "1e-9 bit"),
+        (("up: 5 Mbit", "up: 1e400 bit"), "sites.b.up", "1e400 bit"),
+        (("name: pair", "name: pair\ntransport: {buffer: 1e400 B}"), "transport.buffer", "1e400 B"),
+        (("loss: 0.1 %", "loss: true"), "defaults.loss", "True"),
     ],
 )
 def test_a_wrong_file_is_refused_with_file_field_and_what_was_found(

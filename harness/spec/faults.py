@@ -15,7 +15,7 @@ from pydantic import Field, field_serializer, model_validator
 from netsim.documents import Document
 from netsim.errors import InputError
 from netsim.topology import Topology
-from netsim.units import Duration, Share
+from netsim.units import Moment, Share
 
 _NEEDS = {"crash": (), "pause": ("lasts",), "straggle": ("factor",), "corrupt": (), "short": ()}
 _MAY = {"crash": ("back_after",)}
@@ -29,11 +29,11 @@ class Fault(Document):
 
     kind: Literal["crash", "pause", "straggle", "corrupt", "short"]
     site: str | None = None  # default: every site, each drawn for itself
-    step: int = Field(default=1, ge=1)  # the first local step at which it may happen
-    until: int | None = Field(default=None, ge=1)  # the last one; default: only at `step`
+    step: int = Field(default=1, ge=1, le=10**9)  # the first local step at which it may happen
+    until: int | None = Field(default=None, ge=1, le=10**9)  # the last one; default: only at `step`
     probability: Share = 1.0  # at each of these steps
-    back_after: Duration | None = None
-    lasts: Duration | None = None
+    back_after: Moment | None = None
+    lasts: Moment | None = Field(default=None, gt=0)
     factor: float | None = Field(default=None, gt=1, le=1000)
 
     @model_validator(mode="after")

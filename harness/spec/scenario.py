@@ -15,16 +15,18 @@ from netsim.documents import Document, Label, Name, located, read_yaml, validate
 from netsim.errors import InputError
 from netsim.library import find as find_shipped
 from netsim.topology import Topology, find_topology, load_topology
-from netsim.units import Duration, Rate, Share
+from netsim.units import Delay, Rate, Share
 
 AXES = ("rate", "rtt", "sites", "sync_every", "replication", "rank")
 METHOD_AXES = ("sync_every", "replication", "rank")  # options of methods; a method without the option is not varied
+
+MOST_STEPS, MOST_BATCH = 100_000_000, 10_000_000
 
 
 class Reasoned(Document):
     """A number that is not derived, with the reason for it."""
 
-    value: float = Field(gt=0)
+    value: float = Field(ge=1e-3, le=1e3)
     reason: str = Field(min_length=1)
 
 
@@ -32,8 +34,8 @@ class SiteEntry(Document):
     """One site's machines: `devices` of them train in parallel, `micro_batch` sequences at a time on each."""
 
     device: str | dict[str, Any]
-    devices: int = Field(default=1, ge=1)
-    micro_batch: int = Field(default=1, ge=1)
+    devices: int = Field(default=1, ge=1, le=1_000_000)
+    micro_batch: int = Field(default=1, ge=1, le=1_000_000)
     recompute: Literal["none", "full"] = "none"
     step_time_factor: Reasoned | None = None
 
@@ -42,7 +44,7 @@ class NetworkEntry(Document):
     """Equal access links of `rate`, sites `rtt` apart; or a topology file with as many sites."""
 
     rate: Rate | None = Field(default=None, gt=0)
-    rtt: Duration | None = None
+    rtt: Delay | None = None
     topology: str | None = None
 
     @model_validator(mode="after")
@@ -59,8 +61,8 @@ class MethodEntry(Document):
     label: Label | None = None
     options: dict[str, Any] = {}
     model: str | dict[str, Any] | ModelShape | None = None
-    steps: int | None = Field(default=None, ge=1)
-    batch: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
+    batch: int | None = Field(default=None, ge=1, le=MOST_BATCH)
     step_time_factor: Reasoned | None = None
     note: str = ""
 
@@ -69,7 +71,7 @@ class Sweep(Document):
     """Values per axis. Rates and RTTs are combined; every other axis is varied by itself, over all of these."""
 
     rate: tuple[Rate, ...] = ()
-    rtt: tuple[Duration, ...] = ()
+    rtt: tuple[Delay, ...] = ()
     sites: tuple[int, ...] = ()
     sync_every: tuple[int, ...] = ()
     replication: tuple[int, ...] = ()
@@ -78,8 +80,8 @@ class Sweep(Document):
     @model_validator(mode="after")
     def _positive(self) -> Self:
         whole = (*self.sites, *self.sync_every, *self.replication, *self.rank)
-        if any(value < 1 for value in whole) or any(rate <= 0 for rate in self.rate):
-            raise ValueError("rates above zero and whole numbers from 1 on")
+        if any(not 1 <= value <= MOST_STEPS for value in whole) or any(rate <= 0 for rate in self.rate):
+            raise ValueError(f"rates above zero and whole numbers from 1 to {MOST_STEPS:,}")
         return self
 
 
@@ -111,8 +113,8 @@ class ScenarioFile(Document):
     sites: int = Field(ge=1, le=4096)
     site: SiteEntry
     network: NetworkEntry
-    batch: int = Field(ge=1)  # sequences per step, all sites together
-    steps: int = Field(ge=1)
+    batch: int = Field(ge=1, le=MOST_BATCH)  # sequences per step, all sites together
+    steps: int = Field(ge=1, le=MOST_STEPS)
     precision: Literal["mixed", "fp32"] = "mixed"
     options: dict[str, Any] = {}  # for every method that has the option and does not set it itself
     methods: tuple[str | MethodEntry, ...] = Field(min_length=1)

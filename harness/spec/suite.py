@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,25 +48,25 @@ class Data(Document):
 class Train(Document):
     """What every method of a suite has in common. `batch`: sequences per worker and step."""
 
-    steps: int = Field(ge=1)
-    batch: int = Field(default=8, ge=1)
+    steps: int = Field(ge=1, le=1_000_000)
+    batch: int = Field(default=8, ge=1, le=100_000)
     optimizer: InnerOptimizer = InnerOptimizer()
-    warmup: int = Field(default=20, ge=1)
+    warmup: int = Field(default=20, ge=1, le=10**9)
     floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
-    balance_weight: float = Field(default=1e-3, ge=0)  # of the router's load-balance regulariser, for moe
+    balance_weight: float = Field(default=1e-3, ge=0, le=1e3)  # of the router's load-balance regulariser, for moe
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
-    evaluate_every: int = Field(default=50, ge=1)
-    evaluation_batches: int = Field(default=8, ge=1)  # of `batch` sequences, over all workers together
+    evaluate_every: int = Field(default=50, ge=1, le=10**9)
+    evaluation_batches: int = Field(default=8, ge=1, le=100_000)  # of `batch` sequences, over all workers together
     target_loss: float | None = Field(default=None, gt=0)
     stop_at_target: bool = False
-    checkpoint_every: int = Field(default=0, ge=0)  # steps; 0: none
+    checkpoint_every: int = Field(default=0, ge=0, le=10**9)  # steps; 0: none
 
 
 class Compute(Document):
     """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
 
     mode: Literal["native", "paced"] = "native"
-    step_seconds: float | None = Field(default=None, gt=0)
+    step_seconds: float | None = Field(default=None, ge=1e-4, le=86_400)
     backward_share: float = Field(default=2 / 3, gt=0, lt=1)  # of a step's compute; forward is the rest
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class Network(Document):
     engine: Literal["auto", "nfqueue", "netem"] = "auto"
     all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
     streams: int | None = Field(default=None, ge=1, le=64)  # TCP connections per pair; default from the topology
-    timeout_seconds: float = Field(default=120.0, gt=0)  # longest wait for a peer
+    timeout_seconds: float = Field(default=120.0, ge=0.1, le=86_400)  # longest wait for a peer
     gate: bool = True
 
 
@@ -158,6 +158,9 @@ class RunSpec(Document):
         return f"{label}-{self.topology['name']}-s{self.seed}-{digest}"
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class _MethodEntry(Document):
     label: Label | None = None
     method: str
@@ -168,7 +171,7 @@ class _MethodEntry(Document):
 
 class _Suite(Document):
     name: Name
-    description: str = ""
+    description: str = Field(default="", max_length=10_000)
     model: str | dict[str, Any] = "tiny"
     data: Data = Data()
     train: Train
@@ -176,10 +179,10 @@ class _Suite(Document):
     network: Network = Network()
     faults: tuple[Fault, ...] = ()  # the same for every method
     stands_for: StandsFor | None = None
-    methods: tuple[str | _MethodEntry, ...] = Field(min_length=1)
-    topologies: tuple[str | dict[str, Any], ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
-    sites: int | None = Field(default=None, ge=1)  # only the first sites of every topology
+    methods: tuple[str | _MethodEntry, ...] = Field(min_length=1, max_length=1000)
+    topologies: tuple[str | dict[str, Any], ...] = Field(min_length=1, max_length=1000)
+    seeds: tuple[Seed, ...] = Field(default=(1,), min_length=1, max_length=1000)
+    sites: int | None = Field(default=None, ge=1, le=64)  # only the first sites of every topology
     baseline: str | None = None  # label that the report compares with; default: the first method
 
 
@@ -206,6 +209,8 @@ def load_suite(path: Path) -> Suite:
     labels = [entry.label or entry.method for entry in entries]
     if repeated := {label for label in labels if labels.count(label) > 1}:
         raise InputError(where, "methods", repeated.pop(), "labels that differ: give entries of one method a label")
+    if len(set(file.seeds)) < len(file.seeds):
+        raise InputError(where, "seeds", file.seeds, "each seed once")
     baseline = file.baseline or labels[0]
     if baseline not in labels:
         raise InputError.unknown(where, "baseline", baseline, labels, "one of the labels")
@@ -227,7 +232,7 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                 check_network(topology_from(document, where), scenario, where)
             for index, entry in enumerate(entries):
                 at = f"methods.{index}"
-                find(entry.method, entry.options, f"{where}: {at}")
+                method = find(entry.method, entry.options, f"{where}: {at}")
                 options, target = _standing(file, entry, scenario, f"{where}: {at}")
                 train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
                 data = _placed(validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data"), path)
@@ -247,8 +252,19 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                     faults=file.faults,
                     stands_for=target,
                 )
+                if target is None:
+                    _check_fits(method, model, len(document["sites"]), seed, f"{where}: {at}")
                 cell.filler_plan(len(document["sites"]), f"{where}: {at}")  # that there is one
                 yield cell
+
+
+def _check_fits(method: Method[Any], model: ModelShape, sites: int, seed: int, where: str) -> None:
+    """Raises InputError for options or a model that so many sites cannot have."""
+    try:
+        method.view(model, sites, 0, seed)
+    except InputError as error:
+        field = f"options.{error.field}" if error.field in method.Options.model_fields else error.field
+        raise InputError(where, field, error.found, error.allowed) from None
 
 
 def _scenario(file: _Suite, path: Path) -> Scenario | None:
