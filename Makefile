@@ -1,29 +1,74 @@
-# The environment is built once per constraints.txt and pyproject.toml; everything else uses it.
+# `make help` lists the targets. Variables, given as in `make demo SUITE=suites/lordo.yaml`:
+#   SUITE        the suite that demo runs
+#   PYTHON       the interpreter of the environment, 3.11 or later
+#   TORCH_INDEX  where torch comes from; empty for pip's own indexes, which have CUDA builds
+#   BOOTSTRAP    no: install no system packages
+#   TESTS        what test runs: paths and options of pytest
+SUITE ?= suites/quickstart.yaml
 PYTHON ?= python3
+BOOTSTRAP ?= yes
+TESTS ?=
+export PYTHON
+ifdef TORCH_INDEX
+export TORCH_INDEX
+endif
+
 VENV := .venv
-STAMP := $(VENV)/.built
+# Of the records and the report: the name that the suite gives itself.
+NAME = $(shell sed -n 's/^name: *//p' "$(SUITE)")
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+SOURCES := pyproject.toml constraints.txt scripts/environment
+bootstrap = $(if $(filter no,$(BOOTSTRAP)),,scripts/bootstrap $(1))
 
-.PHONY: demo figures claims papers scaled test check lint types clean
+.NOTPARALLEL:
+.PHONY: help demo test test-fast check lint types figures claims papers scaled clean bootstrap-demo bootstrap-test
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dask,tensorboard]"
-	touch $(STAMP)
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; \
+	  do printf '  %-10s  %s\n' "$$name" "$$what"; done
 
-demo: $(STAMP)
-	$(VENV)/bin/longhaul run suites/quickstart.yaml
-	$(VENV)/bin/longhaul report runs/quickstart --out report/quickstart
+bootstrap-demo bootstrap-test:
+	@$(call bootstrap,$(@:bootstrap-%=%))
+
+# The environment, in two parts: what runs Longhaul, and what tests it. Each is brought up to date when its sources change.
+$(RUNTIME): $(SOURCES)
+	@$(call bootstrap,python)
+	@scripts/environment
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	@scripts/environment dev,dask,tensorboard
+	@touch $@
+
+demo: bootstrap-demo $(RUNTIME)  ## train the methods of SUITE across the emulated network and write the report
+	$(VENV)/bin/longhaul run "$(SUITE)"
+	$(VENV)/bin/longhaul report "runs/$(NAME)" --out "report/$(NAME)"
+
+test: bootstrap-test $(DEVELOPMENT)  ## run every test that this machine can run
+	$(VENV)/bin/python -m pytest $(TESTS)
+
+test-fast: $(DEVELOPMENT)  ## run the tests that need no root, containers or emulation: under three minutes
+	$(VENV)/bin/python -m pytest --fast --numprocesses auto $(TESTS)
+
+lint: $(DEVELOPMENT)  ## check style and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(DEVELOPMENT)  ## check types
+	$(VENV)/bin/mypy
+
+check: lint types test  ## lint, types and test
 
 # The figures and the table of the README, from the quickstart's records.
-figures: demo
+figures: demo  ## docs/quickstart.md and its figures, from the quickstart
 	mkdir -p docs/figures
 	for name in loss-time where-time-went; do cp report/quickstart/figures/$$name.png docs/figures/quickstart-$$name.png; done
 	{ echo '# The quickstart, measured'; echo; echo 'Written by `make figures` from `suites/quickstart.yaml`.'; echo; \
 	  cat report/quickstart/tables/methods.md; } > docs/quickstart.md
 
 # The page of reproduced and not reproduced claims, from real training: about half an hour on two cores.
-claims: $(STAMP)
+claims: $(RUNTIME)  ## docs/claims.md, from half an hour of training
 	$(VENV)/bin/longhaul run suites/claims.yaml
 	$(VENV)/bin/longhaul run suites/claims-moe.yaml
 	$(VENV)/bin/longhaul report runs/claims runs/claims-moe --claims docs/claims.yaml --out report/claims
@@ -47,30 +92,18 @@ define section
 	  sed "s|($$name.png)|(figures/$(1)-$$name.png)|" report/$(1)/figures/$$name.md; done >> docs/papers.md
 
 endef
-papers: $(STAMP)
+papers: $(RUNTIME)  ## docs/papers.md, from 45 minutes of training
 	$(foreach suite,$(PAPERS),$(call run-and-report,$(suite)))
 	{ echo "# The papers' comparisons, at the size of a laptop"; echo; echo 'Written by `make papers`.'; } > docs/papers.md
 	$(foreach suite,$(PAPERS),$(call section,$(suite)))
 
 # The page of the 7B model in miniature: about ten minutes on two cores.
-scaled: $(STAMP)
+scaled: $(RUNTIME)  ## docs/scaled-7b.md, from ten minutes of training
 	$(call run-and-report,scaled-7b)
 	{ echo '# A 7B model in miniature, beside its projection'; echo; echo 'Written by `make scaled` from `suites/scaled-7b.yaml`.'; echo; \
 	  cat report/scaled-7b/tables/scaled.md; echo; \
 	  sed 's|(scaled.png)|(figures/scaled-7b.png)|' report/scaled-7b/figures/scaled.md; } > docs/scaled-7b.md
 	cp report/scaled-7b/figures/scaled.png docs/figures/scaled-7b.png
 
-test: $(STAMP)
-	$(VENV)/bin/python -m pytest
-
-lint: $(STAMP)
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-
-types: $(STAMP)
-	$(VENV)/bin/mypy
-
-check: lint types test
-
-clean: $(STAMP)
+clean:  ## remove what killed runs left behind: namespaces, containers, processes
 	$(VENV)/bin/longhaul clean

@@ -53,7 +53,7 @@ def _version(
     version: bool = typer.Option(False, "--version", help="Print the version."),
 ) -> None:
     if version:
-        print(f"longhaul {metadata.version('longhaul')}")
+        print(f"longhaul {metadata.version('longhaul-bench')}")
         raise typer.Exit
 
 

@@ -22,7 +22,7 @@ def write_tensorboard(collection: Collection, folder: Path) -> None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise HostError("TensorBoard files need the extra 'tensorboard': pip install 'longhaul[tensorboard]'") from None
+        raise HostError("TensorBoard files need tensorboard: pip install 'longhaul-bench[tensorboard]'") from None
     for index, run in enumerate(collection.runs):
         steps = all_steps(Collection((run,), (), collection.baselines))
         numbers = steps.select_dtypes("number")

@@ -11,7 +11,7 @@ from netsim.errors import HostError, InputError
 
 
 def version() -> str:
-    return metadata.version("longhaul")
+    return metadata.version("longhaul-bench")
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def connected(scheduler: str | None, identity: Callable[[], str] = version) -> I
     try:
         distributed = import_module("distributed")
     except ImportError:
-        raise HostError("a Dask cluster needs the package distributed: pip install 'longhaul[dask]'") from None
+        raise HostError("a Dask cluster needs the package distributed: pip install 'longhaul-bench[dask]'") from None
     try:
         client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:

@@ -69,7 +69,7 @@ def _ray(scheduler: str | None) -> Iterator[None]:
     try:
         ray, adapter = import_module("ray"), import_module("ray.util.joblib")
     except ImportError:
-        raise HostError("--sweep-backend ray needs the package ray: pip install 'longhaul[ray]'") from None
+        raise HostError("--sweep-backend ray needs the package ray: pip install 'longhaul-bench[ray]'") from None
     try:
         ray.init(address=scheduler or "auto", ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:

@@ -84,7 +84,7 @@ def test_a_ray_cluster_projects_the_same_rows(ray_cluster: str, tmp_path: Path) 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed here")
 def test_ray_is_named_when_it_is_missing() -> None:
-    with pytest.raises(HostError, match=re.escape("longhaul[ray]")):
+    with pytest.raises(HostError, match=re.escape("longhaul-bench[ray]")):
         sweep(square, [1], "ray")
 
 
