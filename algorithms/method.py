@@ -6,6 +6,7 @@ A method file shows its formula on top and defines one subclass of `Method` (pur
 
 from __future__ import annotations
 
+import ast
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +111,19 @@ def names() -> list[str]:
     """Every method, by name: the files of algorithms/methods/."""
     folder = Path(__file__).parent / "methods"
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def summaries() -> dict[str, str]:
+    """Each method's `summary`, by name. Read from the source, since importing a method imports torch."""
+    folder = Path(__file__).parent / "methods"
+    return {name: _summary(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))) for name in names()}
+
+
+def _summary(module: ast.Module) -> str:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "summary" for t in node.targets):
+            return str(ast.literal_eval(node.value))
+    return ""
 
 
 def find(name: str, options: Mapping[str, Any], where: str) -> Method[Any]:

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 it ran, and something failed or is outside tolerance; 2 ba
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
@@ -24,17 +25,21 @@ COMMANDS = {
     "calibrate": ("longhaul.commands.calibrate:calibrate", "Fit the cost model's constants to stored runs."),
     "validate": ("longhaul.commands.validate:validate", "Predicted against measured, for runs not calibrated on."),
     "project": ("longhaul.commands.project:project", "The cost model at scale."),
+    "list": ("longhaul.commands.list:list_shipped", "What is shipped, by name: suites, topologies, methods, ..."),
     "bench": ("longhaul.commands.bench:app", "Our own benchmarks."),
     "clean": ("longhaul.commands.clean:clean", "Remove what a killed run left behind."),
 }
 
 
-def build(wanted: str | None) -> typer.Typer:
-    """The application with the command `wanted` in full, and the others by their summaries alone."""
+def build(wanted: str | None, completion: bool = False) -> typer.Typer:
+    """The application with the command `wanted` in full, and the others by their summaries alone.
+
+    completion: whether it also has the options that set up the shell's completion.
+    """
     app = typer.Typer(
         name="longhaul",
         help="Low-communication training over an emulated WAN: measured, compared, projected.",
-        add_completion=False,
+        add_completion=completion,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,9 +77,10 @@ def _summarised(summary: str) -> Callable[[], None]:
 
 def main() -> None:
     console = Console(stderr=True, highlight=False)
-    wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    words = os.environ.get("_TYPER_COMPLETE_ARGS", "").split() or sys.argv
+    wanted = next((word for word in words[1:] if not word.startswith("-")), None)
     try:
-        build(wanted)()
+        build(wanted, completion=True)(prog_name="longhaul")
     except InputError as error:
         console.print(f"[red]bad input[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)

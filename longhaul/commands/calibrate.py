@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.costmodel.calibration import load_calibration, save_calibration
-from harness.costmodel.fit import fit, fit_recovery
-from harness.records.archive import read_runs
 from netsim.errors import InputError
 
 
@@ -29,6 +27,10 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Fit the cost model's constants to RUNS, and write them with their provenance and domain."""
+    # Here, so that help does not wait for torch and SciPy.
+    from harness.costmodel.fit import fit, fit_recovery
+    from harness.records.archive import read_runs
+
     if not output.parent.is_dir():
         raise InputError(str(output), "", "no such directory", "a file in a directory that exists")
     found = read_runs(runs)

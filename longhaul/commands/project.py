@@ -18,12 +18,16 @@ from harness.costmodel.planning import Answers, answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.costmodel.projection import rows_of, variants
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
+from longhaul.completion import scenarios
 from netsim.units import show_duration, show_size
 
 
 def project(
     scenario: Annotated[
-        str, typer.Argument(help="A scenario file, or the name of one in the library, like photon-7b.")
+        str,
+        typer.Argument(
+            help="A scenario file, or the name of one in the library, like photon-7b.", autocompletion=scenarios
+        ),
     ],
     calibration: Annotated[Path | None, typer.Option(help="A file of `longhaul calibrate`.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write tables and figures into this directory.")] = None,

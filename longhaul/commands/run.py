@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,14 +13,19 @@ from rich.table import Table
 
 from harness.records.layout import suite_description
 from harness.records.run_record import write_json
-from harness.run.suite_runner import Outcome, cells_of, run_suite
 from harness.spec.suite import find_suite, load_suite
-from longhaul.progress import Progress
+from longhaul.completion import suites
 from netsim.units import show_duration, show_size
+
+if TYPE_CHECKING:
+    from harness.run.suite_runner import Outcome
 
 
 def run(
-    suite: Annotated[str, typer.Argument(help="A suite file, or the name of one in the library, like quickstart.")],
+    suite: Annotated[
+        str,
+        typer.Argument(help="A suite file, or the name of one in the library, like quickstart.", autocompletion=suites),
+    ],
     runs: Annotated[Path, typer.Option(help="Where records go.")] = Path("runs"),
     substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto; before the suite's.")] = "auto",
     engine: Annotated[str, typer.Option(help="nfqueue, netem or auto.")] = "auto",
@@ -35,6 +40,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
+    # Here, so that help and the shell's completion do not wait for torch.
+    from harness.run.suite_runner import cells_of, run_suite
+    from longhaul.progress import Progress
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean way out as Ctrl-C
     loaded = load_suite(find_suite(suite))
     cells = cells_of(loaded, runs, substrate, engine)

@@ -10,18 +10,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from longhaul.completion import topologies
 from netsim.emulated.gate import LinkReport
 from netsim.framing import goodput
 from netsim.topology import GilbertElliott, Link, Topology, find_topology, load_topology
 from netsim.units import show_duration, show_rate, show_size
 
 app = typer.Typer(no_args_is_help=True)
+_TOPOLOGY = typer.Argument(help="A topology file, or the name of one in the library.", autocompletion=topologies)
 _JSON = typer.Option(False, "--json", help="Print one JSON document and nothing else.")
 
 
 @app.command()
 def show(
-    topology: str = typer.Argument(help="A topology file, or the name of one in the library."),
+    topology: str = _TOPOLOGY,
     as_json: bool = _JSON,
 ) -> None:
     """The sites and directed links of a network, and what they can carry."""
@@ -59,7 +61,7 @@ def show(
 
 @app.command()
 def check(
-    topology: str = typer.Argument(help="A topology file, or the name of one in the library."),
+    topology: str = _TOPOLOGY,
     substrate: str = typer.Option("auto", help="auto, netns or docker."),
     engine: str = typer.Option("auto", help="auto, nfqueue or netem."),
     short: bool = typer.Option(False, "--short", help="The quick check that a run makes before and after itself."),
