@@ -258,6 +258,10 @@ class Plan:
         """Mean over the workers."""
         return self.payload_bytes / self.sites
 
+    def padded(self, fillers: Plan) -> Plan:
+        """The plan with `fillers` beside it, which move at the same steps."""
+        return replace(self, recurrences=(*self.recurrences, *fillers.recurrences))
+
     def truncated(self, steps: int) -> Plan:
         """The plan of a run that ends after local step `steps`."""
         if steps >= self.steps:

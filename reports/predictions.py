@@ -37,7 +37,7 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
     from harness.costmodel.calibration import FIRST_PRINCIPLES, load_calibration
     from harness.costmodel.predict import predict
     from harness.records.run_record import read_json
-    from harness.spec.suite import RunSpec
+    from harness.spec.run_spec import RunSpec
     from netsim.documents import validate
     from netsim.errors import InputError
 

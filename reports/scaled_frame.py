@@ -38,7 +38,7 @@ def standing_frame(runs: Sequence[Stored]) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS)).astype({"run": int})
     from harness.costmodel.scaled_target import TargetTime, project_target
     from harness.records.run_record import read_json
-    from harness.spec.suite import RunSpec
+    from harness.spec.run_spec import RunSpec
     from netsim.documents import validate
     from netsim.errors import InputError
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import load_suite
 from netsim.errors import InputError
 
 GOOD: dict[str, Any] = {
@@ -53,7 +55,7 @@ def test_the_run_id_follows_from_the_spec_and_the_code(tmp_path: Path) -> None:
 
 
 def test_sites_keeps_the_first_sites_of_a_topology(tmp_path: Path) -> None:
-    topology = load_suite(written(tmp_path)).cells[2].resolve_topology()
+    topology = ResolvedRun.of(load_suite(written(tmp_path)).cells[2]).topology
     assert [site.name for site in topology.sites] == ["virginia", "ohio"]
     assert topology.rtt("virginia", "ohio") == pytest.approx(0.012)
 
@@ -75,7 +77,7 @@ def test_what_happens_to_other_sites_goes_with_them(tmp_path: Path) -> None:
     (cell, *_) = load_suite(written(tmp_path, topologies=[topology], sites=2)).cells
     kept = [events[0], {"at": "5 s", "partition": {"groups": [["a"], ["b"]]}}, events[5], events[7]]
     assert cell.topology["timeline"] == kept
-    assert [site.name for site in cell.resolve_topology().sites] == ["a", "b"]
+    assert [site.name for site in ResolvedRun.of(cell).topology.sites] == ["a", "b"]
 
 
 def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import yaml
 
 from harness.records.layout import RunDirectory
 from harness.records.run_record import Step, read_json, read_lines, write_json
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import load_suite
 from harness.worker.data import prepare
 from harness.worker.job import Job, Summary
 from netsim.traffic import Algorithm
@@ -76,12 +78,12 @@ def test_a_run_moves_the_planned_bytes_and_its_buckets_explain_its_time(
 ) -> None:
     spec = spec_of(tmp_path, method, options)
     summaries = train(spec, tmp_path / "run", cache)
-    plan = spec.resolve_method().plan(spec.model, 2, 6, spec.seed)
+    plan = ResolvedRun.of(spec).method.plan(spec.model, 2, 6, spec.seed)
     assert sum(summary.payload_bytes for summary in summaries) == plan.payload_bytes
     assert len({summary.final_loss for summary in summaries}) == 1
     for summary in summaries:
         assert abs(summary.unaccounted_seconds) < 0.05 * summary.wall_seconds
-        assert summary.memory == spec.resolve_method().memory(spec.model, 2, summary.rank)
+        assert summary.memory == ResolvedRun.of(spec).method.memory(spec.model, 2, summary.rank)
     steps = list(read_lines(tmp_path / "run" / "rank-0" / "steps.jsonl", Step))
     assert [step.step for step in steps] == list(range(1, 7))
     assert [step.step for step in steps if step.evaluation_loss is not None] == [3, 6]
@@ -91,7 +93,7 @@ def test_a_run_moves_the_planned_bytes_and_its_buckets_explain_its_time(
 def test_ddp_sends_the_buckets_of_its_plan_from_the_first_step_on(tmp_path: Path, cache: Path) -> None:
     spec = spec_of(tmp_path, "ddp", steps=3)
     train(spec, tmp_path / "run", cache)
-    planned = {t.name: t.sent_by(0, Algorithm.DIRECT) for t in spec.resolve_method().plan(spec.model, 2, 3).at(2)}
+    planned = {t.name: t.sent_by(0, Algorithm.DIRECT) for t in ResolvedRun.of(spec).method.plan(spec.model, 2, 3).at(2)}
     lines = (tmp_path / "run" / "rank-0" / "ledger.jsonl").read_text().splitlines()
     for step in (1, 2, 3):
         entries = [entry for line in lines if (entry := json.loads(line))["step"] == step]

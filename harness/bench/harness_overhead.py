@@ -22,7 +22,7 @@ from algorithms.inner import build_optimizer
 from algorithms.settings import LearningRateSchedule
 from harness.records.run_record import Step, read_lines
 from harness.spec.presets import find_model
-from harness.spec.suite import RunSpec, Train
+from harness.spec.run_spec import RunSpec, Train
 from harness.worker.data import Dataset, Shard, prepare
 from harness.worker.job import Job
 from harness.worker.model import build_model, mean_loss

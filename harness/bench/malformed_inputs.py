@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from harness.records.run_record import Result, Step
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import load_suite
 from netsim.documents import read_yaml, validate
 from netsim.errors import InputError
 from netsim.library import ROOT

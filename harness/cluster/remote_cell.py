@@ -24,7 +24,7 @@ from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json, write_json
 from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome, State, run_suite
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from netsim.documents import validate
 from netsim.emulated.node.realtime import die_with_parent
 from netsim.errors import LonghaulError

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from netsim.documents import Document, read_yaml, validate
 from netsim.simulated.link_model import LinkModel
 

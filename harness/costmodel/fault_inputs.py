@@ -12,7 +12,7 @@ from harness.costmodel.calibration import Recovery
 from harness.costmodel.fault_model import PredictedFaultCost, expected_toll
 from harness.costmodel.fault_terms import FaultEvent, FaultModelInputs
 from harness.elastic.membership import GRACE_SECONDS, POLL_SECONDS
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from harness.transport.peers import TICKS, UNSENT_ALONE, UNSENT_SHARED
 from netsim.framing import bandwidth_delay_product
 from netsim.simulated.compute import Compute

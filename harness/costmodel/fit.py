@@ -21,6 +21,7 @@ from harness.costmodel.fault_inputs import state_bytes, strikes_of
 from harness.costmodel.predict import evaluation_flops, predict, reach
 from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
+from harness.spec.resolved import ResolvedRun
 from netsim.errors import InputError
 from netsim.simulated.flows import Floats
 
@@ -95,9 +96,8 @@ def _measured(runs: Sequence[Run], name: str) -> Calibration:
     """Everything but the fitted constants."""
     spans = []
     for run in runs:
-        sites = run.result.sites
-        plan = run.spec.resolve_plan(sites)
-        spans.append(reach(run.spec.resolve_topology(), plan.truncated(run.result.steps)))
+        resolved = ResolvedRun.of(run.spec)
+        spans.append(reach(resolved.topology, resolved.plan.truncated(run.result.steps)))
     rates, rtts, sites_of, sizes = zip(*spans, strict=True)
     suites = sorted({run.spec.suite for run in runs})
     return Calibration(
@@ -197,7 +197,7 @@ def _rounded(seconds: Sequence[float]) -> float:
 
 def _starts(run: Run) -> list[float]:
     """How long after the time that the suite names each crashed worker was back."""
-    topology = run.spec.resolve_topology()
+    topology = ResolvedRun.of(run.spec).topology
     strikes = strikes_of(run.spec, topology, run.result.steps)
     absences = {s.lasts for s in strikes if s.kind == "crash" and s.step is not None and s.lasts is not None}
     if len(absences) != 1:  # which return belongs to which absence is not in the record

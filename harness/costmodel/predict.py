@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
+from algorithms.method import find
 from harness.costmodel.calibration import Calibration, Span
 from harness.costmodel.fault_inputs import FaultContext, predict_toll, struck, unpredictable
 from harness.costmodel.fault_model import PredictedFaultCost
-from harness.spec.suite import RunSpec
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 from netsim.collectives import select_algorithm
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel
@@ -41,12 +43,11 @@ def predict(
     spec: RunSpec, calibration: Calibration | None = None, steps: int | None = None, rank: int = 0
 ) -> Prediction:
     """The cell's run, ended after `steps` if it was stopped early. Memory is that of `rank`."""
-    method, topology = spec.resolve_method(), spec.resolve_topology()
-    sites = sum(site.workers for site in topology.sites)
-    plan = spec.resolve_plan(sites).truncated(steps or spec.train.steps)
-    memory = method.memory(spec.model, sites, rank, spec.seed)
-    known = Prediction(plan.payload_bytes, memory)
-    compute = _compute(spec, sites, calibration)
+    run = ResolvedRun.of(spec, every_worker=True)
+    method, topology = run.method, run.topology
+    plan = run.plan.truncated(steps or spec.train.steps)
+    known = Prediction(plan.payload_bytes, run.memory(rank))
+    compute = _compute(spec, run.world, calibration)
     if compute is None:
         return replace(known, why_not="native computation: its step time is in no calibration file")
     link_model = calibration.link_model if calibration else COLD
@@ -54,7 +55,7 @@ def predict(
         link_model = replace(link_model, streams=spec.network.streams)
     fixed = Algorithm(spec.network.all_reduce)
     choose = partial(select_algorithm, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
-    evaluation = evaluation_seconds(spec, sites, calibration)
+    evaluation = evaluation_seconds(spec, run.world, calibration)
     known = replace(known, extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)))
     if struck(spec, topology):
         if why := unpredictable(topology):
@@ -95,7 +96,7 @@ def reach(topology: Topology, plan: Plan) -> tuple[Span, Span, int, Span]:
 def evaluation_flops(spec: RunSpec, sites: int) -> float:
     """Forward FLOPs of one evaluation, all workers together: a third of training's."""
     tokens = spec.train.evaluation_batches * spec.train.batch * spec.model.sequence
-    return spec.resolve_method().flops_per_token(spec.model, sites) / 3 * tokens
+    return find(spec.method, spec.options, spec.where).flops_per_token(spec.model, sites) / 3 * tokens
 
 
 def evaluation_seconds(spec: RunSpec, sites: int, calibration: Calibration | None) -> float:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness.costmodel.projection import SIMULATED_TRANSFERS
-from harness.spec.suite import RunSpec
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 from netsim.simulated.closed_form import load_of, times
 from netsim.simulated.compute import Compute
 from netsim.simulated.simulation import simulate
@@ -33,9 +34,10 @@ class TargetTime:
 def project_target(spec: RunSpec, steps: int | None = None) -> TargetTime:
     """Of a spec that stands for something; `steps` of it, by default all."""
     assert spec.stands_for is not None
-    topology, steps = spec.named_topology(), steps or spec.train.steps
+    run = ResolvedRun.of(spec)
+    topology = run.named_topology
     step_seconds, share = spec.stands_for.step_seconds, spec.compute.backward_share
-    plan = spec.target_plan(len(topology.sites)).truncated(steps)
+    plan = run.target_plan.truncated(steps or spec.train.steps)
     if (link := _equal_links(topology)) is not None:
         found = times(load_of(plan), step_seconds, *link, backward_share=share, mtu=topology.transport.mtu)
         return TargetTime(float(found.compute), float(found.communication), "closed form")

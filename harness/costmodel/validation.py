@@ -13,6 +13,7 @@ from harness.costmodel.fault_validation import StruckRow, compare_struck, errors
 from harness.costmodel.predict import Prediction, predict
 from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
+from harness.spec.resolved import ResolvedRun
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,7 @@ def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:
     result = run.result
     found: Prediction = predict(run.spec, calibration, result.steps)
     planned = result.payload_bytes_per_worker * result.sites
-    heaviest = max(
-        (
-            run.spec.resolve_method().memory(run.spec.model, result.sites, rank, run.spec.seed)
-            for rank in range(result.sites)
-        ),
-        key=lambda memory: sum(memory.values()),
-    )
+    heaviest = ResolvedRun.of(run.spec).heaviest_memory()
     return ComparedRun(
         id=result.id,
         algorithm=result.algorithm,

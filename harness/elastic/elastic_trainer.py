@@ -252,7 +252,7 @@ class ResilientTrainer(Trainer):
         self._furthest = decision.furthest
         tagged = cast(TextIO, Tagged(self.ledger_file, self.generation))
         self.wan = self._open.enter_context(
-            connect_wan(self.job, self.slots.ready_at, tagged, self.generation, self.members)
+            connect_wan(self.job, self.resolved.topology, self.slots.ready_at, tagged, self.generation, self.members)
         )
         self.control = self._open.enter_context(connect_control(self.job, self.generation, self.members))
         self._ledgers.append(self.wan.ledger)

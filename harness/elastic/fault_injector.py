@@ -8,7 +8,7 @@ import subprocess
 
 from harness.records.logs import WorkerLog
 from harness.spec.faults import Fault
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from harness.transport.frames import Kind, pack_header
 from harness.transport.wan_exchange import WanExchange
 

@@ -28,9 +28,10 @@ from typing import Any
 import networkx
 from torch._C._distributed_c10d import TCPStore
 
+from algorithms.method import find
 from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from harness.worker.job import STORE_PORT
 from netsim.documents import Document, validate
 from netsim.errors import PeerError
@@ -198,7 +199,7 @@ class Coordinator:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         spec = rules.spec
-        method, seed = spec.resolve_method(), spec.seed
+        method, seed = find(spec.method, spec.options, spec.where), spec.seed
         self._after_loss = method.after_loss
         self._survives = lambda members: bool(members) and method.survives(spec.model, rules.world, members, seed)
         listener = socket.create_server((rules.address, STORE_PORT))  # on mgmt0 alone, never on the WAN

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.records.run_record import Result, Run, finished_runs, read_lines, read_run
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from netsim.documents import validate
 
 

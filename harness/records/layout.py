@@ -1,6 +1,6 @@
 """Where a run's files are: the one place that knows the names of the files and folders of runs/<suite>/<run-id>/.
 
-spec.json         the frozen cell (harness.spec.suite.RunSpec)
+spec.json         the frozen cell (harness.spec.run_spec.RunSpec)
 environment.json  versions, kernel, engine, congestion control, buffers, CPU, git state
 links.json        {"before": LinkReport, "after": LinkReport} as `longhaul wan check --json` prints them
 events.jsonl      what happened when       memory.json    counted bytes by component and rank

@@ -19,7 +19,7 @@ from netsim.documents import validate
 from netsim.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.spec.suite import RunSpec
+    from harness.spec.run_spec import RunSpec
 
 BUCKETS = ("data", "compute", "pacing", "communication", "evaluation", "checkpoint")
 
@@ -144,7 +144,7 @@ def read_lines(path: Path, kind: type[R]) -> Iterator[R]:
 
 def read_run(directory: Path) -> Run:
     """The finished run in `directory`."""
-    from harness.spec.suite import RunSpec  # here, for it brings torch along, and whoever only reports needs none
+    from harness.spec.run_spec import RunSpec  # here, for it brings torch along, and whoever only reports needs none
 
     files = RunDirectory(directory)
     result = validate(Result, read_json(files.result), str(files.result))

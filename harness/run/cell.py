@@ -18,8 +18,8 @@ from harness.records.run_record import Result, read_json, write_json
 from harness.run.fault_cost import toll
 from harness.run.result import Costs, Observed, assemble_result, memory_record
 from harness.run.worker_group import WorkerGroup, lines_of, start_worker_group
-from harness.spec.faults import declares_faults
-from harness.spec.suite import RunSpec
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 from harness.worker.data import prepare
 from harness.worker.job import Summary
 from harness.worker.resume import common_step, truncate_log
@@ -40,16 +40,20 @@ class CellError(LonghaulError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A spec with its substrate and engine resolved, and where its record goes."""
+    """A run with its substrate and engine chosen, and where its record goes."""
 
-    spec: RunSpec
+    run: ResolvedRun
     run_id: str
     directory: Path
 
     @classmethod
     def of(cls, spec: RunSpec, runs: Path) -> Cell:
         run_id = spec.run_id(code_hash(spec.method))
-        return cls(spec, run_id, runs.absolute() / spec.suite / run_id)
+        return cls(ResolvedRun.of(spec), run_id, runs.absolute() / spec.suite / run_id)
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.run.spec
 
     @property
     def files(self) -> RunDirectory:
@@ -97,7 +101,7 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
 
     Returns that step, 0 for a fresh start.
     """
-    ranks = range(len(cell.spec.topology["sites"]))
+    ranks = range(cell.run.world)
     step = 0 if fresh or not _interrupted(cell) else common_step(cell.directory, ranks, cell.run_id)
     if not step:
         if cell.directory.exists():
@@ -119,7 +123,7 @@ def _interrupted(cell: Cell) -> bool:
 
     A run with declared misfortune starts anew: resumed, it would not meet the same misfortune.
     """
-    if declares_faults(cell.spec.faults, cell.spec.resolve_topology()):
+    if cell.run.declares_faults:
         return False
     try:
         path = cell.files.spec
@@ -130,23 +134,21 @@ def _interrupted(cell: Cell) -> bool:
 
 def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, resume_from: int) -> Result:
     spec, directory, files = cell.spec, cell.directory, cell.files
-    topology = spec.resolve_topology()
-    plan = spec.resolve_plan(len(topology.sites))
     write_json(files.spec, spec)
     if resume_from:
         events.add("resumed", step=resume_from)
     watch("data", directory)
-    dataset = prepare(spec.data, len(topology.sites), spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
+    dataset = prepare(spec.data, cell.run.world, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     watch("nodes", directory)
     with open_network(
-        topology,
+        cell.run.topology,
         run_id=cell.run_id,
         directory=directory,
         substrate=spec.network.substrate,
         engine=spec.network.engine,
         read_only=[cache.absolute()],
         writable=[directory],
-        memory=_memory_limit(spec, plan.sites),
+        memory=_memory_limit(cell.run),
     ) as network:
         events.add("nodes", substrate=network.substrate, engine=network.engine)
         environment = {
@@ -156,7 +158,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
             "network": network.environment(),
         }
         write_json(files.environment, environment)
-        with start_worker_group(spec, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
+        with start_worker_group(cell.run, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
             watch("gate", directory)
             before = _gate(network, spec, events)
             counted = [node.counters().tx_bytes for node in network.nodes]
@@ -176,7 +178,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
     observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
-    return _record(cell, plan, observed, absent if trainers.declares_faults else None)
+    return _record(cell, observed, absent if cell.run.declares_faults else None)
 
 
 def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
@@ -196,14 +198,12 @@ def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: 
     return toll(plan, logs, ledgers, tokens, dead, sum(sent.values()))
 
 
-def _memory_limit(spec: RunSpec, sites: int) -> int:
+def _memory_limit(run: ResolvedRun) -> int:
     """Bytes for a node where the substrate bounds it: interpreter and activations, and the training state many times.
 
     A bound against what runs away, not a budget: nothing that a sound run needs comes near it.
     """
-    method = spec.resolve_method()
-    most = max(sum(method.memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites))
-    return NODE_MEMORY + STATE_COPIES * most
+    return NODE_MEMORY + STATE_COPIES * sum(run.heaviest_memory().values())
 
 
 @contextmanager
@@ -222,14 +222,14 @@ def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterat
             events.add_at(zero + one.done, one.kind, due=round(one.due, 3), detail=one.detail)
 
 
-def _record(cell: Cell, plan: Plan, observed: Observed, absent: frozenset[int] | None) -> Result:
+def _record(cell: Cell, observed: Observed, absent: frozenset[int] | None) -> Result:
     """absent: with declared misfortune, the ranks that the run ended without."""
     summaries = []
-    for rank in sorted(set(range(plan.sites)) - (absent or frozenset())):
+    for rank in sorted(set(range(cell.run.world)) - (absent or frozenset())):
         path = cell.files.worker(rank).summary
         summaries.append(validate(Summary, read_json(path), str(path)))
-    costs = None if absent is None else costs_of(cell.files, plan, summaries, absent)
-    result = assemble_result(cell.spec, plan, summaries, observed, costs)
+    costs = None if absent is None else costs_of(cell.files, cell.run.plan, summaries, absent)
+    result = assemble_result(cell.run, summaries, observed, costs)
     write_json(cell.files.memory, memory_record(summaries))
     _join_logs(cell.files)
     cell.files.go.unlink()

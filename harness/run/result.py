@@ -9,9 +9,8 @@ from typing import Any
 
 from harness.records.run_record import BUCKETS, Result
 from harness.run.fault_cost import FaultCost
-from harness.spec.suite import RunSpec
+from harness.spec.resolved import ResolvedRun
 from harness.worker.job import Summary
-from netsim.traffic import Plan
 
 UNACCOUNTED_SHARE = 0.05  # of wall time, above which the buckets do not explain the run
 OVERRUN_SHARE = 0.01  # of paced slots, above which the run is marked
@@ -34,20 +33,20 @@ Costs = tuple[FaultCost, list[str]]  # what misfortune cost, and what is wrong w
 
 
 def assemble_result(
-    spec: RunSpec, plan: Plan, summaries: Sequence[Summary], observed: Observed, costs: Costs | None = None
+    run: ResolvedRun, summaries: Sequence[Summary], observed: Observed, costs: Costs | None = None
 ) -> Result:
     """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run.
 
     costs: with declared misfortune, when `summaries` may lack the ranks that were lost.
     """
+    spec, plan = run.spec, run.plan
     steps = max(summary.steps for summary in summaries)
     payload = sum(summary.payload_bytes for summary in summaries)
     planned = plan.payload_bytes_until(steps)
     wall = max(summary.wall_seconds for summary in summaries)
     overruns = sum(summary.slot_overruns for summary in summaries)
     heaviest = max(summaries, key=lambda summary: sum(summary.memory.values()))
-    method = spec.resolve_method()
-    predicted = method.memory(spec.model, plan.sites, heaviest.rank, spec.seed)
+    predicted = run.memory(heaviest.rank)
 
     why = list(observed.link_problems)
     for summary in summaries:

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from harness.records.run_record import Result
 from harness.run.cell import Cell, CellError, run_cell
-from harness.spec.suite import Network, RunSpec, Suite
+from harness.spec.run_spec import Network, RunSpec
+from harness.spec.suite import Suite
 from netsim.emulated.network import resolve
 from netsim.errors import LonghaulError
 

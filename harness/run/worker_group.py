@@ -15,8 +15,8 @@ from harness.elastic.membership import Rules
 from harness.records.layout import RunDirectory
 from harness.records.logs import read_worker_log
 from harness.records.run_record import write_json
-from harness.spec.faults import declares_faults, undisturbed_site
-from harness.spec.suite import RunSpec
+from harness.spec.faults import undisturbed_site
+from harness.spec.resolved import ResolvedRun
 from harness.worker.data import Dataset
 from harness.worker.job import Job
 from netsim.emulated.network import Network, Node, NodeProcess
@@ -41,13 +41,13 @@ class WorkerGroup:
     """One trainer per node. `absent`: ranks that the run ended without."""
 
     def __init__(
-        self, spec: RunSpec, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events
+        self, run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events
     ) -> None:
-        self._spec, self._run_id, self._directory = spec, run_id, directory
+        self._spec, self._run_id, self._directory = run.spec, run_id, directory
         self._files = RunDirectory(directory)
         self._network, self._dataset, self._events = network, dataset, events
         self._sites = [site.name for site in network.topology.sites]
-        self.declares_faults = declares_faults(spec.faults, network.topology)
+        self.declares_faults = run.declares_faults
         self._processes: dict[int, NodeProcess] = {}
         self._lives = [0] * len(self._sites)
         self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
@@ -224,10 +224,10 @@ class WorkerGroup:
 
 @contextmanager
 def start_worker_group(
-    spec: RunSpec, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events, resume_from: int
+    run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events, resume_from: int
 ) -> Iterator[WorkerGroup]:
     """All trainers, started at once: they import torch while the links are being checked."""
-    made = WorkerGroup(spec, run_id, directory, network, dataset, events)
+    made = WorkerGroup(run, run_id, directory, network, dataset, events)
     try:
         made.start(resume_from)
         yield made

@@ -48,11 +48,6 @@ def filler_plan(own: Plan, target: Plan, share: float, where: str) -> Plan:
     return Plan(own.sites, own.steps, tuple(recurrences))
 
 
-def padded(own: Plan, fillers: Plan) -> Plan:
-    """All that is moved: what the ledger is held against."""
-    return Plan(own.sites, own.steps, (*own.recurrences, *fillers.recurrences), own.cohorts)
-
-
 def _kinds(transfers: Sequence[Transfer]) -> Kinds:
     found: Kinds = {}
     for t in transfers:

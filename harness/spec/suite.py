@@ -1,162 +1,28 @@
 """Suites: what to run. A YAML file expands into cells, one for each method, topology and seed.
 
-The file format is documented in docs/suites.md. A cell's `RunSpec` is frozen and complete: whatever a run does follows
-from it, and the run's id is a hash of it and of what it depends on.
+The file format is documented in docs/suites.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from algorithms.method import Method, find
-from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
 from harness.spec.faults import Fault, check_faults
-from harness.spec.padding import filler_plan, padded
 from harness.spec.presets import find_model
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import Compute, Data, Network, RunSpec, Train
 from harness.spec.scaling import StandsFor, Target, check_network, entry_for, target_of
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
 from netsim.documents import Document, Label, Name, located, read_yaml, validate
 from netsim.errors import InputError
 from netsim.library import find as find_shipped
-from netsim.topology import Topology, find_topology, read_topology, subset_document, topology_from
-from netsim.traffic import Plan
-
-
-class Data(Document):
-    """`stdlib`: Python's standard library as text; `text`: a directory of text files; `tokens`: uint16 .bin files."""
-
-    source: Literal["stdlib", "text", "tokens"] = "stdlib"
-    path: str | None = None
-    partition: Literal["iid", "by_source", "dirichlet"] = "iid"
-    alpha: float = Field(default=0.5, gt=0)  # Dirichlet concentration over sources
-    held_out: float = Field(default=0.02, gt=0, lt=0.5)  # share of files kept for evaluation
-
-    @model_validator(mode="after")
-    def _path(self) -> Self:
-        if (self.path is None) != (self.source == "stdlib"):
-            raise ValueError("a path for text and tokens, none for stdlib")
-        return self
-
-
-class Train(Document):
-    """What every method of a suite has in common. `batch`: sequences per worker and step."""
-
-    steps: int = Field(ge=1, le=1_000_000)
-    batch: int = Field(default=8, ge=1, le=100_000)
-    optimizer: InnerOptimizer = InnerOptimizer()
-    warmup: int = Field(default=20, ge=1, le=10**9)
-    floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
-    balance_weight: float = Field(default=1e-3, ge=0, le=1e3)  # of the router's load-balance regulariser, for moe
-    precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
-    evaluate_every: int = Field(default=50, ge=1, le=10**9)
-    evaluation_batches: int = Field(default=8, ge=1, le=100_000)  # of `batch` sequences, over all workers together
-    target_loss: float | None = Field(default=None, gt=0)
-    stop_at_target: bool = False
-    checkpoint_every: int = Field(default=0, ge=0, le=10**9)  # steps; 0: none
-
-
-class Compute(Document):
-    """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
-
-    mode: Literal["native", "paced"] = "native"
-    step_seconds: float | None = Field(default=None, ge=1e-4, le=86_400)
-    backward_share: float = Field(default=2 / 3, gt=0, lt=1)  # of a step's compute; forward is the rest
-
-    @model_validator(mode="after")
-    def _slot(self) -> Self:
-        if (self.step_seconds is None) == (self.mode == "paced"):
-            raise ValueError("step_seconds with mode: paced, and only with it")
-        return self
-
-
-class Network(Document):
-    substrate: Literal["auto", "netns", "docker", "compose"] = "auto"
-    engine: Literal["auto", "nfqueue", "netem"] = "auto"
-    all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
-    streams: int | None = Field(default=None, ge=1, le=64)  # TCP connections per pair; default from the topology
-    timeout_seconds: float = Field(default=120.0, ge=0.1, le=86_400)  # longest wait for a peer
-    gate: bool = True
-
-
-class RunSpec(Document):
-    """One cell, frozen and complete; stored as spec.json."""
-
-    suite: str
-    label: str  # how the report names this method with these options
-    method: str
-    options: dict[str, Any] = {}
-    topology: dict[str, Any]  # the document, in its human units; what the run stands for has it, if it does
-    seed: int
-    model: ModelShape
-    data: Data = Data()
-    train: Train
-    compute: Compute = Compute()
-    network: Network = Network()
-    faults: tuple[Fault, ...] = ()
-    stands_for: Target | None = None
-
-    def resolve_method(self) -> Method[Any]:
-        return find(self.method, self.options, self._where)
-
-    def named_topology(self) -> Topology:
-        """The network that the suite names: that of what the run stands for, where it does."""
-        return topology_from(self.topology, f"suite {self.suite}, topology {self.topology.get('name')}")
-
-    def resolve_topology(self) -> Topology:
-        """The network that is emulated."""
-        topology = self.named_topology()
-        return topology if self.stands_for is None else self.stands_for.network(topology, self.time_scale)
-
-    def own_plan(self, sites: int) -> Plan:
-        """What the method itself moves."""
-        return self.resolve_method().plan(self.model, sites, self.train.steps, self.seed)
-
-    def target_plan(self, sites: int) -> Plan:
-        """What the method moves in as many steps of what the run stands for."""
-        assert self.stands_for is not None
-        method = find(self.method, self.stands_for.options, self._where)
-        return method.plan(self.stands_for.model, sites, self.train.steps, self.seed)
-
-    def filler_plan(self, sites: int, where: str | None = None) -> Plan:
-        """What is moved beside it, so that the run moves what it stands for. InputError where that cannot be."""
-        if self.stands_for is None:
-            return Plan(sites, self.train.steps, ())
-        own, target = self.own_plan(sites), self.target_plan(sites)
-        return filler_plan(own, target, self.stands_for.bytes, where or self._where)
-
-    def resolve_plan(self, sites: int) -> Plan:
-        """All communication of the run."""
-        return padded(self.own_plan(sites), self.filler_plan(sites))
-
-    @property
-    def time_scale(self) -> float:
-        """Seconds of what the run stands for, for one of the run; 1 for a run that stands for itself."""
-        if self.stands_for is None:
-            return 1.0
-        assert self.compute.step_seconds is not None
-        return self.stands_for.step_seconds / self.compute.step_seconds
-
-    @property
-    def _where(self) -> str:
-        return f"suite {self.suite}, methods.{self.label}"
-
-    def run_id(self, code: str) -> str:
-        """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
-        document = self.model_dump(mode="json")
-        if self.stands_for is None:
-            del document["stands_for"]  # so that ids do not depend on what a run does not have
-        text = json.dumps([document, code], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        label = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")
-        return f"{label}-{self.topology['name']}-s{self.seed}-{digest}"
-
+from netsim.topology import find_topology, read_topology, subset_document, topology_from
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -254,7 +120,7 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                 )
                 if target is None:
                     _check_fits(method, model, len(document["sites"]), seed, f"{where}: {at}")
-                cell.filler_plan(len(document["sites"]), f"{where}: {at}")  # that there is one
+                ResolvedRun.of(cell, where=f"{where}: {at}")  # whatever cannot be resolved is refused now
                 yield cell
 
 

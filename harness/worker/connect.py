@@ -8,11 +8,13 @@ from typing import TextIO
 from harness.transport.wan_exchange import WanExchange
 from harness.worker.job import CONTROL_PORT, WAN_PORT, Job
 from netsim.collectives import select_algorithm, streams_per_pair
+from netsim.topology import Topology
 from netsim.traffic import Algorithm, Transfer
 
 
 def connect_wan(
     job: Job,
+    topology: Topology,
     ready_at: Callable[[Transfer], float],
     ledger: TextIO,
     generation: int = 0,
@@ -22,7 +24,7 @@ def connect_wan(
 
     Algorithm and number of streams suit the topology unless the suite names them.
     """
-    topology, network = job.spec.resolve_topology(), job.spec.network
+    network = job.spec.network
     if network.all_reduce == "auto":
 
         def algorithm(transfer: Transfer) -> Algorithm:

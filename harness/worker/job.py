@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.records.layout import RunDirectory, WorkerDirectory
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from netsim.documents import Document
 
 WAN_PORT = 29400

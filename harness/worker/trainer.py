@@ -18,6 +18,7 @@ from algorithms.exchange import Exchange
 from algorithms.settings import LearningRateSchedule
 from algorithms.worker import Worker, WorkerSetup
 from harness.records.run_record import Step
+from harness.spec.resolved import ResolvedRun
 from harness.worker.connect import connect_control, connect_wan
 from harness.worker.data import Shard, held_out_batches
 from harness.worker.job import Job, Summary
@@ -39,8 +40,8 @@ class Trainer:
         train = self.spec.train
         torch.manual_seed(self.spec.seed)
         random.seed(self.spec.seed)
-        self.method = self.spec.resolve_method()
-        self.plan = self.spec.own_plan(job.world)
+        self.resolved = ResolvedRun.of(self.spec)
+        self.method, self.plan = self.resolved.method, self.resolved.own_plan
         view = self.method.view(self.spec.model, job.world, job.rank, self.spec.seed)
         self.model = build_model(self.spec.model, self.spec.seed, view)
         self.model.balance_weight = train.balance_weight
@@ -63,7 +64,7 @@ class Trainer:
         self._wait_for_go()
         with (
             self.job.files.ledger.open("a", encoding="utf-8") as ledger,
-            connect_wan(self.job, self.slots.ready_at, ledger) as self.wan,
+            connect_wan(self.job, self.resolved.topology, self.slots.ready_at, ledger) as self.wan,
             connect_control(self.job) as self.control,
         ):
             worker = self._worker(self.wan, self.control)
@@ -90,9 +91,8 @@ class Trainer:
             time.sleep(0.02)
 
     def _worker(self, exchange: Exchange, control: Exchange) -> Worker:
-        fillers = self.spec.filler_plan(self.job.world)
-        if fillers.recurrences:
-            exchange = PaddedExchange(exchange, fillers)
+        if self.resolved.fillers.recurrences:
+            exchange = PaddedExchange(exchange, self.resolved.fillers)
         return self.method.worker(
             WorkerSetup(
                 model=self.model,

@@ -32,17 +32,15 @@ class Expectation:
 
 def expectation(cell: Cell) -> Expectation:
     """The plan summed and simulated, the memory predicted."""
-    spec = cell.spec
-    sites = len(spec.topology["sites"])
+    spec, world = cell.spec, cell.run.world
     expected = predict(spec)
-    memory = spec.resolve_method().memory
     return Expectation(
         label=spec.label,
         topology=spec.topology["name"],
         seed=spec.seed,
         state="complete" if cell.finished() is not None else "to run",
-        payload_bytes_per_worker=expected.payload_bytes / sites,
-        memory_bytes_per_worker=max(sum(memory(spec.model, sites, rank, spec.seed).values()) for rank in range(sites)),
+        payload_bytes_per_worker=expected.payload_bytes / world,
+        memory_bytes_per_worker=sum(cell.run.heaviest_memory().values()),
         wall_seconds=expected.wall_seconds,
         target_seconds=project_target(spec).seconds if spec.stands_for is not None else None,
     )

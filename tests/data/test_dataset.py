@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.spec.suite import Data
+from harness.spec.run_spec import Data
 from harness.worker.data import Dataset, prepare
 from harness.worker.data.sources import read_corpus
 from netsim.errors import InputError
@@ -100,7 +100,7 @@ def test_another_process_prepares_the_same_bytes(make_text: MakeText, tmp_path: 
     data = make_text(some_text())
     program = (
         "import sys; from pathlib import Path\n"
-        "from harness.spec.suite import Data; from harness.worker.data import prepare\n"
+        "from harness.spec.run_spec import Data; from harness.worker.data import prepare\n"
         "prepare(Data(source='text', path=sys.argv[1], partition='dirichlet', alpha=2), 3, 64, 1, Path(sys.argv[2]))"
     )
     subprocess.run([sys.executable, "-c", program, str(data.path), str(tmp_path / "other")], check=True)

@@ -17,7 +17,9 @@ from harness.records.run_record import Result, read_json, write_json
 from harness.run.cell import costs_of
 from harness.run.result import Observed, assemble_result
 from harness.run.worker_group import start_worker_group
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import load_suite
 from harness.worker.data import prepare
 from harness.worker.job import Job, Summary
 
@@ -122,7 +124,7 @@ class LocalNetwork:
     """Loopback in the place of an emulated network."""
 
     def __init__(self, spec: RunSpec, directory: Path) -> None:
-        self.topology = spec.resolve_topology()
+        self.topology = ResolvedRun.of(spec).topology
         places = addresses(directory, len(self.topology.sites))
         self.nodes = [LocalNode(site.name, place) for site, place in zip(self.topology.sites, places, strict=True)]
 
@@ -133,19 +135,19 @@ class LocalNetwork:
 def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, list[dict[str, Any]]]:
     """The whole of a run with declared misfortune but for its network; result and events."""
     directory.mkdir()
+    run = ResolvedRun.of(spec)
     network: Any = LocalNetwork(spec, directory)
     sites = len(network.nodes)
     dataset = prepare(spec.data, sites, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     with (
         closing(Events(directory / "events.jsonl")) as events,
-        start_worker_group(spec, "loopback", directory, network, dataset, events, 0) as trainers,
+        start_worker_group(run, "loopback", directory, network, dataset, events, 0) as trainers,
     ):
         trainers.wait_until_ready()
         RunDirectory(directory).go.touch()
         trainers.wait()
     left = sorted(set(range(sites)) - trainers.absent)
     summaries = [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in left]
-    plan = spec.resolve_method().plan(spec.model, sites, spec.train.steps, spec.seed)
-    costs = costs_of(RunDirectory(directory), plan, summaries, frozenset(trainers.absent))
+    costs = costs_of(RunDirectory(directory), run.plan, summaries, frozenset(trainers.absent))
     observed = Observed("loopback", "none", "none", (0,) * sites, (), 0.0)
-    return assemble_result(spec, plan, summaries, observed, costs), read_worker_log(directory / "events.jsonl")
+    return assemble_result(run, summaries, observed, costs), read_worker_log(directory / "events.jsonl")

@@ -14,7 +14,8 @@ from harness.costmodel.fit import fit_recovery
 from harness.costmodel.predict import predict
 from harness.costmodel.validation import validate_runs
 from harness.records.run_record import Run, read_run
-from harness.spec.suite import RunSpec
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 from longhaul.commands.calibrate import calibrate
 from netsim.errors import InputError
 from reports.pages.validation_page import page_text
@@ -32,7 +33,7 @@ def cell(*faults: dict[str, Any], method: str = "diloco", **more: Any) -> RunSpe
 
 def test_what_strikes_whom_when_follows_from_the_suite() -> None:
     slow = {"kind": "straggle", "step": 3, "until": 4, "factor": 2.0, "site": "a"}
-    found = strikes_of(made := cell(CRASH, slow), made.resolve_topology(), 40)
+    found = strikes_of(made := cell(CRASH, slow), ResolvedRun.of(made).topology, 40)
     assert set(found) == {
         FaultEvent("crash", 1, 12, None, 1.0),
         FaultEvent("straggle", 0, 3, factor=2.0),
@@ -47,7 +48,7 @@ def test_what_the_timeline_does_to_sites_strikes_at_a_second() -> None:
         {"from": "2 s", "to": "2.5 s", "pause": {"site": "b"}},
     ]
     made = cell(network=topology(timeline=events))
-    found = strikes_of(made, made.resolve_topology(), 40)
+    found = strikes_of(made, ResolvedRun.of(made).topology, 40)
     assert set(found) == {FaultEvent("crash", 2, None, 1.0, 2.0), FaultEvent("pause", 1, None, 2.0, 0.5)}
     assert predict(made).toll is not None
 

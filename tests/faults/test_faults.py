@@ -10,7 +10,8 @@ import yaml
 
 from harness.records.logs import WorkerLog, read_worker_log
 from harness.spec.faults import Fault
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import load_suite
 from netsim.errors import InputError
 
 SUITE: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.records.run_record import Step, read_lines
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from harness.worker.resume import checkpoints_of, common_step, truncate_log
 from tests.faults.loopback import spec_of, train
 

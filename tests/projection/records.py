@@ -9,7 +9,8 @@ from typing import Any
 from harness.costmodel.calibration import Calibration, Constants, Domain, Error, Span
 from harness.costmodel.predict import predict
 from harness.records.run_record import BUCKETS, Result, Step, write_json
-from harness.spec.suite import RunSpec
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 
 WIDE = Span(low=0, high=1e15)
 EVERYWHERE = Domain(rate=WIDE, rtt=WIDE, sites=WIDE, transfer_bytes=WIDE)
@@ -58,7 +59,7 @@ def spec(method: str = "diloco", network: dict[str, Any] | None = None, **more: 
 
 def write_run(folder: Path, cell: RunSpec, truth: Calibration, **changes: Any) -> Path:
     """A complete record of `cell`, as if `truth` were how the world works."""
-    topology = cell.resolve_topology()
+    topology = ResolvedRun.of(cell).topology
     sites, steps = len(topology.sites), cell.train.steps
     found = predict(cell.model_copy(update={"faults": ()}), truth)  # what befalls it is in `changes`
     assert found.wall_seconds is not None

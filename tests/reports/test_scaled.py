@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.costmodel.scaled_target import project_target
-from harness.spec.suite import RunSpec
+from harness.spec.run_spec import RunSpec
 from reports.build import build_report
 from reports.figures.scaled import measured_beside_projected
 from reports.records import collect

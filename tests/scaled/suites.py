@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import load_suite
 
 SHARE = 0.02
 BIG_MOE: dict[str, Any] = {

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.records.run_record import read_run
+from harness.spec.resolved import ResolvedRun
 from reports.build import build_report
 from tests.scaled.suites import write_suite
 
@@ -40,11 +41,11 @@ def test_the_ledger_is_the_padded_plan_to_the_byte_on_links_that_are_as_scaled(r
     for row in ran:
         run = read_run(Path(row["directory"]))
         assert run.result.valid, run.result.why_invalid
-        plan = run.spec.resolve_plan(4)
+        plan = ResolvedRun.of(run.spec).plan
         assert run.result.payload_bytes_per_worker == plan.payload_bytes / 4
-        assert plan.payload_bytes > run.spec.own_plan(4).payload_bytes
+        assert plan.payload_bytes > ResolvedRun.of(run.spec).own_plan.payload_bytes
         asked = {link["rate_mbit_asked"] for link in run.links["before"]["links"]}
-        assert [*asked] == [pytest.approx(run.spec.resolve_topology().rate("a", "b") / 1e6, rel=1e-5)]
+        assert [*asked] == [pytest.approx(ResolvedRun.of(run.spec).topology.rate("a", "b") / 1e6, rel=1e-5)]
         assert run.links["before"]["passed"]
 
 

@@ -13,8 +13,9 @@ import torch
 
 from algorithms.exchange import local_group
 from harness.records.run_record import Step, read_lines
-from harness.spec.padding import filler_plan, padded
-from harness.spec.suite import RunSpec
+from harness.spec.padding import filler_plan
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 from harness.worker.padded_exchange import PaddedExchange
 from netsim.errors import InputError
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
@@ -53,7 +54,7 @@ def test_fillers_are_what_is_missing_of_the_target() -> None:
             6,
         ),
     )
-    assert padded(SMALL, fillers).payload_bytes == 0.1 * LARGE.payload_bytes
+    assert SMALL.padded(fillers).payload_bytes == 0.1 * LARGE.payload_bytes
 
 
 def test_there_are_none_where_the_run_moves_as_much_by_itself() -> None:
@@ -124,7 +125,7 @@ def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_witho
 ) -> None:
     spec = two_sites(tmp_path, label)
     summaries = train(spec, tmp_path / "run", cache)
-    assert sum(summary.payload_bytes for summary in summaries) == spec.resolve_plan(2).payload_bytes
+    assert sum(summary.payload_bytes for summary in summaries) == ResolvedRun.of(spec).plan.payload_bytes
     lines = (tmp_path / "run" / "rank-0" / "ledger.jsonl").read_text().splitlines()
     assert any(json.loads(line)["transfer"].startswith("filler/") for line in lines)
     train(spec.model_copy(update={"stands_for": None}), tmp_path / "plain", cache)
@@ -145,4 +146,4 @@ def test_a_padded_run_goes_on_from_its_checkpoint_with_the_bytes_of_the_uninterr
     after = loopback.train(spec, tmp_path / "again", cache, resume_from=2)
     assert losses(tmp_path / "again") == losses(tmp_path / "whole")
     assert [s.payload_bytes for s in after] == [s.payload_bytes for s in before]
-    assert sum(s.payload_bytes for s in after) == spec.resolve_plan(2).payload_bytes
+    assert sum(s.payload_bytes for s in after) == ResolvedRun.of(spec).plan.payload_bytes

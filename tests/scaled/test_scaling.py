@@ -11,8 +11,10 @@ import pytest
 
 from harness.costmodel.predict import predict
 from harness.costmodel.scaled_target import project_target
+from harness.spec.resolved import ResolvedRun
+from harness.spec.run_spec import RunSpec
 from harness.spec.scenario import load_scenario
-from harness.spec.suite import RunSpec, load_suite
+from harness.spec.suite import load_suite
 from netsim.errors import InputError
 from netsim.simulated.compute import Compute
 from netsim.simulated.simulation import simulate
@@ -34,7 +36,7 @@ def moved(plan: Plan, step: int) -> dict[object, int]:
 @pytest.mark.parametrize("label", LABELS)
 def test_after_every_step_the_run_moves_its_share_of_what_the_target_moves(tmp_path: Path, label: str) -> None:
     spec = cell(tmp_path, label)
-    plan, target = spec.resolve_plan(4), spec.target_plan(4)
+    plan, target = ResolvedRun.of(spec).plan, ResolvedRun.of(spec).target_plan
     assert list(plan.sync_steps()) == list(target.sync_steps()) != []
     for step in plan.sync_steps():
         ours, theirs = moved(plan, step), moved(target, step)
@@ -45,7 +47,7 @@ def test_after_every_step_the_run_moves_its_share_of_what_the_target_moves(tmp_p
 @pytest.mark.parametrize("label", LABELS)
 def test_the_methods_own_transfers_are_in_the_plan_as_they_are(tmp_path: Path, label: str) -> None:
     spec = cell(tmp_path, label)
-    plan, own = spec.resolve_plan(4), spec.own_plan(4)
+    plan, own = ResolvedRun.of(spec).plan, ResolvedRun.of(spec).own_plan
     for step in own.sync_steps():
         assert [t for t in plan.at(step) if not t.name.startswith("filler/")] == list(own.at(step))
 
@@ -55,10 +57,10 @@ def test_rates_and_delays_go_with_bytes_and_seconds(tmp_path: Path) -> None:
     assert spec.stands_for is not None
     k = spec.stands_for.step_seconds / 0.1
     assert spec.time_scale == k
-    emulated = spec.resolve_topology()
+    emulated = ResolvedRun.of(spec).topology
     assert emulated.rate("a", "b") == pytest.approx(1e9 * SHARE * k)
     assert emulated.rtt("a", "b") == pytest.approx(0.040 / k)
-    size, whole = spec.resolve_plan(4).payload_bytes, spec.target_plan(4).payload_bytes
+    size, whole = ResolvedRun.of(spec).plan.payload_bytes, ResolvedRun.of(spec).target_plan.payload_bytes
     assert size / emulated.rate("a", "b") / 0.1 == pytest.approx(whole / 1e9 / spec.stands_for.step_seconds, rel=1e-4)
 
 
@@ -75,13 +77,13 @@ def test_the_step_of_the_target_is_its_flops_over_what_its_site_achieves(tmp_pat
 def test_without_a_hosts_own_costs_target_time_is_the_projection(tmp_path: Path, label: str) -> None:
     """Both by the simulator's first principles; DDP's buckets are fewer in the run, which tells a little."""
     spec = cell(tmp_path, label)
-    outcome = simulate(spec.resolve_plan(4), spec.resolve_topology(), Compute((0.1,) * 4))
+    outcome = simulate(ResolvedRun.of(spec).plan, ResolvedRun.of(spec).topology, Compute((0.1,) * 4))
     assert outcome.wall_seconds * spec.time_scale == pytest.approx(project_target(spec).seconds, rel=0.03)
 
 
 def test_buckets_are_released_along_the_backward_pass_as_the_targets_are(tmp_path: Path) -> None:
     spec = cell(tmp_path, "ddp", stands_for={"scenario": "larger.yaml", "bytes": 0.1})
-    plan, target = spec.resolve_plan(4).at(5), spec.target_plan(4).at(5)
+    plan, target = ResolvedRun.of(spec).plan.at(5), ResolvedRun.of(spec).target_plan.at(5)
     for share in (0.25, 0.5, 0.75, 1.0):
         ours = sum(t.size for t in plan if t.ready <= share)
         theirs = 0.1 * sum(t.size for t in target if t.ready <= share)
@@ -103,7 +105,11 @@ def test_fewer_steps_are_projected_for_a_run_that_was_stopped(tmp_path: Path) ->
 
 def test_a_run_is_predicted_as_it_is_run(tmp_path: Path) -> None:
     spec = cell(tmp_path, "fomoe")
-    assert predict(spec).payload_bytes == spec.resolve_plan(4).payload_bytes > spec.own_plan(4).payload_bytes
+    assert (
+        predict(spec).payload_bytes
+        == ResolvedRun.of(spec).plan.payload_bytes
+        > ResolvedRun.of(spec).own_plan.payload_bytes
+    )
 
 
 def test_the_options_of_the_scenario_hold_where_the_suite_has_none(tmp_path: Path) -> None:
@@ -119,8 +125,8 @@ def test_a_record_needs_no_scenario(tmp_path: Path) -> None:
     again = RunSpec.model_validate_json(spec.model_dump_json())
     assert again == spec
     assert again.run_id("code") == spec.run_id("code")
-    assert again.resolve_plan(4) == spec.resolve_plan(4)
-    assert again.resolve_topology() == spec.resolve_topology()
+    assert ResolvedRun.of(again).plan == ResolvedRun.of(spec).plan
+    assert ResolvedRun.of(again).topology == ResolvedRun.of(spec).topology
 
 
 def test_what_a_run_stands_for_is_part_of_its_identity_and_of_no_others(tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_what_a_run_stands_for_is_part_of_its_identity_and_of_no_others(tmp_path
     document = plain.model_dump(mode="json", exclude={"stands_for"})
     digest = sha256(json.dumps([document, "code"], sort_keys=True).encode()).hexdigest()[:10]
     assert plain.run_id("code") == f"diloco-equal-s1-{digest}"
-    assert plain.resolve_plan(4) == plain.own_plan(4)
+    assert ResolvedRun.of(plain).plan == ResolvedRun.of(plain).own_plan
     assert plain.time_scale == 1
 
 
@@ -185,8 +191,8 @@ def test_the_shipped_suite_stands_for_the_scenario_within_what_this_host_emulate
     assert [spec.method for spec in cells] == ["ddp", "diloco", "photon", "lordo", "fomoe"]
     assert sum((spec.compute.step_seconds or 0) * spec.train.steps for spec in cells) < 400
     for spec in cells:
-        topology = spec.resolve_topology()
+        topology = ResolvedRun.of(spec).topology
         assert len(topology.sites) == scenario.sites
-        assert spec.named_topology().rate("a", "b") == scenario.rate == 10e9
-        assert spec.named_topology().rtt("a", "b") == scenario.rtt
+        assert ResolvedRun.of(spec).named_topology.rate("a", "b") == scenario.rate == 10e9
+        assert ResolvedRun.of(spec).named_topology.rtt("a", "b") == scenario.rtt
         assert 10e6 < topology.rate("a", "b") < 400e6

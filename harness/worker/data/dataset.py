@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import ValidationError
 
-from harness.spec.suite import Data
+from harness.spec.run_spec import Data
 from harness.worker.data.partitions import TextPiece, divide, pieces, tokens_in
 from harness.worker.data.sources import TOKEN, Corpus, TextFile, read_corpus
 from netsim.documents import Document

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.spec.suite import Data
+from harness.spec.run_spec import Data
 from harness.worker.data.sources import TextFile, Tokens
 from netsim.errors import InputError
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec.suite import Data
+from harness.spec.run_spec import Data
 from netsim.errors import InputError
 
 TOKEN = np.dtype("<u2")

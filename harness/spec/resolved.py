@@ -1,0 +1,68 @@
+"""A run with everything that follows from its spec: method, networks, plans. Worked out once in each process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from algorithms.method import Method, find
+from harness.spec.faults import declares_faults
+from harness.spec.padding import filler_plan
+from harness.spec.run_spec import RunSpec
+from netsim.topology import Topology, topology_from
+from netsim.traffic import Plan
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """The runner makes one for each cell, a trainer one from its job; both hand it down.
+
+    A run that stands for nothing but itself has no fillers, and one network and one plan.
+    """
+
+    spec: RunSpec
+    method: Method[Any]
+    named_topology: Topology  # that the suite names
+    topology: Topology  # that is emulated
+    own_plan: Plan  # what the method moves
+    fillers: Plan  # what is moved beside it, so that the run moves what it stands for
+    plan: Plan  # all of it: the ledger must equal it
+    target_plan: Plan  # what the method moves in as many steps of what the run stands for
+
+    @classmethod
+    def of(cls, spec: RunSpec, every_worker: bool = False, where: str | None = None) -> ResolvedRun:
+        """every_worker: count each of a site's workers, as the simulator does; an emulated site trains as one.
+        where: the spec's place, for messages.
+
+        InputError for unknown methods and options, topologies that are none, and a `stands_for` that cannot be met.
+        """
+        where = where or spec.where
+        method = find(spec.method, spec.options, where)
+        named = topology_from(spec.topology, f"suite {spec.suite}, topology {spec.topology.get('name')}")
+        world = sum(site.workers for site in named.sites) if every_worker else len(named.sites)
+        steps, stands_for = spec.train.steps, spec.stands_for
+        own = method.plan(spec.model, world, steps, spec.seed)
+        if stands_for is None:
+            return cls(spec, method, named, named, own, Plan(world, steps, ()), own, own)
+        target = find(spec.method, stands_for.options, where).plan(stands_for.model, world, steps, spec.seed)
+        fillers = filler_plan(own, target, stands_for.bytes, where)
+        emulated = stands_for.network(named, spec.time_scale)
+        return cls(spec, method, named, emulated, own, fillers, own.padded(fillers), target)
+
+    @property
+    def world(self) -> int:
+        """How many workers train."""
+        return self.plan.sites
+
+    @property
+    def declares_faults(self) -> bool:
+        """Whether workers must be ready to go on without each other."""
+        return declares_faults(self.spec.faults, self.topology)
+
+    def memory(self, rank: int) -> dict[str, int]:
+        """Bytes of training state by component, as the method counts them."""
+        return self.method.memory(self.spec.model, self.world, rank, self.spec.seed)
+
+    def heaviest_memory(self) -> dict[str, int]:
+        """That of the worker that holds most."""
+        return max(map(self.memory, range(self.world)), key=lambda memory: sum(memory.values()))

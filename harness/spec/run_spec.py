@@ -1,0 +1,115 @@
+"""The frozen description of one run: what spec.json holds, and what a suite expands into.
+
+Whatever a run does follows from it (harness.spec.resolved), and the run's id is a hash of it and of the code that runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from algorithms.settings import InnerOptimizer
+from algorithms.shape import ModelShape
+from harness.spec.faults import Fault
+from harness.spec.scaling import Target
+from netsim.documents import Document
+
+
+class Data(Document):
+    """`stdlib`: Python's standard library as text; `text`: a directory of text files; `tokens`: uint16 .bin files."""
+
+    source: Literal["stdlib", "text", "tokens"] = "stdlib"
+    path: str | None = None
+    partition: Literal["iid", "by_source", "dirichlet"] = "iid"
+    alpha: float = Field(default=0.5, gt=0)  # Dirichlet concentration over sources
+    held_out: float = Field(default=0.02, gt=0, lt=0.5)  # share of files kept for evaluation
+
+    @model_validator(mode="after")
+    def _path(self) -> Self:
+        if (self.path is None) != (self.source == "stdlib"):
+            raise ValueError("a path for text and tokens, none for stdlib")
+        return self
+
+
+class Train(Document):
+    """What every method of a suite has in common. `batch`: sequences per worker and step."""
+
+    steps: int = Field(ge=1, le=1_000_000)
+    batch: int = Field(default=8, ge=1, le=100_000)
+    optimizer: InnerOptimizer = InnerOptimizer()
+    warmup: int = Field(default=20, ge=1, le=10**9)
+    floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
+    balance_weight: float = Field(default=1e-3, ge=0, le=1e3)  # of the router's load-balance regulariser, for moe
+    precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
+    evaluate_every: int = Field(default=50, ge=1, le=10**9)
+    evaluation_batches: int = Field(default=8, ge=1, le=100_000)  # of `batch` sequences, over all workers together
+    target_loss: float | None = Field(default=None, gt=0)
+    stop_at_target: bool = False
+    checkpoint_every: int = Field(default=0, ge=0, le=10**9)  # steps; 0: none
+
+
+class Compute(Document):
+    """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
+
+    mode: Literal["native", "paced"] = "native"
+    step_seconds: float | None = Field(default=None, ge=1e-4, le=86_400)
+    backward_share: float = Field(default=2 / 3, gt=0, lt=1)  # of a step's compute; forward is the rest
+
+    @model_validator(mode="after")
+    def _slot(self) -> Self:
+        if (self.step_seconds is None) == (self.mode == "paced"):
+            raise ValueError("step_seconds with mode: paced, and only with it")
+        return self
+
+
+class Network(Document):
+    substrate: Literal["auto", "netns", "docker", "compose"] = "auto"
+    engine: Literal["auto", "nfqueue", "netem"] = "auto"
+    all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
+    streams: int | None = Field(default=None, ge=1, le=64)  # TCP connections per pair; default from the topology
+    timeout_seconds: float = Field(default=120.0, ge=0.1, le=86_400)  # longest wait for a peer
+    gate: bool = True
+
+
+class RunSpec(Document):
+    """One cell, frozen and complete; stored as spec.json."""
+
+    suite: str
+    label: str  # how the report names this method with these options
+    method: str
+    options: dict[str, Any] = {}
+    topology: dict[str, Any]  # the document, in its human units; what the run stands for has it, if it does
+    seed: int
+    model: ModelShape
+    data: Data = Data()
+    train: Train
+    compute: Compute = Compute()
+    network: Network = Network()
+    faults: tuple[Fault, ...] = ()
+    stands_for: Target | None = None
+
+    @property
+    def time_scale(self) -> float:
+        """Seconds of what the run stands for, for one of the run; 1 for a run that stands for itself."""
+        if self.stands_for is None:
+            return 1.0
+        assert self.compute.step_seconds is not None
+        return self.stands_for.step_seconds / self.compute.step_seconds
+
+    @property
+    def where(self) -> str:
+        """Its place, for messages."""
+        return f"suite {self.suite}, methods.{self.label}"
+
+    def run_id(self, code: str) -> str:
+        """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
+        document = self.model_dump(mode="json")
+        if self.stands_for is None:
+            del document["stands_for"]  # so that ids do not depend on what a run does not have
+        text = json.dumps([document, code], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        label = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")
+        return f"{label}-{self.topology['name']}-s{self.seed}-{digest}"
