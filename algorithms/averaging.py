@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from algorithms.exchange import Exchange
 from algorithms.inner import flatten, unflatten_into
+from algorithms.optimizers import SlottedOptimizer
 from netsim.traffic import Collective, Transfer, WireType
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # torch.optim.AdamW's names
@@ -46,10 +47,12 @@ def swapped_in(parameters: Sequence[nn.Parameter], flat: Tensor) -> Iterator[Non
 
 
 class Moments:
-    """AdamW's two moments of some parameters, allocated at once so that they can be sent before the first step."""
+    """The inner optimizer's moments of some parameters, allocated at once: they can be sent before the first step."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
         self.states = [optimizer.state[parameter] for parameter in parameters]
+        if isinstance(optimizer, SlottedOptimizer):
+            optimizer.allocate_all()
         for state, parameter in zip(self.states, parameters, strict=True):
             if not state and isinstance(optimizer, torch.optim.AdamW):
                 state["step"] = torch.zeros(())

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from algorithms.optimizers import REGISTRY
 from algorithms.settings import InnerOptimizer
+from algorithms.shape import Parameter
 
 
-def build_optimizer(settings: InnerOptimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Weight decay applies to matrices only, as is customary."""
-    everything = list(parameters)
-    if settings.name == "sgd":
-        return torch.optim.SGD(everything, lr=settings.lr)
-    groups = [
-        {"params": [p for p in everything if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in everything if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, foreach=True)
+def build_optimizer(
+    settings: InnerOptimizer, parameters: Iterable[nn.Parameter], described: Sequence[Parameter] | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of `algorithms.optimizers.REGISTRY`. `described`: the same parameters as the shape has them."""
+    return REGISTRY[settings.name](settings, list(parameters), described)
 
 
 def clip_gradients(settings: InnerOptimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Scale all gradients so that their global norm is at most `settings.clip`."""
-    if settings.clip:
+    """Scale all gradients so that their global norm is at most `settings.clip`, or cut every coordinate at it."""
+    if settings.clip and settings.clip_by == "norm":
         nn.utils.clip_grad_norm_(parameters, settings.clip, foreach=True)
+    elif settings.clip:
+        nn.utils.clip_grad_value_(parameters, settings.clip, foreach=True)
 
 
 def update(settings: InnerOptimizer, optimizer: torch.optim.Optimizer, lr: float) -> None:

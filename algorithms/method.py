@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from algorithms.catch_up import CATCH_UP, to_those_behind
-from algorithms.settings import LearningRateSchedule
+from algorithms.settings import InnerOptimizer, LearningRateSchedule, OptimizerName
 from algorithms.shape import ModelShape
 from netsim.documents import Document, validate
 from netsim.errors import InputError
@@ -29,6 +29,7 @@ class Options(Document):
     """Options that every method has."""
 
     wire_dtype: WireType = WireType.FP32
+    inner_optimizer: OptimizerName | None = None  # default: the suite's, which also gives its settings
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -56,8 +57,26 @@ class Method(ABC, Generic[OptionsT]):
     # state; or `rollback` to the last checkpoint, because a step needs everyone.
     after_loss: ClassVar[Literal["redo", "resync", "rollback"]] = "redo"
 
-    def __init__(self, options: OptionsT) -> None:
+    def __init__(self, options: OptionsT, inner: InnerOptimizer | None = None) -> None:
         self.options = options
+        inner = inner or InnerOptimizer()
+        chosen = options.inner_optimizer or self.preferred_inner
+        self.inner = inner if chosen is None else inner.model_copy(update={"name": chosen})
+
+    # The inner optimizer that the method is published with, where it is part of the method.
+    preferred_inner: ClassVar[OptimizerName | None] = None
+
+    @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        """The inner optimizers that it works with: by default all, since it does not look into their state."""
+        return get_args(OptimizerName)
+
+    def moment_elements(self, shape: ModelShape) -> int:
+        """Numbers in the inner optimizer's moments of a whole model."""
+        return self.inner.moment_elements(shape.parameters)
+
+    def moment_bytes(self, shape: ModelShape) -> int:
+        return 4 * self.moment_elements(shape)
 
     @abstractmethod
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
@@ -71,6 +90,10 @@ class Method(ABC, Generic[OptionsT]):
     def flops_per_token(self, shape: ModelShape, sites: int) -> float:
         """Training FLOPs of one token at one worker."""
         return shape.flops_per_token()
+
+    def flops_per_step(self, shape: ModelShape, sites: int) -> float:
+        """FLOPs of one step's inner optimizer at one worker, beside those of its tokens."""
+        return self.inner.flops_per_step(shape.parameters)
 
     def view(self, shape: ModelShape, sites: int, rank: int, seed: int = 0) -> ModelView:
         """The part of the model that `rank` holds at the start."""
@@ -126,10 +149,22 @@ def _summary(module: ast.Module) -> str:
     return ""
 
 
-def find(name: str, options: Mapping[str, Any], where: str) -> Method[Any]:
-    """The method `name` with `options`; unknown names and options are InputErrors that point into `where`."""
+def find(name: str, options: Mapping[str, Any], where: str, inner: InnerOptimizer | None = None) -> Method[Any]:
+    """The method `name` with `options`; unknown names and options are InputErrors that point into `where`.
+
+    inner: the suite's inner optimizer; by default AdamW, as in a projection.
+    """
     if name not in names():
         raise InputError.unknown(where, "method", name, names())
     module = import_module(f"algorithms.methods.{name}")
     kind: type[Method[Any]] = module.METHOD
-    return kind(validate(kind.Options, dict(options), where, "options"))
+    method = kind(validate(kind.Options, dict(options), where, "options"), inner)
+    if method.inner.name not in method.inner_optimizers:
+        raise InputError(
+            where, "train.optimizer.name", method.inner.name, f"with {name} {_listed(method.inner_optimizers)}"
+        )
+    return method
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"

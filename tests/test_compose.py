@@ -114,7 +114,7 @@ def reason_to_skip() -> str:
     return ""
 
 
-TRAIN: dict[str, Any] = {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_batches": 4}
+TRAIN: dict[str, Any] = {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_sequences": 8}
 SMALL: dict[str, Any] = {
     "name": "small",
     "model": "tiny",

@@ -28,7 +28,14 @@ LINKS = {"up": "200 Mbit", "down": "200 Mbit", "rtt": "10 ms"}
 SUITE: dict[str, Any] = {
     "name": "spread",
     "model": "tiny",
-    "train": {"steps": 8, "batch": 2, "warmup": 2, "evaluate_every": 8, "evaluation_batches": 2, "checkpoint_every": 4},
+    "train": {
+        "steps": 8,
+        "batch": 2,
+        "warmup": 2,
+        "evaluate_every": 8,
+        "evaluation_sequences": 4,
+        "checkpoint_every": 4,
+    },
     "methods": ["ddp", {"method": "diloco", "options": {"sync_every": 4}}],
     "topologies": [{"name": "pair", "defaults": LINKS, "sites": {"a": {}, "b": {}}}],
     "network": {"gate": False},

@@ -23,7 +23,7 @@ needs_docker = pytest.mark.skipif(not container_engine(), reason="no Docker engi
 SUITE: dict[str, Any] = {
     "name": "small",
     "model": "tiny",
-    "train": {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_batches": 4},
+    "train": {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_sequences": 8},
     "methods": ["ddp", {"method": "diloco", "options": {"sync_every": 3}}],
     "topologies": ["lan", "transatlantic"],
 }

@@ -90,6 +90,20 @@ def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> N
 FOMOE = {"method": "fomoe", "options": {"replication": 9}}
 
 
+def test_the_held_out_set_does_not_depend_on_the_batch(tmp_path: Path) -> None:
+    methods = ["ddp", {"method": "ddp", "label": "small batch", "train": {"batch": 1}}]
+    train = {"steps": 10, "batch": 2, "evaluation_sequences": 6}
+    cells = load_suite(written(tmp_path, methods=methods, train=train)).cells
+    assert [cell.train.held_out_sequences for cell in cells[:2]] == [6, 6]
+
+
+def test_evaluation_batches_keeps_its_old_meaning(tmp_path: Path) -> None:
+    train = {"steps": 10, "batch": 2, "evaluation_batches": 3}
+    cell = load_suite(written(tmp_path, train=train)).cells[0]
+    assert cell.train.held_out_sequences == 6
+    assert RunSpec.model_validate(cell.model_dump(mode="json")).train.held_out_sequences == 6
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "allowed"),
     [
@@ -119,6 +133,16 @@ FOMOE = {"method": "fomoe", "options": {"replication": 9}}
         ({"methods": [{"method": "ddp", "label": "a\nb"}]}, "methods.0.label", "control characters"),
         ({"model": "tiny-moe", "methods": [FOMOE]}, "methods.0.options.replication", "from 1 to the 2 sites"),
         ({"faults": [{"kind": "pause", "lasts": "0 s"}]}, "faults.0.lasts", "greater than 0"),
+        (
+            {"train": {"steps": 10, "evaluation_batches": 2, "evaluation_sequences": 4}},
+            "methods.0.train",
+            "evaluation_sequences alone",
+        ),
+        (
+            {"methods": ["lordo"], "train": {"steps": 10, "optimizer": {"name": "lion"}}},
+            "train.optimizer.name",
+            "adamw",
+        ),
     ],
 )
 def test_a_wrong_suite_is_refused_with_its_field_and_what_is_allowed(

@@ -30,7 +30,7 @@ def spec_of(tmp_path: Path, method: str, options: dict[str, Any] | None = None, 
     suite = {
         "name": "loopback",
         "model": "tiny-moe",
-        "train": {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_batches": 2, **train},
+        "train": {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_sequences": 4, **train},
         "methods": [{"method": method, "options": options or {}}],
         "topologies": [LAN],
         "network": {"timeout_seconds": 30},

@@ -21,7 +21,7 @@ BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_w
 TINY = """
 name: tiny-run
 model: tiny
-train: {steps: 6, batch: 2, warmup: 2, evaluate_every: 3, evaluation_batches: 1}
+train: {steps: 6, batch: 2, warmup: 2, evaluate_every: 3, evaluation_sequences: 2}
 compute: {mode: paced, step_seconds: 0.3}
 methods: [ddp, {method: diloco, options: {sync_every: 3}}]
 topologies: [lan]

@@ -73,11 +73,11 @@ class Ddp(Method[DdpOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        return {"weights": size, "gradients": size, "inner_moments": 2 * size}
+        return {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
 
     def shared(self, shape: ModelShape, sites: int) -> int:
-        """Weights, both moments, and the step counter of every parameter."""
-        return 3 * shape.count() + len(shape.parameters)
+        """Weights, moments and step counters."""
+        return shape.count() + self.moment_elements(shape) + self.inner.counters(shape.parameters)
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return DdpWorker(self, setup)
@@ -92,7 +92,7 @@ class DdpWorker(Worker):
     def __init__(self, method: Ddp, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.wire = method.options.wire_dtype
-        self.optimizer = build_optimizer(setup.optimizer, setup.model.parameters())
+        self.optimizer = build_optimizer(setup.optimizer, setup.model.parameters(), setup.shape.parameters)
         self._under_way: list[tuple[Handle, Tensor]] = []
         self._step, self._ready = 0, 0
         self._total = sum(p.numel() for p in setup.model.parameters())

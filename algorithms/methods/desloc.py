@@ -31,6 +31,7 @@ from algorithms.inner import (
 from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.periodic import lossy, periodic
+from algorithms.settings import OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer
@@ -58,6 +59,10 @@ class Desloc(Method[DeslocOptions]):
     summary = "local AdamW; parameters and each moment averaged at periods of their own"
     Options = DeslocOptions
 
+    @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        return ("adamw", "adopt")  # both moments are averaged
+
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         options, everyone = self.options, tuple(range(sites))
         parameters = Transfer("parameters", shape.count(), everyone, options.wire_dtype)
@@ -69,7 +74,7 @@ class Desloc(Method[DeslocOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": 2 * size}
+        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
         if keeps_reference(self.options):
             found["reference"] = size
         if self.options.outer_momentum:
@@ -90,7 +95,7 @@ class DeslocWorker(Worker):
         super().__init__(setup)
         self.options = options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.reference = flatten(self.parameters) if keeps_reference(options) else None
         self.momentum = flatten(self.parameters).zero_() if options.outer_momentum else None

@@ -57,7 +57,7 @@ class Diloco(Method[DilocoOptions]):
         return {
             "weights": size,
             "gradients": size,
-            "inner_moments": 2 * size,
+            "inner_moments": self.moment_bytes(shape),
             "outer_parameters": size,
             "outer_momentum": size,
         }
@@ -73,7 +73,7 @@ class DilocoWorker(Worker):
         super().__init__(setup)
         self.options = method.options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.outer = flatten(self.parameters)
         self.momentum = torch.zeros_like(self.outer)
 

@@ -38,6 +38,7 @@ from algorithms.migration import Migration
 from algorithms.outer import nesterov_
 from algorithms.periodic import lossy, periodic
 from algorithms.placement import Placement, source_for
+from algorithms.settings import SLOTS, OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.errors import InputError
@@ -66,6 +67,10 @@ class Fomoe(Method[FomoeOptions]):
     name = "fomoe"
     summary = "experts partitioned over the sites, averaged among their holders"
     Options = FomoeOptions
+
+    @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        return ("adamw", "adopt", "sgd")  # moments follow their experts
 
     def placement(self, shape: ModelShape, sites: int, seed: int) -> Placement:
         if shape.kind != "moe":
@@ -133,7 +138,7 @@ class Fomoe(Method[FomoeOptions]):
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         dense, per_expert = self._elements(shape)
         size = 4 * (dense + shape.layers * self.placement(shape, sites, seed).resident * per_expert)
-        found = {"weights": size, "gradients": size, "inner_moments": 2 * size}
+        found = {"weights": size, "gradients": size, "inner_moments": SLOTS[self.inner.name] * size}
         if self.options.outer == "diloco":
             return {**found, "outer_parameters": size, "outer_momentum": size}
         return {**found, "reference": size} if lossy(self.options.wire_dtype) else found
@@ -187,7 +192,7 @@ class FomoeWorker(Worker):
         self.model = cast(ExpertModel, setup.model)
         self.draw = 0
         self.residents = self.placement.residents(setup.rank, 0)
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.diloco = self.options.outer == "diloco"
         keeps_reference = self.diloco or lossy(self.options.wire_dtype)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from algorithms.method import Method, Options
 from algorithms.methods.desloc import Desloc, DeslocOptions
+from algorithms.settings import OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan
@@ -26,9 +27,14 @@ class LocalAdam(Method[LocalAdamOptions]):
     Options = LocalAdamOptions
 
     @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        return ("adamw", "adopt")  # both moments are averaged
+
+    @property
     def _as_desloc(self) -> Desloc:
         every = self.options.sync_every
-        return Desloc(DeslocOptions(wire_dtype=self.options.wire_dtype, sync_every=every, k_u=every, k_v=every))
+        options = DeslocOptions(wire_dtype=self.options.wire_dtype, sync_every=every, k_u=every, k_v=every)
+        return Desloc(options, self.inner)
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         return self._as_desloc.plan(shape, sites, steps, seed)

@@ -28,6 +28,7 @@ from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_in
 from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
 from algorithms.method import Method, Options
 from algorithms.periodic import periodic
+from algorithms.settings import OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
@@ -56,6 +57,10 @@ class Lordo(Method[LordoOptions]):
     name = "lordo"
     summary = "low-rank moments, bases from pseudo-gradients"
     Options = LordoOptions
+
+    @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        return ("adamw",)  # its own, in a subspace
 
     def sizes(self, shape: ModelShape) -> LowRankSizes:
         return LowRankSizes.of(shape, self.options.low_rank, self.options.rank)

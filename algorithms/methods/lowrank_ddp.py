@@ -21,6 +21,7 @@ from torch import Tensor
 from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
 from algorithms.lowrank import LOW_RANK, LowRankAdam, LowRankSizes, NamePattern
 from algorithms.method import Method, Options
+from algorithms.settings import OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer
@@ -41,6 +42,10 @@ class LowRankDdp(Method[LowRankDdpOptions]):
     summary = "gradients averaged at every step, moments in a subspace"
     Options = LowRankDdpOptions
     after_loss = "rollback"
+
+    @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        return ("adamw",)  # its own, in a subspace
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         options, everyone = self.options, tuple(range(sites))

@@ -37,7 +37,7 @@ from algorithms.inner import (
 from algorithms.method import Method, Options
 from algorithms.outer import OuterName, OuterOptimizer
 from algorithms.periodic import periodic
-from algorithms.settings import LearningRateSchedule
+from algorithms.settings import LearningRateSchedule, OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.errors import InputError
@@ -102,6 +102,10 @@ class Photon(Method[PhotonOptions]):
     summary = "federated rounds under a server optimizer"
     Options = PhotonOptions
 
+    @property
+    def inner_optimizers(self) -> tuple[OptimizerName, ...]:
+        return ("adamw", "adopt") if self.options.optimizer_state == "sync" else super().inner_optimizers
+
     def rounds(self, sites: int, steps: int, seed: int) -> Iterator[PhotonRound]:
         """All rounds of a run; the same for the same seed, so that whoever resumes meets the same cohorts."""
         size, tau = self.options.clients_per_round or sites, self.options.sync_every
@@ -163,7 +167,12 @@ class Photon(Method[PhotonOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": 2 * size, "outer_parameters": size}
+        found = {
+            "weights": size,
+            "gradients": size,
+            "inner_moments": self.moment_bytes(shape),
+            "outer_parameters": size,
+        }
         if self.options.aggregation == "ps" and rank == self.options.server:
             found["server_parameters"] = size
         if self.options.outer.slots and (self.options.aggregation != "ps" or rank == self.options.server):
@@ -206,7 +215,7 @@ class PhotonWorker(Worker):
         super().__init__(setup)
         self.method, self.options = method, method.options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.rounds = {each.last: each for each in method.rounds(setup.world, setup.plan.steps, setup.seed)}
         self.outer = flatten(self.parameters)

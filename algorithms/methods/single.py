@@ -33,7 +33,7 @@ class Single(Method[Options]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        return {"weights": size, "gradients": size, "inner_moments": 2 * size}
+        return {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return SingleWorker(setup)
@@ -43,7 +43,7 @@ class SingleWorker(Worker):
     def __init__(self, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
 
     def local_update(self, step: int, lr: float) -> None:
         update(self.setup.optimizer, self.optimizer, lr)

@@ -89,7 +89,7 @@ class StreamingDiloco(Method[StreamingOptions]):
         return {
             "weights": size,
             "gradients": size,
-            "inner_moments": 2 * size,
+            "inner_moments": self.moment_bytes(shape),
             "outer_parameters": size,
             "outer_momentum": size,
         }
@@ -116,7 +116,7 @@ class StreamingWorker(Worker):
         super().__init__(setup)
         self.options = method.options
         self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters)
+        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         by_name = dict(setup.model.named_parameters())
         described = setup.shape.parameters
         self.fragments = [Fragment([by_name[described[i].name] for i in f]) for f in method.fragments(setup.shape)]

@@ -35,7 +35,7 @@ TARGETS = ("runner", *MODULES, "container")
 ATTEMPT_SECONDS = 300.0  # for one start of the suite to end by itself
 GONE_SECONDS = 10.0  # for what a killed runner started to end by itself
 LINKS = {"up": "200 Mbit", "down": "200 Mbit", "rtt": "10 ms"}
-TRAIN = {"batch": 2, "warmup": 4, "evaluation_batches": 2}
+TRAIN = {"batch": 2, "warmup": 4, "evaluation_sequences": 4}
 QUIET: dict[str, Any] = {
     "name": "soak",
     "model": "tiny",
@@ -44,7 +44,7 @@ QUIET: dict[str, Any] = {
         "batch": 2,
         "warmup": 4,
         "evaluate_every": 8,
-        "evaluation_batches": 2,
+        "evaluation_sequences": 4,
         "checkpoint_every": 4,
     },
     "methods": ["ddp", {"method": "diloco", "options": {"sync_every": 6}}],
@@ -59,7 +59,7 @@ MISFORTUNE: dict[str, Any] = {
         "batch": 2,
         "warmup": 4,
         "evaluate_every": 40,
-        "evaluation_batches": 2,
+        "evaluation_sequences": 4,
         "checkpoint_every": 8,
     },
     "compute": {"mode": "paced", "step_seconds": 0.4},

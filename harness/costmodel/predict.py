@@ -95,7 +95,7 @@ def reach(topology: Topology, plan: Plan) -> tuple[Span, Span, int, Span]:
 
 def evaluation_flops(spec: RunSpec, sites: int) -> float:
     """Forward FLOPs of one evaluation, all workers together: a third of training's."""
-    tokens = spec.train.evaluation_batches * spec.train.batch * spec.model.sequence
+    tokens = spec.train.held_out_sequences * spec.model.sequence
     return find(spec.method, spec.options, spec.where).flops_per_token(spec.model, sites) / 3 * tokens
 
 

@@ -261,7 +261,7 @@ class ResilientTrainer(Trainer):
         train = self.spec.train
         self.held_out = held_out_batches(
             self.job.held_out,
-            train.evaluation_batches,
+            train.held_out_sequences,
             train.batch,
             self.spec.model.sequence,
             self.members.index(self.job.rank),

@@ -199,7 +199,7 @@ class Coordinator:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         spec = rules.spec
-        method, seed = find(spec.method, spec.options, spec.where), spec.seed
+        method, seed = find(spec.method, spec.options, spec.where, spec.train.optimizer), spec.seed
         self._after_loss = method.after_loss
         self._survives = lambda members: bool(members) and method.survives(spec.model, rules.world, members, seed)
         listener = socket.create_server((rules.address, STORE_PORT))  # on mgmt0 alone, never on the WAN

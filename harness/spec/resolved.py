@@ -37,14 +37,15 @@ class ResolvedRun:
         InputError for unknown methods and options, topologies that are none, and a `stands_for` that cannot be met.
         """
         where = where or spec.where
-        method = find(spec.method, spec.options, where)
+        method = find(spec.method, spec.options, where, spec.train.optimizer)
         named = topology_from(spec.topology, f"suite {spec.suite}, topology {spec.topology.get('name')}")
         world = sum(site.workers for site in named.sites) if every_worker else len(named.sites)
         steps, stands_for = spec.train.steps, spec.stands_for
         own = method.plan(spec.model, world, steps, spec.seed)
         if stands_for is None:
             return cls(spec, method, named, named, own, Plan(world, steps, ()), own, own)
-        target = find(spec.method, stands_for.options, where).plan(stands_for.model, world, steps, spec.seed)
+        larger = find(spec.method, stands_for.options, where, spec.train.optimizer)
+        target = larger.plan(stands_for.model, world, steps, spec.seed)
         fillers = filler_plan(own, target, stands_for.bytes, where)
         emulated = stands_for.network(named, spec.time_scale)
         return cls(spec, method, named, emulated, own, fillers, own.padded(fillers), target)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from algorithms.settings import InnerOptimizer
+from algorithms.settings import InnerOptimizer, LearningRateSchedule, ScheduleName
 from algorithms.shape import ModelShape
 from harness.spec.faults import Fault
 from harness.spec.scaling import Target
@@ -41,14 +41,29 @@ class Train(Document):
     batch: int = Field(default=8, ge=1, le=100_000)
     optimizer: InnerOptimizer = InnerOptimizer()
     warmup: int = Field(default=20, ge=1, le=10**9)
-    floor: float = Field(default=0.1, ge=0, le=1)  # end of the cosine, as a share of the peak
+    schedule: ScheduleName = "cosine"  # of the learning rate, after the warm-up
+    floor: float = Field(default=0.1, ge=0, le=1)  # end of the schedule, as a share of the peak
+    decay: float = Field(default=0.1, ge=0, le=1)  # wsd: share of the steps at the end over which it falls
     balance_weight: float = Field(default=1e-3, ge=0, le=1e3)  # of the router's load-balance regulariser, for moe
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast of matrix products; weights stay fp32
     evaluate_every: int = Field(default=50, ge=1, le=10**9)
-    evaluation_batches: int = Field(default=8, ge=1, le=100_000)  # of `batch` sequences, over all workers together
+    evaluation_sequences: int = Field(default=64, ge=1, le=10**7)  # held-out sequences, over all workers together
+    # Until 0.1: batches of `batch` sequences, so that methods of unlike batch met unlike text. Kept for one version.
+    evaluation_batches: int | None = Field(default=None, ge=1, le=100_000)
     target_loss: float | None = Field(default=None, gt=0)
     stop_at_target: bool = False
     checkpoint_every: int = Field(default=0, ge=0, le=10**9)  # steps; 0: none
+
+    @property
+    def learning_rate(self) -> LearningRateSchedule:
+        return LearningRateSchedule(self.optimizer.lr, self.warmup, self.steps, self.floor, self.schedule, self.decay)
+
+    @property
+    def held_out_sequences(self) -> int:
+        """Sequences of the held-out set that every method is scored on."""
+        if self.evaluation_batches is None:
+            return self.evaluation_sequences
+        return self.evaluation_batches * self.batch
 
 
 class Compute(Document):

@@ -157,6 +157,7 @@ class Scenario:
         that the scenario states."""
         shape = self.shape_of(entry)
         flops = method.flops_per_token(shape, sites) * (entry.batch or self.batch) / sites * shape.sequence
+        flops += method.flops_per_step(shape, sites)
         factor = entry.step_time_factor or self.site.step_time_factor
         return flops / (self.site.devices * self.device.flops) * (factor.value if factor else 1.0)
 

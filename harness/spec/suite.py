@@ -98,9 +98,9 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                 check_network(topology_from(document, where), scenario, where)
             for index, entry in enumerate(entries):
                 at = f"methods.{index}"
-                method = find(entry.method, entry.options, f"{where}: {at}")
+                train = _train(file, entry, where, f"{at}.train")
+                method = find(entry.method, entry.options, f"{where}: {at}", train.optimizer)
                 options, target = _standing(file, entry, scenario, f"{where}: {at}")
-                train = validate(Train, {**_given(file.train), **entry.train}, where, f"{at}.train")
                 data = _placed(validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data"), path)
                 check_faults(file.faults, list(document["sites"]), train.steps, where)
                 cell = RunSpec(
@@ -122,6 +122,15 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                     _check_fits(method, model, len(document["sites"]), seed, f"{where}: {at}")
                 ResolvedRun.of(cell, where=f"{where}: {at}")  # whatever cannot be resolved is refused now
                 yield cell
+
+
+def _train(file: _Suite, entry: _MethodEntry, where: str, field: str) -> Train:
+    """The suite's training settings with those of one entry over them."""
+    given = {**_given(file.train), **entry.train}
+    if {"evaluation_sequences", "evaluation_batches"} <= given.keys():
+        allowed = "evaluation_sequences alone: evaluation_batches is its old spelling, in batches"
+        raise InputError(where, field, "both", allowed)
+    return validate(Train, given, where, field)
 
 
 def _check_fits(method: Method[Any], model: ModelShape, sites: int, seed: int, where: str) -> None:

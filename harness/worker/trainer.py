@@ -15,7 +15,6 @@ from typing import TextIO
 import torch
 
 from algorithms.exchange import Exchange
-from algorithms.settings import LearningRateSchedule
 from algorithms.worker import Worker, WorkerSetup
 from harness.records.run_record import Step
 from harness.spec.resolved import ResolvedRun
@@ -47,10 +46,9 @@ class Trainer:
         self.model.balance_weight = train.balance_weight
         self.shard = Shard(job.shard)
         self.held_out = held_out_batches(
-            job.held_out, train.evaluation_batches, train.batch, self.spec.model.sequence, job.rank, job.world
+            job.held_out, train.held_out_sequences, train.batch, self.spec.model.sequence, job.rank, job.world
         )
-        base = LearningRateSchedule(train.optimizer.lr, train.warmup, train.steps, train.floor)
-        self.schedule = self.method.schedule(base)
+        self.schedule = self.method.schedule(train.learning_rate)
         self.watch = Stopwatch()
         self.slots = StepPacer(self.spec.compute.step_seconds, self.spec.compute.backward_share)
         self.progress = Progress()
@@ -101,7 +99,7 @@ class Trainer:
                 rank=self.job.rank,
                 exchange=exchange,
                 control=control,
-                optimizer=self.spec.train.optimizer,
+                optimizer=self.method.inner,
                 seed=self.spec.seed,
             )
         )

@@ -93,7 +93,7 @@ def train(
     """
     if double:
         options = {"wire_dtype": "fp64", **options}
-    method = find(name, options, "test")
+    method = find(name, options, "test", optimizer)
     plan = method.plan(shape, sites, steps, seed)
     schedule = method.schedule(LearningRateSchedule(optimizer.lr, 2, steps))
     exchanges, controls = local_group(sites, 20.0), local_group(sites, 20.0)
@@ -105,7 +105,7 @@ def train(
         if double:
             model = model.double()
             model.__class__ = Exact
-        setup = WorkerSetup(model, shape, plan, rank, exchanges[rank], controls[rank], optimizer, seed)
+        setup = WorkerSetup(model, shape, plan, rank, exchanges[rank], controls[rank], method.inner, seed)
         return Site(method.worker(setup), model)
 
     def work(rank: int) -> None:

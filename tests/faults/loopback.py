@@ -26,7 +26,7 @@ from harness.worker.job import Job, Summary
 
 def spec_of(folder: Path, method: str, options: dict[str, Any] | None = None, sites: int = 2, **fields: Any) -> RunSpec:
     """A cell of `sites` sites on a fast network; `train` and `network` in `fields` replace single entries."""
-    train = {"steps": 8, "batch": 2, "warmup": 2, "evaluate_every": 4, "evaluation_batches": 2}
+    train = {"steps": 8, "batch": 2, "warmup": 2, "evaluate_every": 4, "evaluation_sequences": 4}
     suite = {
         "name": "loopback",
         "model": "tiny-moe",

@@ -27,7 +27,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a
 SUITE: dict[str, Any] = {
     "name": "small",
     "model": "tiny",
-    "train": {"steps": 4, "batch": 2, "warmup": 2, "evaluate_every": 4, "evaluation_batches": 2},
+    "train": {"steps": 4, "batch": 2, "warmup": 2, "evaluate_every": 4, "evaluation_sequences": 4},
     "methods": ["ddp"],
     "topologies": [
         {

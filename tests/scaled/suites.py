@@ -63,7 +63,7 @@ def write_suite(folder: Path, scenario: dict[str, Any] | None = None, **changes:
         "name": "scaled",
         "stands_for": {"scenario": "larger.yaml", "bytes": SHARE},
         "model": "tiny-moe",
-        "train": {"steps": 10, "batch": 2, "warmup": 2, "evaluate_every": 10, "evaluation_batches": 4},
+        "train": {"steps": 10, "batch": 2, "warmup": 2, "evaluate_every": 10, "evaluation_sequences": 8},
         "compute": {"mode": "paced", "step_seconds": 0.1},
         "methods": methods,
         "topologies": [TOPOLOGY],

@@ -114,7 +114,7 @@ def two_sites(folder: Path, label: str, **changes: Any) -> RunSpec:
     server = {"method": "photon", "options": {"aggregation": "ps"}}
     streaming = {"method": "streaming_diloco", "options": {"sync_every": 3, "overlap": 1}}
     scenario = {"sites": 2, "methods": ["ddp", server, streaming]}
-    train = {"steps": 5, "batch": 2, "warmup": 2, "evaluate_every": 5, "evaluation_batches": 2, **changes}
+    train = {"steps": 5, "batch": 2, "warmup": 2, "evaluate_every": 5, "evaluation_sequences": 4, **changes}
     network = {"all_reduce": "direct"}  # a ring rounds elsewhere, and with two sites both are as cheap
     return cell(folder, label, scenario=scenario, methods=methods, topologies=[pair], train=train, network=network)
 

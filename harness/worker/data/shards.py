@@ -54,17 +54,17 @@ class Shard:
         return self._epoch[1]
 
 
-def held_out_batches(path: Path, count: int, batch: int, sequence: int, rank: int, world: int) -> list[Batch]:
-    """This worker's part of the `count` x `batch` held-out sequences, in batches of at most `batch`.
+def held_out_batches(path: Path, sequences: int, batch: int, sequence: int, rank: int, world: int) -> list[Batch]:
+    """This worker's part of the held-out `sequences`, in batches of at most `batch`.
 
-    The sequences of all workers together depend on neither rank nor world: windows spread evenly over the file, all of
+    All workers' sequences together depend on neither rank, world nor batch: windows spread evenly over the file, all of
     them when it has fewer. Parts may differ by one sequence, so weigh a batch by its size. A part may be empty.
     """
     tokens = _open(path)
     windows = (len(tokens) - 1) // sequence
     if windows < 1:
         raise InputError(str(path), "", f"{len(tokens)} tokens", f"held-out text of at least {sequence + 1} tokens")
-    total = min(count * batch, windows)
+    total = min(sequences, windows)
     starts = np.arange(total, dtype=np.int64) * windows // total * sequence
     first, last = split(total, world)[rank]
     return [_cut(tokens, starts[at : min(at + batch, last)], sequence) for at in range(first, last, batch)]
