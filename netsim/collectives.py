@@ -49,15 +49,10 @@ class Cost:
         return self.latency + self.transmission
 
 
-def placement(topology: Topology) -> tuple[Site, ...]:
-    """The site of each rank: sites in the order of the topology, each with its workers."""
-    return tuple(site for site in topology.sites for _ in range(site.workers))
-
-
 def cost(topology: Topology, transfer: Transfer, algorithm: Algorithm | None = None) -> Cost:
     """The cost of `transfer`; `algorithm` stands in for AUTO in an all-reduce."""
     algorithm = algorithm or transfer.algorithm
-    sites = placement(topology)
+    sites = topology.site_of_rank
     where = [sites[rank] for rank in transfer.members]
     load: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for a, b, size in _flows(transfer, algorithm):
@@ -88,7 +83,7 @@ def select_algorithm(topology: Topology, transfer: Transfer) -> Algorithm:
     its delay.
     """
     cheapest, hops = choose(topology, transfer), 2 * (len(transfer.members) - 1)
-    sites = placement(topology)
+    sites = topology.site_of_rank
     long = transfer.size >= LONG * len(transfer.members)
     fast = long and min(sites[rank].down for rank in transfer.members) >= FAST
     if cheapest is not Algorithm.DIRECT or len(transfer.members) - 1 <= (INCAST_FAST if fast else INCAST):

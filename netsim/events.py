@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,7 +51,8 @@ class Set(Place, Impairments):
     def _something(self) -> Self:
         given = self.model_fields_set - set(Place.model_fields)
         wanted = {"up", "down"} if self.site else set(Impairments.model_fields)
-        if not given or given - wanted or 0 in (self.up, self.down):
+        empty = any(getattr(self, name) is None for name in given & {"up", "down"})
+        if not given or given - wanted or empty or 0 in (self.up, self.down):
             raise ValueError(f"one or more of: {', '.join(sorted(wanted))} (rates above zero)")
         return self
 
@@ -70,7 +71,8 @@ class Ramp(Place):
     def _something(self) -> Self:
         given = self.model_fields_set - set(Place.model_fields) - {"step"}
         wanted = {"up", "down"} if self.site else {"delay", "rate", "loss"}
-        if not given or given - wanted or self.step == 0 or 0 in (self.rate, self.up, self.down):
+        empty = any(getattr(self, name) is None for name in given)
+        if not given or given - wanted or empty or self.step == 0 or 0 in (self.rate, self.up, self.down):
             raise ValueError(f"one or more of: {', '.join(sorted(wanted))} (rates and step above zero)")
         return self
 
@@ -94,7 +96,7 @@ class Trace(Place):
     side: which rate of a site. A mahimahi `file` is read when the topology file is, and becomes `rates`.
     """
 
-    rates: tuple[Rate, ...] = Field(min_length=1)
+    rates: tuple[Annotated[Rate, Field(gt=0)], ...] = Field(min_length=1)
     every: Moment = Field(gt=0)
     side: Literal["up", "down", "both"] = "both"
 

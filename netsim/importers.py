@@ -25,8 +25,11 @@ def read_graph(path: Path) -> dict[str, Any]:
 
     try:
         graph = networkx.read_graphml(path) if path.suffix == ".graphml" else networkx.read_gml(path, label="id")
-    except (OSError, networkx.NetworkXError, ValueError, SyntaxError) as error:
-        raise InputError(str(path), "", str(error), f"a {path.suffix[1:]} graph") from None
+    except OSError as error:
+        raise InputError(str(path), "", error.strerror or str(error), f"a {path.suffix[1:]} graph") from None
+    except Exception as error:  # networkx has no error of its own for most of what can be wrong in a file
+        found = str(error) if isinstance(error, networkx.NetworkXError | ValueError | SyntaxError) else repr(error)
+        raise InputError(str(path), "", found, f"a {path.suffix[1:]} graph") from None
     for a, b, edge in graph.edges(data=True):
         edge["seconds"] = _value(edge, ("latency", "delay"), parse_duration, f"{path}: edge {a} - {b}")
     up = ("host_bandwidth_up", "up")
@@ -98,24 +101,39 @@ def _value(data: dict[str, Any], keys: tuple[str, ...], parse: Any, where: str, 
 
 
 PACKET = 1504  # bytes that mahimahi lets pass at each opportunity: 1500 and its own header
+EMPTY_RATE = 8_000.0  # bit/s: a stretch of a trace without any packet; shapers have no zero
+_MILLISECONDS = re.compile("[0-9]{1,12}")
 
 
-def read_mahimahi(path: Path, every: float) -> list[float]:
-    """Mean rate in each stretch of `every` seconds, bit/s. The trace repeats after its last line's time."""
+def read_mahimahi(path: Path, every: float) -> tuple[list[float], float]:
+    """Mean rates of a trace's stretches, bit/s, and the length of a stretch, seconds: about `every`.
+
+    The trace repeats after its last line's time, so the stretches divide that period evenly, and the mean of their
+    rates is the trace's. A trace shorter than one and a half stretches has one rate. A stretch without any packet has
+    `EMPTY_RATE`, which the others give up.
+    """
     try:
         lines = [line.strip() for line in path.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(str(path), "", getattr(error, "strerror", "not text"), "a readable trace") from None
     times: list[int] = []
     for number, line in enumerate(lines, start=1):
-        if line and (not line.isdigit() or (times and int(line) < times[-1])):
-            raise InputError(str(path), f"line {number}", line, "milliseconds, not less than in the line before")
+        if line and (not _MILLISECONDS.fullmatch(line) or (times and int(line) < times[-1])):
+            raise InputError(str(path), f"line {number}", line[:40], "milliseconds, not less than in the line before")
         if line:
             times.append(int(line))
     if not times or times[-1] == 0:
         raise InputError(str(path), "", "no time above zero", "at least one line with a time above zero")
-    stretches = max(1, round(times[-1] / 1000 / every))
+    period = times[-1]  # ms
+    stretches = max(1, round(period / 1000 / every))
+    step = period / 1000 / stretches
     counts = [0] * stretches
-    for time in times:
-        counts[min(stretches - 1, int(time / 1000 / every))] += 1
-    return [count * PACKET * 8 / every for count in counts]
+    for time in times:  # the packet of millisecond t passes in (t - 1, t]
+        counts[max(0, (time * stretches - 1) // period)] += 1
+    rates = [count * PACKET * 8 / step for count in counts]
+    if stretches == 1:
+        return rates, max(step, every)
+    total, given = sum(rates), EMPTY_RATE * counts.count(0)
+    if given >= total:
+        return [total / stretches] * stretches, step
+    return [rate * (1 - given / total) if rate else EMPTY_RATE for rate in rates], step

@@ -10,13 +10,19 @@ from pydantic import BeforeValidator, Field, model_validator
 from netsim.documents import Document
 from netsim.units import Delay, Rate, Share, Size, parse_duration, parse_size
 
+LONGEST_QUEUE = 2**32 - 1  # bytes; the limit of the kernel's queues is a 32-bit number
+
 
 def parse_queue(text: object) -> int | float:
     """'150 kB' -> bytes as an int; '50 ms' -> seconds as a float: as long as the queue takes to drain."""
     try:
-        return parse_size(text)
+        size = parse_size(text)
     except ValueError:
         pass
+    else:
+        if size > LONGEST_QUEUE:
+            raise ValueError(f"at most {LONGEST_QUEUE} bytes")
+        return size
     try:
         return parse_duration(text)
     except ValueError:
@@ -55,7 +61,8 @@ class Transport(Document):
     """TCP as pinned in every node. Buffers bound the window; they must hold the largest bandwidth-delay product."""
 
     congestion_control: Literal["cubic", "reno", "bbr"] = "cubic"
-    buffer: Size = Field(default=64 * 10**6, ge=4096, lt=2**31)  # what the kernel's settings hold
+    # Linux starts every receive buffer with 128 KiB, and its settings are 32-bit numbers.
+    buffer: Annotated[Size, Field(ge=128 * 2**10, le=2**31 - 1)] = 64 * 10**6
     mtu: int = Field(default=1500, ge=576, le=65000)
 
 
@@ -74,6 +81,8 @@ class Impairments(Document):
     def _one_delay(self) -> Self:
         if self.delay is not None and self.rtt is not None:
             raise ValueError("delay (one way) or rtt (twice as much), not both")
+        if any(name in self.model_fields_set and getattr(self, name) is None for name in ("delay", "rtt")):
+            raise ValueError("a duration for delay or rtt, not null")
         if self.rate == 0:
             raise ValueError("a pair rate above zero")
         return self

@@ -53,10 +53,6 @@ class Timeline:
         """When the last event is over, seconds."""
         return max((event.stop for event in self.events), default=0.0)
 
-    def only(self, names: Sequence[str]) -> Timeline:
-        """Without the events that speak of other sites."""
-        return Timeline(tuple(event for event in self.events if set(event.names()) <= set(names)))
-
     def times(self) -> list[float]:
         """When the state of some link or site may change, ascending, without zero."""
         found = {round(time, 9) for event in self.events for time in _changes(event)}

@@ -16,7 +16,7 @@ from netsim.events import Event
 from netsim.framing import ETHERNET, queue_limit
 from netsim.importers import SUFFIXES, read_graph, read_mahimahi
 from netsim.library import find
-from netsim.links import GilbertElliott, Impairments, Jitter, Link, Site, Transport
+from netsim.links import LONGEST_QUEUE, GilbertElliott, Impairments, Jitter, Link, Site, Transport
 from netsim.regions import delay_between
 from netsim.timeline import Timeline, timeline_of
 from netsim.units import Rate, parse_duration
@@ -34,8 +34,6 @@ __all__ = [
     "topology_from",
 ]
 
-LEAST_RATE = 8_000.0  # bit/s: a trace's stretch without any packet; shapers have no zero
-
 
 @dataclass(frozen=True)
 class Topology:
@@ -52,6 +50,11 @@ class Topology:
     @cached_property
     def _link_of(self) -> Mapping[tuple[str, str], Link]:
         return {(link.source, link.target): link for link in self.links}
+
+    @cached_property
+    def site_of_rank(self) -> tuple[Site, ...]:
+        """The site of each rank: sites in the order of the topology, each with its workers."""
+        return tuple(site for site in self.sites for _ in range(site.workers))
 
     @cached_property
     def _site_of(self) -> Mapping[str, Site]:
@@ -84,14 +87,7 @@ class Topology:
             return queue_limit(rate, self.rtt(source, target), self.transport.mtu)
         if isinstance(stated, int):
             return stated
-        return max(2 * (self.transport.mtu + ETHERNET), round(stated * rate / 8))
-
-    def only(self, count: int) -> Topology:
-        """The first `count` sites and the links between them."""
-        kept = self.sites[:count]
-        names = {site.name for site in kept}
-        links = tuple(link for link in self.links if {link.source, link.target} <= names)
-        return replace(self, sites=kept, links=links, timeline=self.timeline.only([site.name for site in kept]))
+        return min(LONGEST_QUEUE, max(2 * (self.transport.mtu + ETHERNET), round(stated * rate / 8)))
 
     def scaled(self, rates: float = 1.0, delays: float = 1.0) -> Topology:
         """The same with every rate times `rates` and every delay times `delays`; all else, the timeline too, stays."""
@@ -178,11 +174,13 @@ def read_topology(path: Path) -> dict[str, Any]:
                 raise InputError(str(path), where, "file and rates", "one of them")
             try:
                 every = parse_duration(trace.setdefault("every", "100 ms"))
+                if every == 0:
+                    raise ValueError("a duration above zero")
                 file = path.parent / str(trace.pop("file"))
             except ValueError as error:
                 raise InputError(str(path), f"{where}.every", trace["every"], str(error)) from None
-            rates = read_mahimahi(file, every)
-            trace["rates"] = [f"{max(rate, LEAST_RATE):.0f} bit" for rate in rates]
+            rates, step = read_mahimahi(file, every)
+            trace |= {"rates": [f"{rate:.3f} bit" for rate in rates], "every": f"{step!r} s"}
     return document
 
 
@@ -205,6 +203,12 @@ def _resolve(file: _File, where: str) -> Topology:
     links = tuple(
         _link(a.name, b.name, given.get((a.name, b.name)), file, where) for a in sites for b in sites if a is not b
     )
+    least = 2 * (file.transport.mtu + ETHERNET)
+    stated = {f"links {link.source} -> {link.target}": link.queue for link in links}
+    stated |= {f"timeline.{index}.set": event.set.queue for index, event in enumerate(file.timeline) if event.set}
+    for field_name, queue in stated.items():
+        if isinstance(queue, int) and queue < least:
+            raise InputError(where, f"{field_name}.queue", f"{queue} B", f"at least two full frames ({least} B)")
     timeline = timeline_of(file.timeline, [site.name for site in sites], where)
     return Topology(file.name, sites, links, file.transport, file.description, file.source, timeline)
 
@@ -244,7 +248,7 @@ def _given(entry: Impairments) -> dict[str, Any]:
 
 
 def subset_document(document: dict[str, Any], kept: Collection[str]) -> dict[str, Any]:
-    """`document`, which has been checked, without the sites that are not in `kept`."""
+    """A checked topology document reduced to the sites in `kept`, with the links and events among them."""
     found = {
         **document,
         "sites": {name: entry for name, entry in document["sites"].items() if name in kept},

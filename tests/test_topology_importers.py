@@ -1,10 +1,12 @@
 """Regions, graphs and traces as sources of topologies."""
 
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from netsim.errors import InputError
+from netsim.importers import PACKET, read_mahimahi
 from netsim.states import states as states_of
 from netsim.topology import load_topology, read_topology, topology_from
 
@@ -113,6 +115,55 @@ def test_a_mahimahi_trace_becomes_rates_and_the_document_stands_alone(tmp_path: 
     packet = 1504 * 8 / 0.1
     found = [(time, state.site("a").up) for time, state in states_of(topology)][:3]
     assert found == [(0.0, 3 * packet), (0.1, 2 * packet), (0.2, 3 * packet)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "every", "seconds"),
+    [
+        ([1, 1, 1, 1], 0.1, 0.001),  # 48 Mbit/s, far shorter than a stretch
+        (list(range(1, 251)), 0.1, 0.25),  # 12 Mbit/s, two and a half stretches
+        ([10, 20, 30, 150, 200], 0.1, 0.2),
+        ([0, 7, 7, 950, 1001], 0.1, 1.001),  # most stretches empty
+    ],
+)
+def test_a_trace_keeps_its_mean_rate_and_period(tmp_path: Path, lines: list[int], every: float, seconds: float) -> None:
+    rates, step = read_mahimahi(written(tmp_path, "cell.trace", "\n".join(map(str, lines))), every)
+    assert fmean(rates) == pytest.approx(len(lines) * PACKET * 8 / seconds, rel=1e-12)
+    assert len(set(rates)) == 1 or len(rates) * step == pytest.approx(seconds, rel=1e-12)
+    assert min(rates) > 0
+
+
+@pytest.mark.parametrize("line", ["\u0661", "1.5", "-3", "1" * 5000])
+def test_a_trace_line_must_be_ascii_digits(tmp_path: Path, line: str) -> None:
+    written(tmp_path, "cell.trace", f"1\n{line}\n")
+    with pytest.raises(InputError, match="line 2"):
+        read_topology(written(tmp_path, "traced.yaml", TRACED))
+
+
+def test_a_trace_of_no_duration_is_refused(tmp_path: Path) -> None:
+    written(tmp_path, "cell.trace", "10\n")
+    with pytest.raises(InputError, match="above zero"):
+        read_topology(written(tmp_path, "traced.yaml", TRACED.replace("100 ms", "0 s")))
+
+
+UNKNOWN_TYPE = (
+    '<graphml xmlns="http://graphml.graphdrawing.org/xmlns"><key id="k" attr.type="colour" attr.name="x" for="node"/>'
+    '<graph edgedefault="directed"><node id="0"><data key="k">1</data></node></graph></graphml>'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.graphml", UNKNOWN_TYPE),
+        ("b.gml", "graph " + "[ node " * 3000),
+        ("c.graphml", "not xml"),
+        ("d.gml", "graph [ edge [ source 0 ] ]"),
+    ],
+)
+def test_a_graph_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(InputError, match="allowed: a g"):
+        load_topology(written(tmp_path, name, text))
 
 
 def test_a_trace_that_goes_back_in_time_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Human units are read exactly, and refused when they could mean two things."""
 
+from collections.abc import Callable
+
 import pytest
 
 from netsim.units import parse_duration, parse_rate, parse_share, parse_size, show_duration, show_rate, show_size
@@ -34,6 +36,15 @@ def test_durations_sizes_and_shares_come_out_in_si_units() -> None:
 def test_a_share_outside_zero_to_one_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         parse_share(value)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [(parse_size, "1e400 B"), (parse_size, "1e300 TB"), (parse_duration, "1e308 h"), (parse_rate, "1e308 Tbit")],
+)
+def test_a_number_too_large_is_refused(parse: Callable[[object], float], text: str) -> None:
+    with pytest.raises(ValueError, match="at most|to"):
+        parse(text)
 
 
 def test_a_fraction_of_a_byte_is_refused() -> None:

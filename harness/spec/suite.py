@@ -190,4 +190,4 @@ def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Pat
         return document
     if sites > len(topology.sites):
         raise InputError(str(path), "sites", sites, f"at most the {len(topology.sites)} sites of {topology.name}")
-    return subset_document(document, [site.name for site in topology.only(sites).sites])
+    return subset_document(document, [site.name for site in topology.sites[:sites]])

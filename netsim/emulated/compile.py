@@ -30,10 +30,6 @@ def _node(
     site, own, mtu = topology.site(name), addresses[name], topology.transport.mtu
     others = [other.name for other in topology.sites if other.name != name]
     peers = tuple(_peer(topology, name, other, addresses[other], len(others), seed) for other in others)
-    queue = max(
-        (queue_limit(min(site.down, topology.site(other).up), topology.rtt(name, other), mtu) for other in others),
-        default=queue_limit(site.down, 0.0, mtu),
-    )
     return NodePlan(
         site=name,
         address=own.wan,
@@ -44,13 +40,31 @@ def _node(
         mtu=mtu,
         up=site.up,
         down=site.down,
-        queue_down=queue,
+        queue_down=downlink_queue(topology, name),
         burst_hz=BURST_HZ,
         segmented=any(peer.departure.per_packet for peer in peers),
         copies=duplicates,
         sysctls=sysctls(topology.transport),
         peers=peers,
     )
+
+
+def downlink_queue(topology: Topology, name: str) -> int:
+    """Room ahead of the downlink of a site, bytes; all that arrives shares it.
+
+    The largest of what is stated for links whose bottleneck it is. Else room for the bandwidth-delay product of the
+    longest path, since several senders may meet here.
+    """
+    site, mtu = topology.site(name), topology.transport.mtu
+    others = [other for other in topology.sites if other.name != name]
+    stated = [
+        topology.queue(other.name, name)
+        for other in others
+        if (link := topology.link(other.name, name)).queue is not None
+        and site.down < (min(other.up, link.rate) if link.rate is not None else other.up)
+    ]
+    products = [queue_limit(min(site.down, other.up), topology.rtt(name, other.name), mtu) for other in others]
+    return max(stated or products, default=queue_limit(site.down, 0.0, mtu))
 
 
 def _peer(topology: Topology, name: str, other: str, address: Address, peers: int, seed: int) -> Peer:

@@ -13,6 +13,7 @@ from pathlib import Path
 VARIABLE = "LONGHAUL_OWNER"
 LABEL = "longhaul.owner"
 RUN_LABEL = "longhaul.run"
+_LONGEST_TEMPORARY = 30  # bytes; the rest of a control socket's path has up to 76, and the kernel allows 107
 _HOST_NUMBERING = 0xEFFFFFFC  # of the first process namespace, in every kernel
 
 
@@ -70,8 +71,9 @@ def start_time(pid: int) -> int | None:
 
 
 def runtime_root() -> Path:
-    """Where the control sockets of this user's runs are. Short, since a socket's path may have 107 bytes."""
-    return Path(tempfile.gettempdir()) / f"longhaul-{os.getuid()}"
+    """Where the control sockets of this user's runs are: in TMPDIR, unless its path is too long for a socket's name."""
+    temporary = tempfile.gettempdir()
+    return Path("/tmp" if len(temporary.encode()) > _LONGEST_TEMPORARY else temporary) / f"longhaul-{os.getuid()}"
 
 
 def make_runtime(run_id: str, owner: Owner) -> Path:

@@ -20,7 +20,7 @@ from netsim.traffic import Algorithm, Collective, Transfer
 
 def site_of_rank(topology: Topology) -> tuple[str, ...]:
     """The site of each worker."""
-    return tuple(site.name for site in topology.sites for _ in range(site.workers))
+    return tuple(site.name for site in topology.site_of_rank)
 
 
 class Links:

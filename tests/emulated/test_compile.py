@@ -7,6 +7,7 @@ import pytest
 
 from netsim.emulated.compile import compile_topology, duplicates_ever, matchings
 from netsim.emulated.plan import Address, NodePlan
+from netsim.states import states
 from netsim.topology import Topology, topology_from
 from tests.emulated.networks import PAIR, pair
 
@@ -57,6 +58,27 @@ def test_a_queue_in_milliseconds_follows_the_rate() -> None:
     topology = topology_from(document, "here")
     assert topology.queue("a", "c") == 300_000
     assert topology.queue("c", "a") == 100_000
+
+
+def test_a_downlink_that_is_the_bottleneck_has_the_queue_stated() -> None:
+    slow = {"a": {}, "b": {"down": "5 Mbit"}}
+    topology = pair(sites=slow, links=[{"from": "a", "to": "b", "queue": "15 kB"}])
+    assert plans(topology)["b"].queue_down == 15_000
+    in_time = pair(sites=slow, links=[{"from": "a", "to": "b", "queue": "40 ms"}])
+    assert plans(in_time)["b"].queue_down == 25_000
+    assert plans(pair(sites=slow))["b"].queue_down == 151_400
+    # Where the uplink or the pair's own rate is slower, the queue stated is theirs.
+    capped = pair(sites=slow, links=[{"from": "a", "to": "b", "rate": "4 Mbit", "queue": "15 kB"}])
+    assert plans(capped)["b"].queue_down == 151_400
+
+
+def test_a_change_of_a_downlink_changes_its_queue() -> None:
+    topology = pair(
+        sites={"a": {}, "b": {"down": "10 Mbit"}},
+        links=[{"from": "a", "to": "b", "queue": "40 ms"}],
+        timeline=[{"at": "1 s", "set": {"site": "b", "down": "2 Mbit"}}],
+    )
+    assert [plans(state)["b"].queue_down for _, state in states(topology)] == [50_000, 10_000]
 
 
 def test_every_link_has_a_seed_of_its_own_that_follows_from_the_networks() -> None:

@@ -64,6 +64,7 @@ def test_a_change_states_everything_again() -> None:
         "qdisc change dev wan0 parent 1:10 handle 10: bfifo limit 151400",
         "class change dev ifb-wan parent 1: classid 1:1 "
         "htb rate 1000000000bit ceil 1000000000bit burst 500000 cburst 500000 quantum 1514",
+        "qdisc change dev ifb-wan parent 1:1 handle 10: bfifo limit 625000",
     ]
 
 
@@ -85,6 +86,7 @@ QDISCS: list[tuple[str, dict[str, Any]]] = [
     ("wan0", {"kind": "htb", "handle": "1:", "root": True}),
     ("wan0", {"kind": "bfifo", "handle": "10:", "parent": "1:10", "options": {"limit": 151400}}),
     ("wan0", {"kind": "ingress", "handle": "ffff:", "parent": "ffff:fff1"}),
+    ("ifb-wan", {"kind": "bfifo", "handle": "10:", "parent": "1:1", "options": {"limit": 625000}}),
 ]
 
 
@@ -96,4 +98,13 @@ def test_a_class_that_is_gone_a_rate_that_changed_and_a_missing_queue_are_named(
     assert differences(PLAN, observed(CLASSES[1:], QDISCS)) == ["a wan0 1:10: expected 8000000.0, found None"]
     slower = [("wan0", CLASSES[0][1].replace("ceil 8Mbit", "ceil 7Mbit")), *CLASSES[1:]]
     assert differences(PLAN, observed(slower, QDISCS)) == ["a wan0 1:10: expected 8000000.0, found 7000000.0"]
-    assert differences(PLAN, observed(CLASSES, QDISCS[:2])) == ["a wan0 ingress: expected ingress, found None"]
+    assert differences(PLAN, observed(CLASSES, [*QDISCS[:2], QDISCS[3]])) == [
+        "a wan0 ingress: expected ingress, found None"
+    ]
+
+
+def test_a_queue_that_is_not_as_long_as_planned_is_named() -> None:
+    longer = [*QDISCS[:3], ("ifb-wan", {**QDISCS[3][1], "options": {"limit": 152_000}})]
+    assert differences(PLAN, observed(CLASSES, longer)) == [
+        "a ifb-wan 10:: expected bfifo limit 625000, found bfifo limit 152000"
+    ]

@@ -24,7 +24,7 @@ from typing import Any
 from netsim.emulated.node import delay, devices
 from netsim.emulated.node.prober import Prober
 from netsim.emulated.node.processes import end_group, fork, launch
-from netsim.emulated.node.realtime import AGENT, call_myself
+from netsim.emulated.node.realtime import AGENT, set_process_name
 from netsim.emulated.node.requests import (
     AgentAnswer,
     CheckHealth,
@@ -301,7 +301,7 @@ def _priority(process: int) -> str:
 def main() -> None:
     """Arguments: socket path, node number, token, and the user number that programs run as (or -)."""
     path, node, token, user = sys.argv[1:5]
-    call_myself("longhaul-agent")
+    set_process_name("longhaul-agent")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, AGENT)  # links must change in time, however busy the programs are
     link = socket.socket(socket.AF_UNIX)

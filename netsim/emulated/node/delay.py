@@ -20,7 +20,7 @@ from time import monotonic
 
 from netsim.emulated.node.impairments import Fate
 from netsim.emulated.node.nfqueue import DROP, QueueSocket
-from netsim.emulated.node.realtime import DELAY, set_realtime_here
+from netsim.emulated.node.realtime import DELAY, set_realtime
 from netsim.emulated.plan import Impairment
 
 _AT_ONCE = 256  # packets read before what is due is released
@@ -103,7 +103,7 @@ def serve(queues: Sequence[tuple[int, Impairment]], copies: bool, control: socke
     for queue, impairment in queues:
         sockets.bind(queue, copy=copies)
         lines[queue] = Line(sockets, queue, impairment)
-    granted = set_realtime_here(DELAY)
+    granted = set_realtime(DELAY)
     control.sendall(json.dumps({"ready": True, "priority": granted, "pid": os.getpid()}).encode() + b"\n")
     gc.freeze()
     gc.disable()

@@ -5,11 +5,11 @@ Message layouts are those of linux/netfilter/nfnetlink_queue.h. Only metadata is
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Sequence
 
 from netsim.errors import HostError
 
@@ -34,7 +34,9 @@ QUEUE_OFFSET, PACKET_OFFSET = 18, 24
 HEADER = 28
 _PAYLOAD = 10  # attribute number
 
-_queue_and_packet = struct.Struct(">18xH4xI").unpack_from
+_kind_queue_packet = struct.Struct(">4xH12xH4xI").unpack_from
+_A_PACKET = int.from_bytes(_PACKET.to_bytes(2, sys.byteorder), "big")  # the kind as read by the line above
+_VERDICTS_AT_ONCE = 1024  # 32 bytes each; the kernel refuses messages longer than the socket's send buffer
 
 
 class QueueSocket:
@@ -84,21 +86,25 @@ class QueueSocket:
 
     def read(self) -> tuple[int, int] | None:
         """Queue and number of the next waiting packet."""
-        try:
-            data = self._socket.recv(HEADER, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        queue, packet = _queue_and_packet(data)
-        return queue, packet
+        while True:
+            try:
+                kind, queue, packet = _kind_queue_packet(self._socket.recv(HEADER, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return None
+            if kind == _A_PACKET:
+                return queue, packet
+            # Else the kernel reports an error, such as a verdict for a packet that it has dropped with its device.
 
     def read_whole(self) -> tuple[int, int, bytes] | None:
         """The same with the packet's bytes, empty where the queue was bound without copy."""
-        try:
-            data = self._socket.recv(70_000, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-        queue, packet = _queue_and_packet(data)
-        return queue, packet, _payload(data)
+        while True:
+            try:
+                data = self._socket.recv(70_000, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            kind, queue, packet = _kind_queue_packet(data)
+            if kind == _A_PACKET:
+                return queue, packet, _payload(data)
 
     def verdict(self, queue: int, packet: int, verdict: int) -> None:
         self._send(_message(_VERDICT, queue, packet, verdict))
@@ -107,13 +113,13 @@ class QueueSocket:
         """Accepts every waiting packet of the queue whose number is not above `packet`."""
         self._send(_message(_VERDICT_BATCH, queue, packet, ACCEPT))
 
-    def accept(self, queue: int, packets: Iterable[int]) -> None:
-        self._send(b"".join(_message(_VERDICT, queue, packet, ACCEPT) for packet in packets))
+    def accept(self, queue: int, packets: Sequence[int]) -> None:
+        for first in range(0, len(packets), _VERDICTS_AT_ONCE):
+            some = packets[first : first + _VERDICTS_AT_ONCE]
+            self._send(b"".join(_message(_VERDICT, queue, packet, ACCEPT) for packet in some))
 
     def _send(self, message: bytes) -> None:
-        # A verdict for a packet that the kernel has already let go is no error.
-        with contextlib.suppress(FileNotFoundError):
-            self._socket.send(message)
+        self._socket.send(message)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -28,7 +28,7 @@ from netsim.emulated.node.probes import (
     Arrivals,
     udp_socket,
 )
-from netsim.emulated.node.realtime import PROBE, die_with_parent, set_realtime_here
+from netsim.emulated.node.realtime import PROBE, die_with_parent, set_realtime
 from netsim.emulated.node.requests import (
     AgentAnswer,
     CrossBytes,
@@ -70,7 +70,7 @@ class Prober:
         self._poll = select.poll()
 
     def serve(self, control: socket.socket) -> None:
-        granted = set_realtime_here(PROBE)
+        granted = set_realtime(PROBE)
         control.sendall(json.dumps({"ready": True, "priority": granted, "pid": os.getpid()}).encode() + b"\n")
         gc.freeze()
         for one in (self._echo, self._datagrams, self._listener, control):

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from netsim.emulated.node.realtime import call_myself, die_with_parent
+from netsim.emulated.node.realtime import die_with_parent, set_process_name
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
@@ -33,7 +33,7 @@ def fork(
     code = 1
     try:
         die_with_parent(parent)
-        call_myself(name)
+        set_process_name(name)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Getting the processor in time: real-time priority where the host allows it, else the most urgent ordinary one."""
+"""Process priority and name: SCHED_FIFO where the host allows it, else the most urgent ordinary priority."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Attributes(ctypes.Structure):
     )
 
 
-def set_realtime_here(priority: int) -> str:
+def set_realtime(priority: int) -> str:
     """Asks for SCHED_FIFO at `priority`, then for nice -20 and short slices; returns what was granted."""
     _libc.mlockall(_MCL_CURRENT)
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
@@ -56,7 +56,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def call_myself(name: str) -> None:
+def set_process_name(name: str) -> None:
     """The name of this process in `ps`; at most 15 bytes."""
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
@@ -64,7 +64,7 @@ def call_myself(name: str) -> None:
 _GROUPS = (Path("/sys/fs/cgroup/cpu/cgroup.procs"), Path("/sys/fs/cgroup/cpu,cpuacct/cgroup.procs"))
 
 
-def set_realtime(container: int, process: int, priority: int) -> None:
+def set_realtime_in_container(container: int, process: int, priority: int) -> None:
     """Tries for SCHED_FIFO. container: its first process as this host numbers it; process: as the container does."""
     if os.geteuid() != 0:
         return

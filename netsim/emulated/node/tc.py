@@ -73,7 +73,11 @@ def change_lines(plan: NodePlan) -> list[str]:
             f"class change dev {WAN} parent 1:1 classid 1:{number} {_htb(peer.share, peer.rate, plan)}",
             f"qdisc change dev {WAN} parent 1:{number} handle {number}: {_leaf(plan, peer)}",
         ]
-    return [*lines, f"class change dev {IFB} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}"]
+    return [
+        *lines,
+        f"class change dev {IFB} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
+        f"qdisc change dev {IFB} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
+    ]
 
 
 def queue_rules(plan: NodePlan) -> str:
@@ -87,11 +91,16 @@ def queue_rules(plan: NodePlan) -> str:
 
 def expected(plan: NodePlan) -> dict[str, float | str]:
     """What `observed` must return after the set-up: rates per class, and the kind and limit of each leaf."""
-    state: dict[str, float | str] = {f"{WAN} 1:1": plan.up, f"{IFB} 1:1": plan.down, f"{WAN} ingress": "ingress"}
+    state: dict[str, float | str] = {
+        f"{WAN} 1:1": plan.up,
+        f"{IFB} 1:1": plan.down,
+        f"{IFB} 10:": f"bfifo limit {plan.queue_down}",
+        f"{WAN} ingress": "ingress",
+    }
     for index, peer in enumerate(plan.peers):
         number = f"{minor(index):x}"
         state[f"{WAN} 1:{number}"] = peer.rate
-        state[f"{WAN} {number}:"] = "netem" if plan.engine == "netem" else "bfifo"
+        state[f"{WAN} {number}:"] = "netem" if plan.engine == "netem" else f"bfifo limit {peer.queue}"
     return state
 
 
@@ -109,7 +118,8 @@ def observed(classes: list[tuple[str, str]], qdiscs: list[tuple[str, dict[str, A
         if entry["kind"] == "ingress":
             state[f"{device} ingress"] = "ingress"
         elif entry.get("parent"):
-            state[f"{device} {entry['handle']}"] = entry["kind"]
+            limit = f" limit {entry['options']['limit']}" if entry["kind"] == "bfifo" else ""
+            state[f"{device} {entry['handle']}"] = entry["kind"] + limit
     return state
 
 

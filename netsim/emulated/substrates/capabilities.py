@@ -70,7 +70,7 @@ def _try(here: bool) -> dict[str, str]:
     """
     from netsim.emulated.node.devices import batch, run
     from netsim.emulated.node.nfqueue import QueueSocket
-    from netsim.emulated.node.realtime import set_realtime_here
+    from netsim.emulated.node.realtime import set_realtime
     from netsim.emulated.substrates import switch
     from netsim.errors import HostError
 
@@ -123,7 +123,7 @@ def _try(here: bool) -> dict[str, str]:
             "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i lh-a -j NFQUEUE --queue-num 1\nCOMMIT\n",
         ),
     )
-    granted = set_realtime_here(1)
+    granted = set_realtime(1)
     found["realtime"] = "" if granted.startswith("fifo") else f"SCHED_FIFO refused, {granted} granted"
     return found
 

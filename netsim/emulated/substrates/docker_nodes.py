@@ -19,7 +19,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from netsim.emulated.node.realtime import set_realtime
+from netsim.emulated.node.realtime import set_realtime_in_container
 from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
 from netsim.emulated.plan import Address
 from netsim.emulated.substrates.host_image import host_image, mounts
@@ -116,7 +116,7 @@ class DockerNodes:
         return False
 
     def set_realtime(self, index: int, process: int, priority: int) -> None:
-        set_realtime(int(self._containers[index].attrs["State"]["Pid"]), process, priority)
+        set_realtime_in_container(int(self._containers[index].attrs["State"]["Pid"]), process, priority)
 
     def facts(self) -> dict[str, Any]:
         return {"docker": self._client.version()["Version"], "image": self._image}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.emulated.node.devices import batch, set_sysctls
-from netsim.emulated.node.realtime import call_myself, die_with_parent
+from netsim.emulated.node.realtime import die_with_parent, set_process_name
 from netsim.emulated.node.tc import MGMT, WAN
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,7 +32,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 def main() -> None:
     """One JSON line on standard input says what to build; one on standard output says "ready"; then until EOF."""
     order = json.loads(sys.stdin.readline())  # one line; more is never sent
-    call_myself("longhaul-switch")
+    set_process_name("longhaul-switch")
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         if order["rootless"]:
