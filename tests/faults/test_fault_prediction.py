@@ -137,6 +137,7 @@ def test_runs_that_recovered_from_nothing_teach_nothing_about_recovery(tmp_path:
         calibrate([tmp_path], tmp_path / "more.yaml", onto=base)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("method", "options"), [("ddp", {}), ("diloco", {"sync_every": 4})])
 def test_what_trainers_lose_is_what_was_expected(

@@ -56,6 +56,7 @@ def test_diloco_goes_on_with_the_survivors_from_the_next_synchronisation(tmp_pat
     assert result.bytes_caught_up == 0
 
 
+@pytest.mark.slow
 def test_ddp_goes_back_to_the_last_checkpoint_with_the_sites_that_are_there(tmp_path: Path, cache: Path) -> None:
     faults = [{"kind": "crash", "site": "c", "step": 7}]
     result, events = go_through(tmp_path, cache, "ddp", {}, faults, 10)

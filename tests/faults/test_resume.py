@@ -47,6 +47,7 @@ def interrupted(spec: RunSpec, whole: Path, directory: Path, step: int) -> None:
         (directory / f"rank-{rank}" / "summary.json").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "options"), METHODS)
 def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
     tmp_path: Path, cache: Path, method: str, options: dict[str, Any]
@@ -64,6 +65,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
         assert abs(summary.unaccounted_seconds) < 0.05 * summary.wall_seconds
 
 
+@pytest.mark.slow
 def test_only_a_step_that_every_worker_can_restore_is_resumed_from(tmp_path: Path, cache: Path) -> None:
     spec = spec_of(tmp_path, "diloco", {"sync_every": 3}, train={"checkpoint_every": 2})
     run = tmp_path / "run"

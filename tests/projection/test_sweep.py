@@ -39,6 +39,7 @@ def test_a_sweep_keeps_the_order_of_its_tasks() -> None:
     assert sweep(square, list(range(20)), jobs=2) == [n * n for n in range(20)]
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_projects_the_same_rows(scheduler: str, tmp_path: Path) -> None:
     scenario = load_scenario(write(tmp_path, sweep={"sync_every": [10, 20]}))
     tasks = list(variants(scenario))
