@@ -48,7 +48,7 @@ def test_help_loads_no_heavy_package(arguments: list[str]) -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    assert longhaul("--version").stdout == f"longhaul {metadata.version('longhaul')}\n"
+    assert longhaul("--version").stdout == f"longhaul {metadata.version('longhaul-bench')}\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

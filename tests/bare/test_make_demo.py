@@ -1,4 +1,4 @@
-"""`make demo` on a bare machine: nothing but python3, python3-venv, git and make, as a new user of the project finds it."""
+"""`make demo` on a bare machine: nothing but python3, python3-venv, git and make, as a new user finds it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def archive() -> tuple[str, str] | None:
 
 
 def pip_settings() -> dict[str, str]:
-    """How this machine's pip reaches its packages, as environment variables; those that are set here come last and win."""
+    """How this machine's pip reaches its packages, as environment variables. Its own environment wins."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     pairs = [line.split("=", 1) for line in sorted(lines, key=lambda line: line.startswith(":env:"))]
@@ -71,7 +71,7 @@ def pip_settings() -> dict[str, str]:
 
 
 def local_paths(settings: dict[str, str]) -> list[Path]:
-    """Files and folders of this machine that the settings name. The pages of an index in `simple` link to files beside it."""
+    """Files and folders of this machine that the settings name. Beside `simple`, an index has the files that it links to."""
     words = [word.removeprefix("file://") for value in settings.values() for word in value.split()]
     paths = {Path(word.removesuffix("/simple")) for word in words if word.startswith("/")}
     return sorted(path for path in paths if path.exists())
@@ -103,7 +103,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
     environment = {**settings, "PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
     namespaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
     script = f"mkdir -p '/home/new user'\n{VISIT}"
-    command = [*namespaces, HERE / "machine.sh", root, *found, shared, "/bin/sh", "-c", script]
+    command = [*namespaces, str(HERE / "machine.sh"), str(root), *found, str(shared), "/bin/sh", "-c", script]
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
