@@ -71,7 +71,7 @@ def pip_settings() -> dict[str, str]:
 
 
 def local_paths(settings: dict[str, str]) -> list[Path]:
-    """Files and folders of this machine that the settings name. Beside `simple`, an index has the files that it links to."""
+    """Files and folders of this machine that the settings name. Beside `simple` an index has the files it links to."""
     words = [word.removeprefix("file://") for value in settings.values() for word in value.split()]
     paths = {Path(word.removesuffix("/simple")) for word in words if word.startswith("/")}
     return sorted(path for path in paths if path.exists())
