@@ -9,28 +9,26 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 ARG PIP_TRUSTED_HOST
-
-RUN apt-get update \
- && apt-get install -y --no-install-recommends iproute2 iptables \
- && { python3 -c 'import ensurepip' || apt-get install -y --no-install-recommends python3 python3-venv; } \
- && rm -rf /var/lib/apt/lists/*
+ARG PIP_NO_CACHE_DIR=1
+# Where torch comes from: see scripts/environment.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 WORKDIR /opt/longhaul
+COPY scripts scripts
+RUN scripts/bootstrap demo && rm -rf /var/lib/apt/lists/*
 # Dependencies first: a change of the source then leaves this layer as it is.
-COPY pyproject.toml constraints.txt ./
-RUN python3 -m venv .venv \
- && .venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt \
- && .venv/bin/python -m pip install --no-cache-dir --constraint constraints.txt --requirement /tmp/requirements.txt \
- && rm /tmp/requirements.txt
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN scripts/environment
 
 COPY netsim netsim
 COPY algorithms algorithms
 COPY harness harness
 COPY reports reports
+COPY longhaul longhaul
 COPY topologies topologies
 COPY suites suites
 COPY scenarios scenarios
-RUN .venv/bin/python -m pip install --no-cache-dir --no-deps --editable .
+RUN scripts/environment
 
 ENV PATH=/opt/longhaul/.venv/bin:${PATH}
 ENTRYPOINT ["longhaul"]

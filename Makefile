@@ -20,11 +20,11 @@ SOURCES := pyproject.toml constraints.txt scripts/environment
 bootstrap = $(if $(filter no,$(BOOTSTRAP)),,scripts/bootstrap $(1))
 
 .NOTPARALLEL:
-.PHONY: help demo test test-fast check lint types figures claims papers scaled clean bootstrap-demo bootstrap-test
+.PHONY: help environment demo test test-fast check lint types figures claims papers scaled clean bootstrap-demo bootstrap-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; \
-	  do printf '  %-10s  %s\n' "$$name" "$$what"; done
+	  do printf '  %-11s  %s\n' "$$name" "$$what"; done
 
 bootstrap-demo bootstrap-test:
 	@$(call bootstrap,$(@:bootstrap-%=%))
@@ -38,6 +38,8 @@ $(RUNTIME): $(SOURCES)
 $(DEVELOPMENT): $(RUNTIME)
 	@scripts/environment dev,dask,tensorboard
 	@touch $@
+
+environment: $(RUNTIME)  ## build the Python environment in .venv, or bring it up to date
 
 demo: bootstrap-demo $(RUNTIME)  ## train the methods of SUITE across the emulated network and write the report
 	$(VENV)/bin/longhaul run "$(SUITE)"
