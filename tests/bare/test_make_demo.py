@@ -26,6 +26,11 @@ set -eu
 cd "/home/new user"
 git clone -q -c advice.detachedHead=false /shared/longhaul.bundle "long haul"
 cd "long haul"
+visit() { "$@" scripts/bootstrap demo 2>&1 || echo "status $?"; }
+visit setpriv --reuid=65534 --regid=65534 --clear-groups >/shared/as-user
+mv /usr/bin/apt-get /usr/bin/hidden
+visit env >/shared/without-apt
+mv /usr/bin/hidden /usr/bin/apt-get
 make demo SUITE=tests/bare/two-methods.yaml
 .venv/bin/python -c 'import torch; print("cuda:", torch.version.cuda)'
 cp -r report/two-methods /shared/report
@@ -37,11 +42,11 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
 @dataclass(frozen=True)
 class Visit:
-    """output: of the whole visit; report: the folder that `make demo` wrote."""
+    """output: of the whole visit; shared: the folder with what it left, `report` among it."""
 
     code: int
     output: str
-    report: Path
+    shared: Path
 
 
 def archive() -> tuple[str, str] | None:
@@ -108,14 +113,14 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     (shared / "output.log").write_text(done.stdout)
-    yield Visit(done.returncode, done.stdout, shared / "report")
+    yield Visit(done.returncode, done.stdout, shared)
     assert not list(root.iterdir()), "the machine is still mounted"
     shutil.rmtree(folder)
 
 
 def test_make_demo_ends_with_an_open_report(visit: Visit) -> None:
     assert visit.code == 0, visit.output
-    page = (visit.report / "index.html").read_text(encoding="utf-8")
+    page = (visit.shared / "report" / "index.html").read_text(encoding="utf-8")
     assert "<title>two-methods – Longhaul report</title>" in page
     table = re.search(r'<table id="table-methods">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)
     assert table is not None
@@ -127,6 +132,15 @@ def test_it_says_what_it_installs_and_why(visit: Visit) -> None:
     installed = re.findall(r"^bootstrap: installing (\S+): (.+)$", visit.output, re.MULTILINE)
     assert {name for name, _ in installed} == {"iproute2", "iptables"}
     assert all(len(why.split()) >= 5 for _, why in installed)
+
+
+@pytest.mark.parametrize("name", ["as-user", "without-apt"])
+def test_what_it_cannot_install_it_names_and_stops(visit: Visit, name: str) -> None:
+    lines = (visit.shared / name).read_text().splitlines()
+    assert lines[-1] == "status 1"
+    assert any("iproute2 iptables" in line for line in lines)
+    assert any(line.startswith("bootstrap:   iproute2: builds and shapes") for line in lines)
+    assert all(line.startswith("bootstrap: ") for line in lines[:-1])
 
 
 def test_its_output_is_short_and_without_warnings(visit: Visit) -> None:
