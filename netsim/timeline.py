@@ -31,7 +31,7 @@ class CrossTraffic:
 
 
 @dataclass(frozen=True)
-class Incident:
+class SiteEvent:
     """Something that happens to a site's workers at a time."""
 
     at: float
@@ -67,17 +67,17 @@ class Timeline:
                     found.append(CrossTraffic(traffic.source, traffic.target, traffic.rate, start, end))
         return sorted(found, key=lambda one: one.start)
 
-    def incidents(self) -> list[Incident]:
+    def site_events(self) -> list[SiteEvent]:
         """What happens to workers, by time."""
         found = []
         for event in self.events:
             if event.pause is not None:
-                found += [Incident(event.start, event.pause.site, "pause")]
-                found += [Incident(event.stop, event.pause.site, "resume")]
+                found += [SiteEvent(event.start, event.pause.site, "pause")]
+                found += [SiteEvent(event.stop, event.pause.site, "resume")]
             elif event.crash is not None:
-                found.append(Incident(event.start, event.crash.site, "crash"))
+                found.append(SiteEvent(event.start, event.crash.site, "crash"))
             elif event.restart is not None:
-                found.append(Incident(event.start, event.restart.site, "restart"))
+                found.append(SiteEvent(event.start, event.restart.site, "restart"))
         return sorted(found, key=lambda one: one.at)
 
 

@@ -17,7 +17,7 @@ from reports.claims import Claim, claims, claims_table, load_claims
 from reports.drawing import Drawing, report_style, write
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
-from reports.figures import curves, memory, methods, misfortune, network, prediction, rounds, scaled, times
+from reports.figures import curves, fault_figures, memory, methods, network, prediction, rounds, scaled, times
 from reports.page import render_page
 from reports.predictions import predict_runs
 from reports.records import collect
@@ -36,7 +36,7 @@ SECTIONS: dict[str, tuple[Draw, ...]] = {
         network.speedup_against_rtt,
         network.fastest_map,
     ),
-    "Misfortune": (misfortune.what_happened,),
+    "Faults": (fault_figures.what_happened,),
     "Memory": (memory.memory_by_component,),
     "Methods": (
         methods.replication_frontier,

@@ -1,4 +1,4 @@
-"""The table of what declared misfortune cost each method."""
+"""The table of what declared faults cost each method."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 # key, heading, quantity, and what of it a run has: None where there was nothing to measure
 _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (
     ("faults", "faults", "", lambda result: sum((result.faults or {}).values())),
-    ("generations", "groups formed", "", lambda result: result.generations),
-    ("tokens_lost", "tokens lost", "", lambda result: result.tokens_lost),
+    ("generations", "generations", "", lambda result: result.generations),
+    ("tokens_lost", "wasted tokens", "", lambda result: result.tokens_lost),
     ("lost_share", "of all", "%", lambda result: _share(result)),
-    ("detection", "noticed after", "s", lambda result: _worst(result.detection_seconds)),
-    ("recovery", "recovered after", "s", lambda result: _worst(result.recovery_seconds)),
-    ("repeated", "bytes repeated", "B", lambda result: result.bytes_repeated),
-    ("caught_up", "bytes of catching up", "B", lambda result: result.bytes_caught_up),
+    ("detection", "detection time", "s", lambda result: _worst(result.detection_seconds)),
+    ("recovery", "recovery time", "s", lambda result: _worst(result.recovery_seconds)),
+    ("repeated", "retransmitted bytes", "B", lambda result: result.bytes_repeated),
+    ("caught_up", "resync bytes", "B", lambda result: result.bytes_caught_up),
 )
 
 # The same of what the cost model expected, where it expects it.
 _EXPECTED: dict[str, Callable[[PredictedFaultCost], float | None]] = {
-    "generations": lambda toll: toll.generations,
-    "tokens_lost": lambda toll: toll.tokens_lost,
-    "detection": lambda toll: _worst(toll.detection_seconds),
-    "recovery": lambda toll: _worst(toll.recovery_seconds),
-    "repeated": lambda toll: toll.bytes_repeated,
-    "caught_up": lambda toll: toll.bytes_caught_up,
+    "generations": lambda cost: cost.generations,
+    "tokens_lost": lambda cost: cost.tokens_lost,
+    "detection": lambda cost: _worst(cost.detection_seconds),
+    "recovery": lambda cost: _worst(cost.recovery_seconds),
+    "repeated": lambda cost: cost.bytes_repeated,
+    "caught_up": lambda cost: cost.bytes_caught_up,
 }
 
 
 def _share(result: Result) -> float | None:
-    """Of the tokens that were trained on, those in vain."""
+    """Of the tokens that were trained on, the wasted ones."""
     if result.tokens_lost is None or not result.tokens_committed:
         return None
     return result.tokens_lost / (result.tokens_lost + result.tokens_committed)
@@ -52,10 +52,10 @@ def faults_table(study: Study) -> Table:
     """One row for each network and method whose suite declares faults: medians over valid runs, and beside them, in
     brackets, over the same runs what the cost model expected, where it was asked.
     """
-    tolls = study.predictions.tolls if study.predictions is not None else {}
-    struck = {int(run): study.stored[int(run)].result for run in study.runs["run"]}
-    struck = {run: result for run, result in struck.items() if result.faults is not None}
-    everything = {key: [value for r in struck.values() if (value := cost(r)) is not None] for key, _, _, cost in _COSTS}
+    fault_costs = study.predictions.fault_costs if study.predictions is not None else {}
+    faulty = {int(run): study.stored[int(run)].result for run in study.runs["run"]}
+    faulty = {run: result for run, result in faulty.items() if result.faults is not None}
+    everything = {key: [value for r in faulty.values() if (value := cost(r)) is not None] for key, _, _, cost in _COSTS}
     scales = {key: scale_for(quantity, everything[key]) for key, _, quantity, _ in _COSTS}
     columns = [Column("topology", "network", numeric=False), Column("label", "method", numeric=False)]
     columns += [Column(key, heading, scales[key].unit) for key, heading, _, _ in _COSTS]
@@ -63,17 +63,19 @@ def faults_table(study: Study) -> Table:
     rows, extra = [], []
     for group, topology in study.places:
         for label in study.labels:
-            runs = [int(run) for run in study.at(group, topology, label)["run"] if int(run) in struck]
+            runs = [int(run) for run in study.at(group, topology, label)["run"] if int(run) in faulty]
             if not runs:
                 continue
             more: dict[str, Raw] = {}
             row = {"topology": Value(topology, study.place_name(group, topology)), "label": Value(label, label)}
             for key, _, _, cost in _COSTS:
-                found = summarise([cost(struck[run]) for run in runs])
+                found = summarise([cost(faulty[run]) for run in runs])
                 if found is None:
                     row[key] = EMPTY
                     continue
-                expected = summarise([_EXPECTED[key](tolls[run]) for run in runs if run in tolls and key in _EXPECTED])
+                expected = summarise(
+                    [_EXPECTED[key](fault_costs[run]) for run in runs if run in fault_costs and key in _EXPECTED]
+                )
                 spread = f"[{scales[key].of(expected.median)}]" if expected else ""
                 row[key] = Value(found.median, scales[key].of(found.median), spread, tuple(runs))
                 if expected:
@@ -82,10 +84,10 @@ def faults_table(study: Study) -> Table:
             rows.append(row)
             extra.append(more)
     caption = "What the suite's faults cost: medians over valid runs, of each run the longest detection and recovery. "
-    caption += "Tokens are lost with a worker, or made anew. The same seed means the same misfortune for every method."
+    caption += "Tokens are lost with a worker, or trained again. The same seed means the same faults for every method."
     if any(extra) and study.predictions is not None:
         caption += f" In brackets: what the cost model expected, from {study.predictions.basis}."
-    return Table("faults", "Misfortune and its cost", caption, tuple(columns), tuple(rows), tuple(extra))
+    return Table("faults", "The cost of faults", caption, tuple(columns), tuple(rows), tuple(extra))
 
 
 def _beside(key: str, measured: float, expected: float) -> dict[str, Raw]:

@@ -21,12 +21,12 @@ COLUMNS = ("run", "predicted_wall_seconds", "predicted_communication_seconds", "
 @dataclass(frozen=True)
 class Predictions:
     """`basis`: the calibration by name, or first principles. `frame`: one row for each run with a prediction.
-    `tolls`: of runs with declared misfortune, by run, what it was expected to cost.
+    `fault_costs`: of runs with declared faults, by run, what it was expected to cost.
     """
 
     basis: str
     frame: pd.DataFrame
-    tolls: Mapping[int, PredictedFaultCost] = field(default_factory=dict)
+    fault_costs: Mapping[int, PredictedFaultCost] = field(default_factory=dict)
 
 
 def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Predictions:
@@ -44,7 +44,7 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
     constants = load_calibration(calibration) if calibration is not None else None
     seen = constants.seen if constants else frozenset()
     known: dict[Any, tuple[dict[str, float] | None, PredictedFaultCost | None]] = {}
-    tolls: dict[int, PredictedFaultCost] = {}
+    fault_costs: dict[int, PredictedFaultCost] = {}
     rows: list[dict[str, float]] = []
     for index, run in enumerate(runs):
         if not run.result.valid or run.result.id in seen:
@@ -59,14 +59,14 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
                 known[cell] = None, None
                 continue
             times = _row(found.wall_seconds, found.communication_seconds, found.evaluation_seconds)
-            known[cell] = times, found.toll if found.toll and not found.toll.abandoned else None
-        row, toll = known[cell]
+            known[cell] = times, found.fault_cost if found.fault_cost and not found.fault_cost.abandoned else None
+        row, cost = known[cell]
         if row is not None:
             rows.append({"run": index, **row})
-        if toll is not None:
-            tolls[index] = toll
+        if cost is not None:
+            fault_costs[index] = cost
     basis = f"calibration {constants.name}" if constants else FIRST_PRINCIPLES
-    return Predictions(basis, pd.DataFrame(rows, columns=list(COLUMNS)), tolls)
+    return Predictions(basis, pd.DataFrame(rows, columns=list(COLUMNS)), fault_costs)
 
 
 def _row(wall: float | None, communication: float | None, evaluation: float | None) -> dict[str, float] | None:

@@ -1,7 +1,7 @@
 """Medians, spreads and paired comparisons of small numbers of runs.
 
 A bare mean of three runs says little, so everything here is a median with its quartiles, and comparisons are paired:
-the same seed means the same data order and the same misfortune for every method. Runs that share a seed are not
+the same seed means the same data order and the same faults for every method. Runs that share a seed are not
 independent; count seeds, not runs.
 """
 

@@ -5,7 +5,7 @@ import pytest
 from netsim.errors import InputError
 from netsim.states import state_at
 from netsim.states import states as states_of
-from netsim.timeline import CrossTraffic, Incident
+from netsim.timeline import CrossTraffic, SiteEvent
 from netsim.topology import Topology, subset_document, topology_from
 
 BASE = {
@@ -100,11 +100,11 @@ def test_what_happens_to_sites_is_listed_by_time() -> None:
         {"at": "5 s", "crash": {"site": "b"}},
         {"from": "1 s", "to": "7 s", "pause": {"site": "a"}},
     )
-    assert topology.timeline.incidents() == [
-        Incident(1.0, "a", "pause"),
-        Incident(5.0, "b", "crash"),
-        Incident(7.0, "a", "resume"),
-        Incident(9.0, "b", "restart"),
+    assert topology.timeline.site_events() == [
+        SiteEvent(1.0, "a", "pause"),
+        SiteEvent(5.0, "b", "crash"),
+        SiteEvent(7.0, "a", "resume"),
+        SiteEvent(9.0, "b", "restart"),
     ]
 
 

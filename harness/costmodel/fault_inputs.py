@@ -1,4 +1,4 @@
-"""A cell's declared misfortune, brought into the terms of `harness.costmodel.fault_model`."""
+"""From a cell's declared faults to the inputs of `harness.costmodel.fault_model`. In the command line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from algorithms.method import Method
 from harness.costmodel.calibration import Recovery
-from harness.costmodel.fault_model import PredictedFaultCost, expected_toll
+from harness.costmodel.fault_model import PredictedFaultCost, simulate_faults
 from harness.costmodel.fault_terms import FaultEvent, FaultModelInputs
-from harness.elastic.membership import GRACE_SECONDS, POLL_SECONDS
+from harness.elastic.coordinator import GRACE_SECONDS, POLL_SECONDS
 from harness.spec.run_spec import RunSpec
 from harness.transport.peers import TICKS, UNSENT_ALONE, UNSENT_SHARED
 from netsim.framing import bandwidth_delay_product
@@ -22,8 +22,8 @@ from netsim.timeline import Timeline
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
-# Without a calibration: a report lies half of the keeper's interval until it is read, and programs start in no time.
-UNMEASURED = Recovery(meeting_seconds=POLL_SECONDS / 2, source="the keeper's interval alone")
+# Without a calibration: a report waits half of the coordinator's interval to be read, and programs start in no time.
+UNMEASURED = Recovery(meeting_seconds=POLL_SECONDS / 2, source="the coordinator's interval alone")
 
 
 LEAST_SEND_BUFFER = 1 << 16  # bytes; the kernel's own default
@@ -42,25 +42,26 @@ class FaultContext:
     evaluation_seconds: float
 
 
-def struck(spec: RunSpec, topology: Topology) -> bool:
-    """Whether something befalls the cell's workers."""
-    return bool(spec.faults or topology.timeline.incidents())
+def has_faults(spec: RunSpec, topology: Topology) -> bool:
+    """Whether a fault is declared for any of the cell's workers."""
+    return bool(spec.faults or topology.timeline.site_events())
 
 
 def unpredictable(topology: Topology) -> str:
-    """Why the cost of this topology's misfortune is not predicted; empty if it is."""
+    """Why the cost of this topology's faults is not predicted; empty if it is."""
     if any(event.partition or event.flap for event in topology.timeline.events):
         return "who reaches whom across partitions and flapping links is not modelled"
     return ""
 
 
-def predict_toll(spec: RunSpec, at: FaultContext, recovery: Recovery | None) -> PredictedFaultCost:
+def predict_fault_cost(spec: RunSpec, at: FaultContext, recovery: Recovery | None) -> PredictedFaultCost:
     """What the cell's faults, and what its timeline does to sites, are expected to cost."""
-    return expected_toll(terms_of(spec, at, recovery or UNMEASURED), strikes_of(spec, at.topology, at.plan.steps))
+    inputs = model_inputs(spec, at, recovery or UNMEASURED)
+    return simulate_faults(inputs, fault_events(spec, at.topology, at.plan.steps))
 
 
-def strikes_of(spec: RunSpec, topology: Topology, steps: int) -> tuple[FaultEvent, ...]:
-    """Every single thing that befalls a worker: by step from the suite's faults, by second from the timeline."""
+def fault_events(spec: RunSpec, topology: Topology, steps: int) -> tuple[FaultEvent, ...]:
+    """Every fault of every worker: by step from the suite's faults, by second from the timeline."""
     found = [
         FaultEvent(fault.kind, rank, step, None, fault.lasts or fault.back_after, fault.factor or 1.0)
         for rank, site in enumerate(topology.sites)
@@ -69,17 +70,17 @@ def strikes_of(spec: RunSpec, topology: Topology, steps: int) -> tuple[FaultEven
         if fault.happens(index, spec.seed, site.name, step)
     ]
     ranks = {site.name: rank for rank, site in enumerate(topology.sites)}
-    incidents = topology.timeline.incidents()
-    for place, incident in enumerate(incidents):
-        if incident.kind == "pause" or incident.kind == "crash":
-            ends = (later.at for later in incidents[place + 1 :] if later.site == incident.site)
+    site_events = topology.timeline.site_events()
+    for place, event in enumerate(site_events):
+        if event.kind == "pause" or event.kind == "crash":
+            ends = (later.at for later in site_events[place + 1 :] if later.site == event.site)
             end = next(ends, None)
-            lasts = None if end is None else end - incident.at
-            found.append(FaultEvent(incident.kind, ranks[incident.site], None, incident.at, lasts))
+            lasts = None if end is None else end - event.at
+            found.append(FaultEvent(event.kind, ranks[event.site], None, event.at, lasts))
     return tuple(found)
 
 
-def terms_of(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultModelInputs:
+def model_inputs(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultModelInputs:
     method, shape, sites, seed = at.method, spec.model, at.plan.sites, spec.seed
     timeout = spec.network.timeout_seconds
     pairs = [(a.name, b.name) for a, b in at.topology.pairs()]
@@ -88,7 +89,7 @@ def terms_of(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultModelI
         plan=at.plan,
         after_loss=method.after_loss,
         survives=lambda members: bool(members) and method.survives(shape, sites, members, seed),
-        catch_up=lambda root, behind, present: method.catch_up(shape, sites, root, behind, present, seed),
+        catch_up=lambda root, lagging, present: method.catch_up(shape, sites, root, lagging, present, seed),
         algorithm=at.choose,
         exposed=exposure(at),
         step_seconds=max(at.compute.step_seconds),
@@ -99,7 +100,7 @@ def terms_of(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultModelI
         checkpoint_seconds=recovery.checkpoint_seconds_per_byte * state_bytes(method.memory(shape, sites, 0, seed)),
         timeout=timeout + min(timeout / TICKS, 1.0) / 2,  # somebody looks so often
         round_trip=max((at.topology.rtt(a, b) for a, b in pairs), default=0.0),
-        meeting=recovery.meeting_seconds,
+        rendezvous=recovery.meeting_seconds,
         start=recovery.start_seconds,
         grace=GRACE_SECONDS,
         at_once=min(UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED, streams << 16), _send_buffers(at.topology)),

@@ -1,4 +1,4 @@
-"""What misfortune is expected to cost a run: the same quantities as `harness.run.fault_cost.Toll`, before the run.
+"""What misfortune is expected to cost a run: the same quantities as `harness.run.fault_cost.FaultCost`, before the run.
 
 The run is walked through step by step with a clock for each worker. Whoever is struck stops, stands still, is slow or
 is cut off; the others notice where they next wait for it; then `harness.elastic.membership.decide`, which decides in a
@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness.costmodel.fault_terms import Broken, FaultEvent, FaultModelInputs, broken_off, touches
-from harness.elastic.membership import MEETINGS, Report, View, decide
+from harness.elastic.views import MAX_GENERATIONS, Report, View, decide
 from netsim.traffic import Transfer, among
 
 
 @dataclass(frozen=True)
 class PredictedFaultCost:
-    """Fields as in `harness.run.fault_cost.Toll`. `abandoned`: why the run cannot go on, if it cannot."""
+    """Fields as in `harness.run.fault_cost.FaultCost`. `abandoned`: why the run cannot go on, if it cannot."""
 
     generations: int
     tokens_lost: int
@@ -33,7 +33,7 @@ class PredictedFaultCost:
         return asdict(self)
 
 
-def expected_toll(terms: FaultModelInputs, strikes: Sequence[FaultEvent]) -> PredictedFaultCost:
+def simulate_faults(terms: FaultModelInputs, strikes: Sequence[FaultEvent]) -> PredictedFaultCost:
     """The toll of `strikes` on the run. Pure."""
     walk = _Simulation(terms, strikes)
     walk.run()
@@ -83,7 +83,7 @@ class _Simulation:
         without_one = (tuple(rank for rank in sites if rank != lost) for lost in sites)
         fragile = terms.after_loss == "rollback" or not all(map(terms.survives, without_one))
         self.workers = [_Worker(checkpoints=[0] if fragile else []) for _ in sites]
-        self.now = View(generation=0, members=tuple(sites), authority=0)
+        self.now = View(generation=0, members=tuple(sites), source=0)
         self.step = 0  # done by all members
         self.cold = True
         self.parted: list[tuple[int, int]] = []  # who have thrown each other out
@@ -268,8 +268,8 @@ class _Simulation:
         and the transfers that it broke off.
         """
         self.meetings += 1
-        if self.meetings > MEETINGS:
-            self.abandoned = f"no progress in {MEETINGS} generations"
+        if self.meetings > MAX_GENERATIONS:
+            self.abandoned = f"no progress in {MAX_GENERATIONS} generations"
             return
         silent = {rank for rank in self.there if noticed is not None and self.workers[rank].silent_until > noticed}
         came = [rank for rank in self.there if rank not in silent]
@@ -288,11 +288,11 @@ class _Simulation:
             self._become(rank, decision, step if rank in begun else None)
         self.repeated += sum(self.sent.pop(done) for done in list(self.sent) if done > decision.step)
         seconds = 0.0
-        if decision.behind:
-            transfers = tuple(self.terms.catch_up(decision.authority, decision.behind, decision.members))
+        if decision.lagging:
+            transfers = tuple(self.terms.catch_up(decision.source, decision.lagging, decision.members))
             self.caught_up += sum(transfer.payload_bytes for transfer in transfers)
             seconds = self.terms.exposed(transfers, True)
-        end = at + self.terms.meeting + 2 * self.terms.round_trip + seconds
+        end = at + self.terms.rendezvous + 2 * self.terms.round_trip + seconds
         for rank in decision.members:
             self.workers[rank].clock = end
         if noticed is not None:
@@ -351,14 +351,14 @@ class _Simulation:
             worker.died = None
         if decision.rollback is not None:
             for rank, worker in enumerate(self.workers):
-                if rank not in decision.members or rank in decision.behind:
+                if rank not in decision.members or rank in decision.lagging:
                     self._lose(worker, decision.rollback)
 
     def _become(self, rank: int, decision: View, interrupted: int | None) -> None:
         """What a member goes on from. interrupted: the step that it had begun and nobody finished."""
         worker = self.workers[rank]
         worker.back = None
-        if rank in decision.behind:  # its state is another's now
+        if rank in decision.lagging:  # its state is another's now
             self._lose(worker, worker.committed)
             self.lost += interrupted is not None or worker.interrupted
             worker.committed, worker.interrupted = decision.committed, False

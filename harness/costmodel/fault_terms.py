@@ -1,4 +1,4 @@
-"""What the cost of misfortune follows from: who is struck when, what the method does about it, how long things take."""
+"""Inputs of the fault model: fault events, the method's response, durations. In the command line; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Ranks = tuple[int, ...]
 
 @dataclass(frozen=True)
 class FaultEvent:
-    """What befalls a worker: at the start of local step `step`, or when the training clock shows `at` seconds.
+    """A fault of one worker: at the start of local step `step`, or when the training clock shows `at` seconds.
 
     lasts: seconds; of a pause, and of a crash until the program is started again (None: never).
     factor: how many times as long a straggler's step takes.
@@ -36,7 +36,8 @@ class FaultModelInputs:
     it open.
     exposed: how long transfers that are released together make their step wait; the flag: over new connections.
     timeout: after which a silent peer is given up.  round_trip: the longest between two sites.
-    meeting: for a decision to be made and heard, beyond the round trips of connecting.  start: of a trainer's program.
+    rendezvous: for a view to be decided and heard, beyond the round trips of connecting.
+    start: of a trainer's program.
     grace: for members whom nobody reaches to report.  at_once: bytes for one peer that a host takes off a worker's
     hands while the loss of another is being noticed.
     """
@@ -55,7 +56,7 @@ class FaultModelInputs:
     checkpoint_seconds: float = 0.0
     timeout: float = 120.0
     round_trip: float = 0.0
-    meeting: float = 0.0
+    rendezvous: float = 0.0
     start: float = 0.0
     grace: float = 0.0
     at_once: int = 1 << 62

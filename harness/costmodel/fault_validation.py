@@ -1,4 +1,4 @@
-"""What misfortune cost stored runs, against what it was expected to cost."""
+"""The measured cost of faults in stored runs against the predicted one. In the command line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from netsim.units import show_size
 # Counts and bytes follow from plan and method; seconds also from the host.
 QUANTITIES = ("generations", "tokens_lost", "bytes_repeated", "bytes_caught_up", "detection", "recovery", "wall")
 TITLES = {
-    "generations": "groups formed",
-    "tokens_lost": "tokens in vain",
-    "bytes_repeated": "sent again",
-    "bytes_caught_up": "to catch up",
-    "detection": "noticed after",
-    "recovery": "went on after",
+    "generations": "generations",
+    "tokens_lost": "wasted tokens",
+    "bytes_repeated": "retransmitted bytes",
+    "bytes_caught_up": "resync bytes",
+    "detection": "detection time",
+    "recovery": "recovery time",
     "wall": "wall time",
 }
 
@@ -43,8 +43,8 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class StruckRow:
-    """A run with declared misfortune. detection and recovery: means over its losses, seconds."""
+class FaultRow:
+    """A run with declared faults. detection and recovery: means over its losses, seconds."""
 
     id: str
     label: str
@@ -74,10 +74,10 @@ class QuantityError:
     max: float | None
 
 
-def compare_struck(run: Run, calibration: Calibration | None) -> StruckRow:
-    """A run that was struck, with its prediction."""
+def compare_faults(run: Run, calibration: Calibration | None) -> FaultRow:
+    """A run with declared faults and its prediction."""
     result, found = run.result, predict(run.spec, calibration, run.result.steps)
-    toll = found.toll if found.toll is not None and not found.toll.abandoned else None
+    cost = found.fault_cost if found.fault_cost is not None and not found.fault_cost.abandoned else None
     measured: dict[str, float | None] = {
         "generations": result.generations,
         "tokens_lost": result.tokens_lost,
@@ -88,17 +88,17 @@ def compare_struck(run: Run, calibration: Calibration | None) -> StruckRow:
         "wall": result.wall_seconds,
     }
     predicted: dict[str, float | None] = dict.fromkeys(QUANTITIES)
-    if toll is not None:
+    if cost is not None:
         predicted = {
-            "generations": toll.generations,
-            "tokens_lost": toll.tokens_lost,
-            "bytes_repeated": toll.bytes_repeated,
-            "bytes_caught_up": toll.bytes_caught_up,
-            "detection": _mean(toll.detection_seconds),
-            "recovery": _mean(toll.recovery_seconds),
-            "wall": toll.wall_seconds,
+            "generations": cost.generations,
+            "tokens_lost": cost.tokens_lost,
+            "bytes_repeated": cost.bytes_repeated,
+            "bytes_caught_up": cost.bytes_caught_up,
+            "detection": _mean(cost.detection_seconds),
+            "recovery": _mean(cost.recovery_seconds),
+            "wall": cost.wall_seconds,
         }
-    return StruckRow(
+    return FaultRow(
         id=result.id,
         label=result.label,
         algorithm=result.algorithm,
@@ -110,7 +110,7 @@ def compare_struck(run: Run, calibration: Calibration | None) -> StruckRow:
     )
 
 
-def errors_of(rows: Sequence[StruckRow]) -> dict[str, QuantityError]:
+def errors_of(rows: Sequence[FaultRow]) -> dict[str, QuantityError]:
     """By quantity; those that no run has a prediction of are left out."""
     found = {}
     for name in QUANTITIES:
@@ -128,16 +128,16 @@ def errors_of(rows: Sequence[StruckRow]) -> dict[str, QuantityError]:
     return found
 
 
-def section(rows: Sequence[StruckRow]) -> list[str]:
-    """Lines of Markdown: what misfortune cost, measured / predicted."""
+def section(rows: Sequence[FaultRow]) -> list[str]:
+    """Lines of Markdown: the cost of faults, measured / predicted."""
     lines = [
-        "## What misfortune cost",
+        "## The cost of faults",
         "",
         "Runs with declared faults, measured / predicted. Counts and bytes follow from the plan and from what the",
         "method does about a loss ([reliability](reliability.md)). How much of an exchange had been sent when it broke",
         "off is a race between workers: expected is what fills TCP's send buffers, a rule that was chosen with the",
-        "runs below in sight. A step that a newcomer interrupts is in vain, too, for members who had begun it when",
-        "others met; none is expected. Of several losses in a run the times are means. A fault strikes after the",
+        "runs below in sight. A step that a newcomer interrupts is wasted, too, for members who had begun it when",
+        "others met; none is expected. Of several losses in a run the times are means. A fault is injected after the",
         "update that follows a synchronisation and before the slot that this update shortens: a method that",
         "synchronises at every step notices earlier than expected by as much.",
         "",
@@ -150,7 +150,7 @@ def section(rows: Sequence[StruckRow]) -> list[str]:
     titles = " | ".join(TITLES[name] for name in QUANTITIES)
     lines += ["", f"| run | faults | {titles} |", f"| --- | --- |{' ---: |' * len(QUANTITIES)}"]
     for row in rows:
-        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(row.faults.items())) or "none struck"
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(row.faults.items())) or "none"
         shown = " | ".join(pair(name, row.quantities[name]) for name in QUANTITIES)
         lines.append(f"| `{row.id}` | {faults} | {shown} |")
     return [*lines, ""]

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from scipy.optimize import least_squares
 
 from harness.costmodel.calibration import Calibration, Constants, Domain, Error, NativeStep, Recovery, Span
-from harness.costmodel.fault_inputs import state_bytes, strikes_of
+from harness.costmodel.fault_inputs import fault_events, state_bytes
 from harness.costmodel.predict import evaluation_flops, predict, reach
 from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
@@ -198,8 +198,8 @@ def _rounded(seconds: Sequence[float]) -> float:
 def _starts(run: Run) -> list[float]:
     """How long after the time that the suite names each crashed worker was back."""
     topology = ResolvedRun.of(run.spec).topology
-    strikes = strikes_of(run.spec, topology, run.result.steps)
-    absences = {s.lasts for s in strikes if s.kind == "crash" and s.step is not None and s.lasts is not None}
+    events = fault_events(run.spec, topology, run.result.steps)
+    absences = {s.lasts for s in events if s.kind == "crash" and s.step is not None and s.lasts is not None}
     if len(absences) != 1:  # which return belongs to which absence is not in the record
         return []
     (absence,) = absences
@@ -215,8 +215,8 @@ def _checkpoints(run: Run) -> list[float]:
 
 def _excesses(run: Run, calibration: Calibration) -> list[float]:
     """What each recovery took beyond what follows from plan and network."""
-    toll = predict(run.spec, calibration, run.result.steps).toll
+    cost = predict(run.spec, calibration, run.result.steps).fault_cost
     measured = run.result.recovery_seconds or []
-    if toll is None or len(toll.recovery_seconds) != len(measured):
+    if cost is None or len(cost.recovery_seconds) != len(measured):
         return []
-    return [took - expected for took, expected in zip(measured, toll.recovery_seconds, strict=True)]
+    return [took - expected for took, expected in zip(measured, cost.recovery_seconds, strict=True)]

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from algorithms.method import find
 from harness.costmodel.calibration import Calibration, Span
-from harness.costmodel.fault_inputs import FaultContext, predict_toll, struck, unpredictable
+from harness.costmodel.fault_inputs import FaultContext, has_faults, predict_fault_cost, unpredictable
 from harness.costmodel.fault_model import PredictedFaultCost
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
@@ -25,7 +25,7 @@ COLD = LinkModel(cold_start=True)
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `toll`: with declared misfortune,
+    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `fault_cost`: with declared faults,
     what it costs; the bytes are then those of the undisturbed run.
     """
 
@@ -36,7 +36,7 @@ class Prediction:
     evaluation_seconds: float | None = None
     extrapolated: bool = True
     why_not: str = ""
-    toll: PredictedFaultCost | None = None
+    fault_cost: PredictedFaultCost | None = None
 
 
 def predict(
@@ -57,13 +57,13 @@ def predict(
     choose = partial(select_algorithm, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
     evaluation = evaluation_seconds(spec, run.world, calibration)
     known = replace(known, extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)))
-    if struck(spec, topology):
+    if has_faults(spec, topology):
         if why := unpredictable(topology):
             return replace(known, why_not=why)
         at = FaultContext(method, topology, plan, compute, link_model, choose, evaluation)
-        toll = predict_toll(spec, at, calibration.recovery if calibration else None)
-        wall = None if toll.abandoned else toll.wall_seconds
-        return replace(known, wall_seconds=wall, toll=toll, why_not=toll.abandoned)
+        cost = predict_fault_cost(spec, at, calibration.recovery if calibration else None)
+        wall = None if cost.abandoned else cost.wall_seconds
+        return replace(known, wall_seconds=wall, fault_cost=cost, why_not=cost.abandoned)
     outcome = simulate(
         plan,
         topology,

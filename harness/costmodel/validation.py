@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration
-from harness.costmodel.fault_validation import StruckRow, compare_struck, errors_of
+from harness.costmodel.fault_validation import FaultRow, compare_faults, errors_of
 from harness.costmodel.predict import Prediction, predict
 from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
@@ -55,13 +55,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Validation:
-    """All rows. `struck`: runs with declared faults, apart, for they are compared by what these cost.
+    """All rows. `faults`: runs with declared faults, apart, for they are compared by what these cost.
     `left_out`: runs that were not compared, with the reason.
     """
 
     basis: str
     rows: tuple[ComparedRun, ...]
-    struck: tuple[StruckRow, ...] = ()
+    faults: tuple[FaultRow, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,8 +89,8 @@ class Validation:
             "basis": self.basis,
             "runs": [asdict(row) for row in self.rows],
             "misfortune": {
-                "runs": [row.to_json() for row in self.struck],
-                "errors": {name: asdict(error) for name, error in errors_of(self.struck).items()},
+                "runs": [row.to_json() for row in self.faults],
+                "errors": {name: asdict(error) for name, error in errors_of(self.faults).items()},
             },
             "left_out": self.left_out,
             "mean_absolute_percentage_error": overall.mean if overall else None,
@@ -109,7 +109,7 @@ def validate_runs(
     """Compare every run outside the calibration's fit with its prediction, if it says something about the model."""
     seen = set(calibration.seen) if calibration else set()
     rows: list[ComparedRun] = []
-    struck: list[StruckRow] = []
+    fault_rows: list[FaultRow] = []
     left_out: dict[str, str] = {}
     for run in runs:
         progress()
@@ -118,11 +118,11 @@ def validate_runs(
         elif why := why_unusable(run):
             left_out[run.result.id] = why
         elif run.result.faults is not None:
-            struck.append(compare_struck(run, calibration))
+            fault_rows.append(compare_faults(run, calibration))
         else:
             rows.append(_compare(run, calibration))
     basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"
-    return Validation(basis, tuple(rows), tuple(struck), left_out)
+    return Validation(basis, tuple(rows), tuple(fault_rows), left_out)
 
 
 def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:

@@ -1,4 +1,4 @@
-"""Misfortune as it strikes: a trainer does to itself what the suite's faults say, at the step that they say."""
+"""Fault injection inside the trainer process: crashes, pauses, stragglers and damaged payloads, by local step."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from harness.transport.wan_exchange import WanExchange
 
 
 class FaultInjector:
-    """Strikes each fault once per step, however often a step is made and whichever life makes it."""
+    """Injects each fault once per step, however often the step is repeated and by whichever process."""
 
-    def __init__(self, spec: RunSpec, rank: int, diary: WorkerLog) -> None:
+    def __init__(self, spec: RunSpec, rank: int, log: WorkerLog) -> None:
         self._faults, self._seed = spec.faults, spec.seed
         self._site = list(spec.topology["sites"])[rank]
-        self._diary = diary
-        self._struck = {(entry["fault"], entry["step"]) for entry in diary.read() if "fault" in entry}
+        self._log = log
+        self._injected = {(entry["fault"], entry["step"]) for entry in log.read() if "fault" in entry}
 
-    def strike(self, step: int, wan: WanExchange) -> float:
-        """Everything that is due at the start of `step`. Returns how many times as long the step is to take."""
-        pace = 1.0
+    def inject(self, step: int, wan: WanExchange) -> float:
+        """Every fault that is due at the start of `step`. Returns the factor by which the step is to take longer."""
+        slowdown = 1.0
         for index, fault in enumerate(self._faults):
             if not fault.happens(index, self._seed, self._site, step):
                 continue
-            first = (index, step) not in self._struck
-            self._struck.add((index, step))
+            first = (index, step) not in self._injected
+            self._injected.add((index, step))
             if first:
-                self._diary.add(fault.kind, fault=index, step=step, site=self._site)
-                self._happen(fault, wan)
-            pace *= fault.factor or 1.0
-        return pace
+                self._log.add(fault.kind, fault=index, step=step, site=self._site)
+                self._carry_out(fault, wan)
+            slowdown *= fault.factor or 1.0
+        return slowdown
 
-    def _happen(self, fault: Fault, wan: WanExchange) -> None:
+    def _carry_out(self, fault: Fault, wan: WanExchange) -> None:
         if fault.kind == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.kind == "pause":

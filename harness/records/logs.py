@@ -27,7 +27,7 @@ class WorkerLog:
 
 
 def read_worker_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a diary; one that was being written when its process was killed is left out."""
+    """The whole lines of a worker's log; one that was being written when its process was killed is left out."""
     found = []
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

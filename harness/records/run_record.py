@@ -41,7 +41,7 @@ class Step(Record):
     seconds: dict[str, float]  # by bucket; what was spent since the previous step's end
     payload_bytes: int  # cumulative, sent by this worker
     evaluation_loss: float | None = None  # held-out loss, nats per token; the same at every worker
-    committed: int | None = None  # with declared misfortune: the last synchronised step that this worker is part of
+    committed: int | None = None  # with declared faults: the last synchronised step that this worker is part of
     metrics: dict[str, float] = {}
 
 
@@ -77,7 +77,7 @@ class Result(Record):
     valid: bool
     why_invalid: list[str] = Field(default_factory=list)
     marks: list[str] = Field(default_factory=list)  # what a reader should know of a valid run
-    # With declared misfortune only (harness.run.fault_cost.Toll):
+    # With declared faults only (harness.run.fault_cost.FaultCost):
     faults: dict[str, int] | None = None  # how many struck, by kind
     generations: int | None = None  # of the membership, the first included
     tokens_committed: int | None = None

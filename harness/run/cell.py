@@ -15,7 +15,7 @@ from harness.records.environment import fingerprint
 from harness.records.layout import RunDirectory, WorkerDirectory
 from harness.records.logs import Events, read_worker_log
 from harness.records.run_record import Result, read_json, write_json
-from harness.run.fault_cost import toll
+from harness.run.fault_cost import fault_cost
 from harness.run.result import Costs, Observed, assemble_result, memory_record
 from harness.run.worker_group import WorkerGroup, lines_of, start_worker_group
 from harness.spec.resolved import ResolvedRun
@@ -121,7 +121,7 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
 def _interrupted(cell: Cell) -> bool:
     """Whether the directory holds this very cell, begun and neither finished nor changed since.
 
-    A run with declared misfortune starts anew: resumed, it would not meet the same misfortune.
+    A run with declared faults starts from scratch: resumed, it would not meet the same faults.
     """
     if cell.run.declares_faults:
         return False
@@ -182,7 +182,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
 
 
 def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
-    """What misfortune cost the run with these files."""
+    """The cost of the faults of the run with these files."""
 
     def read(which: Callable[[WorkerDirectory], Path], ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
         return {rank: read_worker_log(which(files.worker(rank))) for rank in ranks}
@@ -195,7 +195,7 @@ def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: 
     for summary in summaries:  # which also knows of transfers that were never finished
         sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
     logs = read(lambda worker: worker.worker_log, everyone)
-    return toll(plan, logs, ledgers, tokens, dead, sum(sent.values()))
+    return fault_cost(plan, logs, ledgers, tokens, dead, sum(sent.values()))
 
 
 def _memory_limit(run: ResolvedRun) -> int:
@@ -212,7 +212,7 @@ def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterat
     if not network.topology.timeline:
         yield
         return
-    with network.play(trainers.incident) as player:
+    with network.play(trainers.site_event) as player:
         zero = time.time()
         yield
     if player.error is not None:
@@ -223,7 +223,7 @@ def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterat
 
 
 def _record(cell: Cell, observed: Observed, absent: frozenset[int] | None) -> Result:
-    """absent: with declared misfortune, the ranks that the run ended without."""
+    """absent: with declared faults, the ranks that the run ended without."""
     summaries = []
     for rank in sorted(set(range(cell.run.world)) - (absent or frozenset())):
         path = cell.files.worker(rank).summary

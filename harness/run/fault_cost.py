@@ -1,4 +1,4 @@
-"""What misfortune cost a run: tokens, bytes, seconds. Pure, from the workers' diaries, ledgers and steps."""
+"""The cost of a run's faults in tokens, bytes and seconds. In the runner; pure, from logs, ledgers and steps."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Entries = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class FaultCost:
-    """Tokens of training that ended in the model or did not; bytes that had to be sent again or to catch up; seconds
-    from a fault until somebody noticed, from then until all members of the next generation went on, and from a crash
-    until the worker that was started again asked to be let in.
+    """Committed and wasted tokens; retransmitted and resync bytes; detection time (from a fault until it was noticed),
+    recovery time (from then until all members of the next generation continue), and return time (from a crash until the
+    restarted worker is in the waiting room).
     """
 
     faults: dict[str, int]
@@ -37,10 +37,10 @@ class FaultCost:
         return asdict(self)
 
 
-def membership_of(diaries: Mapping[int, Entries], world: int) -> dict[int, tuple[int, ...]]:
+def membership_of(logs: Mapping[int, Entries], world: int) -> dict[int, tuple[int, ...]]:
     """The members of each generation that somebody became a member of."""
     found = {0: tuple(range(world))}
-    for entries in diaries.values():
+    for entries in logs.values():
         for entry in entries:
             if entry["kind"] == "reformed":
                 found[entry["generation"]] = tuple(entry["members"])
@@ -82,33 +82,33 @@ def payload(
     return sum(counted.values()), caught_up, wrong
 
 
-def seconds(diaries: Mapping[int, Entries]) -> tuple[list[float], list[float]]:
-    """(from each fault to its detection, from detection to the last member's going on), by generation."""
-    entries = sorted((e for found in diaries.values() for e in found), key=lambda e: float(e["when"]))
-    strikes = [e["when"] for e in entries if e["kind"] in ("crash", "pause", "corrupt", "short")]
+def seconds(logs: Mapping[int, Entries]) -> tuple[list[float], list[float]]:
+    """(from each fault to its detection, from detection until the last member continues), by generation."""
+    entries = sorted((e for found in logs.values() for e in found), key=lambda e: float(e["when"]))
+    faults = [e["when"] for e in entries if e["kind"] in ("crash", "pause", "corrupt", "short")]
     noticed: dict[int, float] = {}
     for entry in entries:
         if entry["kind"] == "detected":
             noticed.setdefault(entry["generation"], entry["when"])
-    went_on: dict[int, float] = {}
+    resumed: dict[int, float] = {}
     for entry in entries:
         if entry["kind"] == "reformed":
-            went_on[entry["generation"]] = entry["when"]
+            resumed[entry["generation"]] = entry["when"]
     detection, recovery = [], []
     for generation, when in sorted(noticed.items()):
-        after = min((g for g in went_on if g >= generation), default=None)
+        after = min((g for g in resumed if g >= generation), default=None)
         if after is not None:
-            recovery.append(round(went_on[after] - when, 4))
-        if earlier := [strike for strike in strikes if strike <= when]:
+            recovery.append(round(resumed[after] - when, 4))
+        if earlier := [fault for fault in faults if fault <= when]:
             detection.append(round(when - earlier[-1], 4))
-            strikes = [strike for strike in strikes if strike > when]
+            faults = [fault for fault in faults if fault > when]
     return detection, recovery
 
 
-def returns(diaries: Mapping[int, Entries]) -> list[float]:
+def returns(logs: Mapping[int, Entries]) -> list[float]:
     """Seconds from each crash until the worker was back, in the order of the returns."""
     found = []
-    for entries in diaries.values():
+    for entries in logs.values():
         crashed: float | None = None
         for entry in entries:
             if entry["kind"] == "crash":
@@ -119,37 +119,37 @@ def returns(diaries: Mapping[int, Entries]) -> list[float]:
     return [seconds for _, seconds in sorted(found)]
 
 
-def _gone_back_without(rank: int, diaries: Mapping[int, Entries]) -> list[int]:
+def _gone_back_without(rank: int, logs: Mapping[int, Entries]) -> list[int]:
     """The steps to which others went back after the last that is known of `rank`."""
-    last = max((e["when"] for e in diaries.get(rank, ())), default=0.0)
-    others = (e for other, entries in diaries.items() if other != rank for e in entries)
+    last = max((e["when"] for e in logs.get(rank, ())), default=0.0)
+    others = (e for other, entries in logs.items() if other != rank for e in entries)
     return [e["step"] for e in others if e["kind"] == "rolled back" and e["when"] > last]
 
 
-def toll(
+def fault_cost(
     plan: Plan,
-    diaries: Mapping[int, Entries],
+    logs: Mapping[int, Entries],
     ledgers: Mapping[int, Entries],
     tokens: Mapping[int, int],
     dead: Mapping[int, Entries],
     sent: int,
 ) -> tuple[FaultCost, list[str]]:
-    """The toll, and what is wrong with the ledger.
+    """The cost, and what is wrong with the ledger.
 
     tokens: of the workers that ended the run; dead: the steps of those that did not; sent: payload bytes of all.
     """
-    kinds = Counter(e["kind"] for entries in diaries.values() for e in entries if e["kind"] in FAULTS)
-    lost = sum(e["tokens"] for entries in diaries.values() for e in entries if e["kind"] == "tokens lost")
+    kinds = Counter(e["kind"] for entries in logs.values() for e in entries if e["kind"] in FAULTS)
+    lost = sum(e["tokens"] for entries in logs.values() for e in entries if e["kind"] == "tokens lost")
     committed = sum(tokens.values())
     for rank, steps in dead.items():
         if steps:
-            last = min([max(s.get("committed") or 0 for s in steps), *_gone_back_without(rank, diaries)])
+            last = min([max(s.get("committed") or 0 for s in steps), *_gone_back_without(rank, logs)])
             kept = max((s["tokens"] for s in steps if s["step"] <= last), default=0)
             committed += kept
             lost += steps[-1]["tokens"] - kept
-    members = membership_of(diaries, plan.sites)
+    members = membership_of(logs, plan.sites)
     counted, caught_up, wrong = payload(plan, ledgers, members)
-    detection, recovery = seconds(diaries)
+    detection, recovery = seconds(logs)
     found = FaultCost(
         faults=dict(kinds),
         generations=len(members),
@@ -159,6 +159,6 @@ def toll(
         bytes_caught_up=caught_up,
         detection_seconds=detection,
         recovery_seconds=recovery,
-        return_seconds=returns(diaries),
+        return_seconds=returns(logs),
     )
     return found, wrong

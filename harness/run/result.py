@@ -29,7 +29,7 @@ class Observed:
     resumed_from: int = 0  # step of the checkpoint that the run went on from
 
 
-Costs = tuple[FaultCost, list[str]]  # what misfortune cost, and what is wrong with the ledger
+Costs = tuple[FaultCost, list[str]]  # the cost of faults, and what is wrong with the ledger
 
 
 def assemble_result(
@@ -37,7 +37,7 @@ def assemble_result(
 ) -> Result:
     """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run.
 
-    costs: with declared misfortune, when `summaries` may lack the ranks that were lost.
+    costs: with declared faults, when `summaries` may lack the ranks that were lost.
     """
     spec, plan = run.spec, run.plan
     steps = max(summary.steps for summary in summaries)

@@ -1,4 +1,4 @@
-"""The trainers of a run: started in their nodes, watched, started again when misfortune says so, ended with the run."""
+"""The trainers of a run and their coordinator: started, watched, restarted when a fault says so. In the runner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.elastic.membership import Rules
+from harness.elastic.coordinator import CoordinatorJob
 from harness.records.layout import RunDirectory
 from harness.records.logs import read_worker_log
 from harness.records.run_record import write_json
@@ -22,12 +22,12 @@ from harness.worker.job import Job
 from netsim.emulated.network import Network, Node, NodeProcess
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
-from netsim.timeline import Incident
+from netsim.timeline import SiteEvent
 
 POLL_SECONDS = 0.1
 VERIFY_SECONDS = 2.0
 STOP_SECONDS = 20.0  # for the other trainers to end after the first has
-INCIDENT_SECONDS = 0.5  # for the timeline to tell of what it has just done
+SITE_EVENT_SECONDS = 0.5  # for the timeline to report what it has just done
 START_SECONDS = 300.0  # for the trainers to be built and the store to stand
 
 
@@ -44,17 +44,17 @@ class WorkerGroup:
         self, run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events
     ) -> None:
         self._spec, self._run_id, self._directory = run.spec, run_id, directory
-        self._files = RunDirectory(directory)
         self._network, self._dataset, self._events = network, dataset, events
+        self._files = RunDirectory(directory)
         self._sites = [site.name for site in network.topology.sites]
         self.declares_faults = run.declares_faults
         self._processes: dict[int, NodeProcess] = {}
-        self._lives = [0] * len(self._sites)
+        self._restarts = [0] * len(self._sites)
         self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
-        self._struck: set[int] = set()  # ranks whose programs the timeline has ended
-        self._incidents: deque[Incident] = deque()  # from the timeline's thread
-        self._told: dict[int, int] = {}  # entries of each diary that are in the events
-        self._keeper: NodeProcess | None = None
+        self._crashed: set[int] = set()  # ranks whose programs the timeline has ended
+        self._site_events: deque[SiteEvent] = deque()  # from the timeline's thread
+        self._drained: dict[int, int] = {}  # entries of each worker's log that are in the events
+        self._coordinator: NodeProcess | None = None
         self._store: Node | None = None
         self.absent: set[int] = set()
 
@@ -62,10 +62,10 @@ class WorkerGroup:
         if self.declares_faults:
             name = undisturbed_site(self._network.topology)
             self._store = next(node for node in self._network.nodes if node.site == name)
-            rules = Rules(spec=self._spec, directory=self._directory, address=self._store.mgmt_address)
-            write_json(self._files.membership, rules)
-            argv = [sys.executable, "-m", "harness.elastic.membership", str(self._files.membership)]
-            self._keeper = self._store.start(argv, self._environment(), self._files.membership_log)
+            job = CoordinatorJob(spec=self._spec, directory=self._directory, address=self._store.mgmt_address)
+            write_json(self._files.membership, job)
+            argv = [sys.executable, "-m", "harness.elastic.coordinator", str(self._files.membership)]
+            self._coordinator = self._store.start(argv, self._environment(), self._files.membership_log)
         for rank in range(len(self._sites)):
             self._launch(rank, resume_from)
         self._events.add("trainers")
@@ -75,20 +75,20 @@ class WorkerGroup:
         end = time.monotonic() + START_SECONDS
         waiting = {rank: self._files.worker(rank).ready for rank in self._processes}
         store = self._files.membership_log
-        while waiting or not (self._keeper is None or "generation" in " ".join(lines_of(store))):
+        while waiting or not (self._coordinator is None or "generation" in " ".join(lines_of(store))):
             for rank, process in self._processes.items():
                 if (code := process.poll()) is not None:
                     raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
-            if self._keeper is not None and self._keeper.poll() is not None:
-                raise LonghaulError(f"the store of the membership did not come up: {last_line(store)}")
+            if self._coordinator is not None and self._coordinator.poll() is not None:
+                raise LonghaulError(f"the coordinator did not start: {last_line(store)}")
             if time.monotonic() > end:
                 raise LonghaulError(f"ranks {sorted(waiting)} were not ready within {START_SECONDS:.0f} s")
             waiting = {rank: ready for rank, ready in waiting.items() if not ready.exists()}
             time.sleep(POLL_SECONDS)
 
-    def incident(self, incident: Incident) -> None:
-        """What the timeline has done to a site; called from its thread."""
-        self._incidents.append(incident)
+    def site_event(self, event: SiteEvent) -> None:
+        """Called from the timeline's thread when it has done something to a site."""
+        self._site_events.append(event)
 
     def wait(self) -> None:
         """Until all trainers have ended well. One that fails undeclared ends the run, as does a network that broke."""
@@ -96,16 +96,16 @@ class WorkerGroup:
         deadline: float | None = None
         while True:
             self._drain_logs()
-            self._meet_incidents()
+            self._drain_site_events()
             codes = {rank: process.poll() for rank, process in self._processes.items()}
             for rank, code in codes.items():
                 if code and rank not in self.absent:
                     self._on_worker_death(rank, code)
             done = [rank for rank, code in codes.items() if code == 0]
             left = [rank for rank in codes if rank not in done and rank not in self.absent]
-            if self._keeper is not None and self._keeper.poll() is not None:
+            if self._coordinator is not None and self._coordinator.poll() is not None:
                 why = last_line(self._files.membership_log)
-                raise LonghaulError(f"the keeper of the membership ended: {why}")
+                raise LonghaulError(f"the coordinator ended: {why}")
             if not left and (done or not self._returns):
                 self._drain_logs()
                 if not done:
@@ -123,7 +123,7 @@ class WorkerGroup:
             time.sleep(POLL_SECONDS)
 
     def end(self) -> None:
-        for process in [*self._processes.values(), *([self._keeper] if self._keeper else [])]:
+        for process in [*self._processes.values(), *([self._coordinator] if self._coordinator else [])]:
             if process.poll() is None:
                 process.kill()
 
@@ -139,7 +139,7 @@ class WorkerGroup:
             shard=self._dataset.shards[rank],
             held_out=self._dataset.held_out,
             resume_from=resume_from,
-            restarts=self._lives[rank],
+            restarts=self._restarts[rank],
             store=self._store.mgmt_address if self._store else None,
         )
         job.rank_directory.mkdir(exist_ok=True)
@@ -161,17 +161,17 @@ class WorkerGroup:
         }
 
     def _on_worker_death(self, rank: int, code: int) -> None:
-        """A trainer that has ended otherwise than well: as declared, or the run has failed."""
-        if any(incident.site == self._sites[rank] for incident in self._network.topology.timeline.incidents()):
-            time.sleep(INCIDENT_SECONDS)
-            self._meet_incidents()
-        last: dict[str, Any] = next(reversed(self._diary(rank)), {})
-        declared = code == -signal.SIGKILL and (rank in self._struck or last.get("kind") == "crash")
+        """A trainer has ended with an error: as declared, or the run has failed."""
+        if any(event.site == self._sites[rank] for event in self._network.topology.timeline.site_events()):
+            time.sleep(SITE_EVENT_SECONDS)
+            self._drain_site_events()
+        last: dict[str, Any] = next(reversed(self._worker_log(rank)), {})
+        declared = code == -signal.SIGKILL and (rank in self._crashed or last.get("kind") == "crash")
         if not declared:
             raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
         self.absent.add(rank)
         self._files.worker(rank).ended.touch()
-        if rank not in self._struck:
+        if rank not in self._crashed:
             back_after = self._spec.faults[last["fault"]].back_after
             if back_after is not None:
                 self._returns[rank] = time.monotonic() + back_after
@@ -181,19 +181,19 @@ class WorkerGroup:
             if rank in self.absent and time.monotonic() >= due:
                 del self._returns[rank]
                 self.absent.discard(rank)
-                self._struck.discard(rank)
-                self._lives[rank] += 1
-                self._events.add("restart", site=self._sites[rank], restarts=self._lives[rank])
+                self._crashed.discard(rank)
+                self._restarts[rank] += 1
+                self._events.add("restart", site=self._sites[rank], restarts=self._restarts[rank])
                 self._launch(rank)
 
-    def _meet_incidents(self) -> None:
-        while self._incidents:
-            incident = self._incidents.popleft()
-            rank = self._sites.index(incident.site)
-            self._events.add(incident.kind, site=incident.site)
-            if incident.kind == "crash":
-                self._struck.add(rank)
-            elif incident.kind == "restart":
+    def _drain_site_events(self) -> None:
+        while self._site_events:
+            event = self._site_events.popleft()
+            rank = self._sites.index(event.site)
+            self._events.add(event.kind, site=event.site)
+            if event.kind == "crash":
+                self._crashed.add(rank)
+            elif event.kind == "restart":
                 self._returns[rank] = time.monotonic()
 
     def _kill_stragglers(self, late: list[int]) -> None:
@@ -205,17 +205,17 @@ class WorkerGroup:
             self.absent.add(rank)
 
     def _drain_logs(self) -> None:
-        """What the workers wrote into their diaries, into the run's events."""
+        """Copy what the workers have logged into the run's events."""
         if not self.declares_faults:
             return
         for rank, site in enumerate(self._sites):
-            entries = self._diary(rank)
-            for entry in entries[self._told.get(rank, 0) :]:
+            entries = self._worker_log(rank)
+            for entry in entries[self._drained.get(rank, 0) :]:
                 facts = {name: value for name, value in entry.items() if name not in ("when", "kind", "site")}
                 self._events.add_at(entry["when"], entry["kind"], site=site, rank=rank, **facts)
-            self._told[rank] = len(entries)
+            self._drained[rank] = len(entries)
 
-    def _diary(self, rank: int) -> list[dict[str, Any]]:
+    def _worker_log(self, rank: int) -> list[dict[str, Any]]:
         return read_worker_log(self._files.worker(rank).worker_log)
 
     def _why(self, rank: int) -> str:

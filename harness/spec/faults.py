@@ -1,4 +1,4 @@
-"""Misfortune as data: what happens to which site at which step, the same for every method that is compared.
+"""Declared faults: what happens to which site at which step, the same for every method that is compared.
 
 A fault follows from (seed, site, step) alone. What happens at a second instead of a step, and what happens to links, is
 in the topology's timeline (docs/topologies.md); both end up in events.jsonl.
@@ -52,7 +52,7 @@ class Fault(Document):
         return None if seconds is None else f"{seconds} s"  # a record is read like a suite
 
     def happens(self, index: int, seed: int, site: str, step: int) -> bool:
-        """Whether it strikes `site` at local step `step`; `index` is its place in the suite."""
+        """Whether it happens to `site` at local step `step`; `index` is its place in the suite."""
         if self.site not in (None, site) or not self.step <= step <= (self.until or self.step):
             return False
         if self.probability == 1:
@@ -71,17 +71,17 @@ def check_faults(faults: Sequence[Fault], sites: Sequence[str], steps: int, wher
 
 
 def declares_faults(faults: Sequence[Fault], topology: Topology) -> bool:
-    """Whether misfortune is declared, so that workers must be ready to go on without each other."""
+    """Whether faults are declared, so that workers must be ready to continue without each other."""
     cuts = any(event.partition or event.flap for event in topology.timeline.events)
-    return bool(faults or topology.timeline.incidents() or cuts)
+    return bool(faults or topology.timeline.site_events() or cuts)
 
 
 def undisturbed_site(topology: Topology) -> str:
     """A site whose programs nothing kills or stops, for the store. Raises InputError if there is none."""
-    # A fault at a step strikes the trainer alone, an incident of the timeline every program of its site.
-    struck = {incident.site for incident in topology.timeline.incidents()}
+    # A fault at a step hits the trainer alone, an event of the timeline every program of its site.
+    affected = {event.site for event in topology.timeline.site_events()}
     for site in topology.sites:
-        if site.name not in struck:
+        if site.name not in affected:
             return site.name
     raise InputError(
         topology.name, "timeline", "crashes or pauses of every site", "one site spared: it holds the store"

@@ -166,7 +166,7 @@ class WanExchange:
     def inject_bytes(self, peer: int, message: bytes, hang_up: bool = False) -> None:
         """What a faulty worker may do to `peer`: put bytes on a connection that are no frame, and end it if `hang_up`.
 
-        For declared misfortune and for tests; nothing that a transfer needs goes this way.
+        For declared faults and for tests; nothing that a transfer needs goes this way.
         """
         self._peers.send_raw(peer, message, hang_up)
 
@@ -299,9 +299,9 @@ class WanExchange:
                 for peer in running.carrier.others:
                     self._peers.say(peer, Kind.PING, running.key)
             elif quiet > self._timeout:
-                self._fail(running, *self._blame(running, owing))
+                self._fail(running, *self._suspects(running, owing))
 
-    def _blame(self, running: _Running, owing: set[int]) -> tuple[str, tuple[int, ...]]:
+    def _suspects(self, running: _Running, owing: set[int]) -> tuple[str, tuple[int, ...]]:
         """What to say of whom, and who of them cannot be reached: not those who are there and only late."""
         assert running.asked is not None
         name, waited = self._peers.name, f"within {self._timeout:g} s"

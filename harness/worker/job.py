@@ -1,4 +1,4 @@
-"""What a trainer process is told: one worker's part of a run, as a file in the run's directory."""
+"""The job of one trainer process, as a file in the run's directory. Written by the runner, read by the trainer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Job(Document):
     held_out: Path
     resume_from: int = 0  # step of the checkpoint to go on from; 0: from the start
     restarts: int = 0  # how often this worker has been started again
-    store: str | None = None  # where the keeper of the membership is, when misfortune is declared
+    store: str | None = None  # address of the coordinator, when faults are declared
 
     @property
     def world(self) -> int:

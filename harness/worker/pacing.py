@@ -1,4 +1,4 @@
-"""Time inside a trainer: buckets that add up to wall time, and the paced clock that makes every local step take S."""
+"""Time inside the trainer process: buckets that add up to wall time, and the paced clock of the local steps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StepPacer:
         self._debt = 0.0
         self._pace = 1.0
 
-    def stretch(self, pace: float) -> None:
+    def scale(self, pace: float) -> None:
         """The next slots take `pace` times as long: a straggler."""
         self._pace = pace
 

@@ -68,12 +68,12 @@ def _show(validation: Validation) -> None:
         console.print(
             f"{validation.basis}: mean {overall.mean:.2f} %, max {overall.max:.2f} % over {overall.runs} runs"
         )
-    if validation.struck:
-        struck = Table("run", *(TITLES[name] for name in QUANTITIES), title="misfortune: measured / predicted")
-        for one in validation.struck:
-            struck.add_row(one.id, *(pair(name, one.quantities[name]) for name in QUANTITIES))
-        console.print(struck)
-        for name, error in errors_of(validation.struck).items():
+    if validation.faults:
+        table = Table("run", *(TITLES[name] for name in QUANTITIES), title="faults: measured / predicted")
+        for one in validation.faults:
+            table.add_row(one.id, *(pair(name, one.quantities[name]) for name in QUANTITIES))
+        console.print(table)
+        for name, error in errors_of(validation.faults).items():
             mean, most = (f"{value:.1f} %" if value is not None else "-" for value in (error.mean, error.max))
             console.print(
                 f"{TITLES[name]:16} exact in {error.exact} of {error.runs} runs   mean {mean:>8}   max {most:>8}"

@@ -40,7 +40,7 @@ from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
 from netsim.emulated.substrates.netns_nodes import NetnsNodes
 from netsim.emulated.timeline_player import TimelinePlayer
 from netsim.errors import HostError, InputError, LinkError, LonghaulError
-from netsim.timeline import Incident, Timeline
+from netsim.timeline import SiteEvent, Timeline
 from netsim.topology import Topology
 
 __all__ = ["Choice", "Counters", "LinkReport", "Network", "Node", "NodeProcess", "open_network", "resolve"]
@@ -195,15 +195,15 @@ class Network:
             raise LinkError("; ".join(found))
 
     @contextmanager
-    def play(self, on_incident: Callable[[Incident], None] | None = None) -> Iterator[TimelinePlayer]:
+    def play(self, on_site_event: Callable[[SiteEvent], None] | None = None) -> Iterator[TimelinePlayer]:
         """Plays the topology's timeline from now on, in the background; leaving the context ends it.
 
-        on_incident: called for each incident of a site, after its programs were paused, resumed or killed; restarting
+        on_site_event: called for each incident of a site, after its programs were paused, resumed or killed; restarting
         them is up to the caller. The links are afterwards what they were at the start.
         """
         links = {link.site: link for link in self._links}
         player = TimelinePlayer(
-            self.topology, links, lambda state: {plan.site: plan for plan in self._compile(state)}, on_incident
+            self.topology, links, lambda state: {plan.site: plan for plan in self._compile(state)}, on_site_event
         )
         player.start()
         try:

@@ -15,7 +15,7 @@ from netsim.emulated.node.requests import Reshape, SendTraffic, SignalAllProgram
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 from netsim.states import states
-from netsim.timeline import CrossTraffic, Incident
+from netsim.timeline import CrossTraffic, SiteEvent
 from netsim.topology import Topology
 
 _SIGNALS = {"pause": signal.SIGSTOP, "resume": signal.SIGCONT, "crash": signal.SIGKILL}
@@ -41,10 +41,10 @@ class TimelinePlayer:
         topology: Topology,
         links: Mapping[str, AgentClient],
         compile_state: Callable[[Topology], Mapping[str, NodePlan]],
-        on_incident: Callable[[Incident], None] | None,
+        on_site_event: Callable[[SiteEvent], None] | None,
     ) -> None:
         self._topology, self._links, self._compile = topology, links, compile_state
-        self._on_incident = on_incident
+        self._on_site_event = on_site_event
         self._in_force = dict(compile_state(topology))
         self._base = dict(self._in_force)
         self._stopped = threading.Event()
@@ -83,7 +83,7 @@ class TimelinePlayer:
         found: list[tuple[float, Callable[[], tuple[_Kind, str]]]] = [
             *((due, partial(self._links_become, state)) for due, state in states(self._topology)),
             *((flow.start, partial(self._send, flow)) for flow in timeline.cross_traffic()),
-            *((incident.at, partial(self._happen, incident)) for incident in timeline.incidents()),
+            *((incident.at, partial(self._happen, incident)) for incident in timeline.site_events()),
         ]
         return sorted(found, key=lambda one: one[0])
 
@@ -103,9 +103,9 @@ class TimelinePlayer:
         self._links[flow.source].request(request)
         return "traffic", f"{flow.source} -> {flow.target}"
 
-    def _happen(self, incident: Incident) -> tuple[_Kind, str]:
+    def _happen(self, incident: SiteEvent) -> tuple[_Kind, str]:
         if incident.kind in _SIGNALS:
             self._links[incident.site].call(SignalAllPrograms(int(_SIGNALS[incident.kind])))
-        if self._on_incident is not None:
-            self._on_incident(incident)
+        if self._on_site_event is not None:
+            self._on_site_event(incident)
         return incident.kind, incident.site

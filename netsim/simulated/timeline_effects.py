@@ -46,7 +46,7 @@ def slowdowns_of(topology: Topology) -> list[Slowdown]:
         ranks.setdefault(site, []).append(rank)
     down: dict[str, tuple[float, str]] = {}
     found: list[Slowdown] = []
-    for incident in topology.timeline.incidents():
+    for incident in topology.timeline.site_events():
         if incident.kind in ("pause", "crash"):
             down[incident.site] = incident.at, incident.kind
         elif incident.site in down:

@@ -58,8 +58,8 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
     ):
         lines += [f"## {title}", "", *_spreads(groups), ""]
     lines += ["## Every run", "", *_rows(validation.rows), ""]
-    if validation.struck:
-        lines += section(validation.struck)
+    if validation.faults:
+        lines += section(validation.faults)
     if validation.left_out:
         lines += ["## Not compared", ""]
         lines += [f"- `{run}`: {why}" for run, why in sorted(validation.left_out.items())] + [""]

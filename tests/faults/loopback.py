@@ -133,7 +133,7 @@ class LocalNetwork:
 
 
 def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, list[dict[str, Any]]]:
-    """The whole of a run with declared misfortune but for its network; result and events."""
+    """The whole of a run with declared faults but for its network; result and events."""
     directory.mkdir()
     run = ResolvedRun.of(spec)
     network: Any = LocalNetwork(spec, directory)

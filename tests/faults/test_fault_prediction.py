@@ -1,4 +1,4 @@
-"""A cell's misfortune as the cost model sees it, and its expectation held against real trainers."""
+"""A cell's faults as the cost model sees it, and its expectation held against real trainers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.costmodel.calibration import Recovery, load_calibration, save_calibration
-from harness.costmodel.fault_inputs import strikes_of
+from harness.costmodel.fault_inputs import fault_events
 from harness.costmodel.fault_terms import FaultEvent
 from harness.costmodel.fit import fit_recovery
 from harness.costmodel.predict import predict
@@ -33,7 +33,7 @@ def cell(*faults: dict[str, Any], method: str = "diloco", **more: Any) -> RunSpe
 
 def test_what_strikes_whom_when_follows_from_the_suite() -> None:
     slow = {"kind": "straggle", "step": 3, "until": 4, "factor": 2.0, "site": "a"}
-    found = strikes_of(made := cell(CRASH, slow), ResolvedRun.of(made).topology, 40)
+    found = fault_events(made := cell(CRASH, slow), ResolvedRun.of(made).topology, 40)
     assert set(found) == {
         FaultEvent("crash", 1, 12, None, 1.0),
         FaultEvent("straggle", 0, 3, factor=2.0),
@@ -48,15 +48,15 @@ def test_what_the_timeline_does_to_sites_strikes_at_a_second() -> None:
         {"from": "2 s", "to": "2.5 s", "pause": {"site": "b"}},
     ]
     made = cell(network=topology(timeline=events))
-    found = strikes_of(made, ResolvedRun.of(made).topology, 40)
+    found = fault_events(made, ResolvedRun.of(made).topology, 40)
     assert set(found) == {FaultEvent("crash", 2, None, 1.0, 2.0), FaultEvent("pause", 1, None, 2.0, 0.5)}
-    assert predict(made).toll is not None
+    assert predict(made).fault_cost is not None
 
 
 def test_partitions_are_not_predicted_and_said_not_to_be() -> None:
     events = [{"at": "1 s", "partition": {"groups": [["a"], ["b", "c"]]}}, {"at": "2 s", "heal": "all"}]
     found = predict(cell(CRASH, network=topology(timeline=events)))
-    assert found.toll is None
+    assert found.fault_cost is None
     assert "partitions" in found.why_not
 
 
@@ -65,8 +65,8 @@ def test_fomoe_goes_on_as_long_as_every_expert_has_a_living_holder(replication: 
     shape = {"kind": "moe", "layers": 2, "width": 16, "heads": 2, "experts": 6, "top_k": 2, "sequence": 64}
     options = {"sync_every": 10, "replication": replication}
     found = predict(cell({"kind": "crash", "site": "b", "step": 12}, method="fomoe", options=options, model=shape))
-    assert found.toll is not None
-    assert (found.toll.abandoned == "") == goes_on == (found.wall_seconds is not None)
+    assert found.fault_cost is not None
+    assert (found.fault_cost.abandoned == "") == goes_on == (found.wall_seconds is not None)
     assert ("cannot go on" in found.why_not) != goes_on
 
 
@@ -78,32 +78,32 @@ def test_the_walk_takes_as_long_as_the_simulation_where_nothing_strikes(method: 
     assert walked == pytest.approx(calm, rel=0.03)  # the walk's connections are warm at once
 
 
-def struck_run(folder: Path, meeting: float, start: float, *faults: dict[str, Any]) -> Run:
+def faulty_run(folder: Path, meeting: float, start: float, *faults: dict[str, Any]) -> Run:
     """A run in which decisions took `meeting` and restarts `start` seconds, and everything else what is expected."""
     made = cell(*faults)
     known = Recovery(meeting_seconds=meeting, start_seconds=start, source="typed in by a test")
     truth = calibration().model_copy(update={"recovery": known})
-    toll = predict(made, truth).toll
-    assert toll is not None
-    changes = {name: value for name, value in toll.fields().items() if name != "abandoned"}
+    cost = predict(made, truth).fault_cost
+    assert cost is not None
+    changes = {name: value for name, value in cost.fields().items() if name != "abandoned"}
     crashes = [fault for fault in faults if fault["kind"] == "crash"]
     returns = {"return_seconds": [1.0 + start for _ in crashes], "faults": {fault["kind"]: 1 for fault in faults}}
     return read_run(write_run(folder, made, truth, **changes, **returns))
 
 
 def test_the_constants_of_recovery_are_found_in_runs_and_predict_others(tmp_path: Path) -> None:
-    seen = struck_run(tmp_path / "seen", 0.4, 0.3, CRASH)
+    seen = faulty_run(tmp_path / "seen", 0.4, 0.3, CRASH)
     found = fit_recovery([seen], calibration())
     assert found is not None
     assert found.meeting_seconds == pytest.approx(0.4, abs=0.001)
     assert found.start_seconds == pytest.approx(0.3, abs=0.001)
     assert found.fitted_from == (seen.result.id,)
-    unseen = struck_run(tmp_path / "unseen", 0.4, 0.3, CRASH, CORRUPT)
+    unseen = faulty_run(tmp_path / "unseen", 0.4, 0.3, CRASH, CORRUPT)
     known = calibration().model_copy(update={"recovery": found})
     validation = validate_runs([seen, unseen], known)
     assert list(validation.left_out) == [seen.result.id]
     assert validation.rows == ()
-    (row,) = validation.struck
+    (row,) = validation.faults
     assert all(abs(one.error or 0.0) < 0.01 for one in row.quantities.values())
     errors = validation.to_json()["misfortune"]["errors"]
     assert errors["tokens_lost"]["exact"] == errors["tokens_lost"]["runs"] == 1
@@ -112,7 +112,7 @@ def test_the_constants_of_recovery_are_found_in_runs_and_predict_others(tmp_path
 def test_a_calibration_keeps_all_but_its_recovery_when_that_is_fitted_onto_it(tmp_path: Path) -> None:
     base, output = tmp_path / "base.yaml", tmp_path / "more.yaml"
     save_calibration(calibration(transfer_seconds=1e-3), base)
-    run = struck_run(tmp_path / "runs", 0.4, 0.3, CRASH)
+    run = faulty_run(tmp_path / "runs", 0.4, 0.3, CRASH)
     calibrate([tmp_path / "runs"], output, onto=base, as_json=True)
     found = load_calibration(output)
     assert found.recovery is not None
@@ -121,12 +121,12 @@ def test_a_calibration_keeps_all_but_its_recovery_when_that_is_fitted_onto_it(tm
 
 
 def test_the_page_sets_what_faults_cost_beside_what_was_expected(tmp_path: Path) -> None:
-    run = struck_run(tmp_path, 0.4, 0.3, CRASH, CORRUPT)
+    run = faulty_run(tmp_path, 0.4, 0.3, CRASH, CORRUPT)
     page = page_text(validate_runs([run], calibration()), calibration())
     assert "| tokens in vain | 1 | 1 | 0.0 % | 0.0 % |" in page
     assert f"| `{run.result.id}` | 1 corrupt, 1 crash | 4 / 4 |" in page
     calm = validate_runs([read_run(write_run(tmp_path / "calm", cell(), calibration()))], calibration())
-    assert "misfortune" not in page_text(calm, calibration())
+    assert "cost of faults" not in page_text(calm, calibration())
 
 
 def test_runs_that_recovered_from_nothing_teach_nothing_about_recovery(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_trainers_lose_is_what_was_expected(
         compute={"mode": "paced", "step_seconds": 0.4},
         network={"timeout_seconds": 60},
     )
-    expected = predict(made).toll
+    expected = predict(made).fault_cost
     result, _ = run_through(made, tmp_path / "run", tmp_path_factory.mktemp("cache"))
     assert result.valid, result.why_invalid
     assert expected is not None

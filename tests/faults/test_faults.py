@@ -1,4 +1,4 @@
-"""Misfortune as data: what strikes follows from seed, site and step, and what cannot happen is refused."""
+"""Misfortune as data: what events follows from seed, site and step, and what cannot happen is refused."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_misfortune_that_cannot_happen_is_refused(
 
 
 def test_a_diary_that_was_cut_off_keeps_its_whole_lines(tmp_path: Path) -> None:
-    diary = WorkerLog(tmp_path)
-    diary.add("crash", step=7)
-    diary.add("back")
+    log = WorkerLog(tmp_path)
+    log.add("crash", step=7)
+    log.add("back")
     path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:-5])
     assert [entry["kind"] for entry in read_worker_log(path)] == ["crash"]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.elastic.elastic_trainer import blame
-from harness.elastic.membership import Report, View, decide
+from harness.elastic.rendezvous import suspects_of
+from harness.elastic.views import Report, View, decide
 from netsim.errors import PeerError
 
-FOUR = View(generation=3, members=(0, 1, 2, 3), authority=0)
+FOUR = View(generation=3, members=(0, 1, 2, 3), source=0)
 
 
 def reports(**changes: Mapping[str, object]) -> dict[int, Report]:
@@ -32,29 +32,29 @@ def anyone(members: tuple[int, ...]) -> bool:
 
 def test_survivors_make_the_interrupted_step_anew() -> None:
     decision = decide(FOUR, without(2, reports()), {}, "redo", anyone)
-    assert decision == View(generation=4, members=(0, 1, 3), authority=0, step=12, furthest=12, committed=8, lost=(2,))
+    assert decision == View(generation=4, members=(0, 1, 3), source=0, step=12, max_step=12, committed=8, lost=(2,))
 
 
 def test_members_learn_how_far_the_furthest_is_so_that_nobody_waits_for_it_at_a_step_that_it_has_done() -> None:
-    for after_loss, furthest in (("redo", 15), ("resync", 12), ("rollback", 8)):
+    for after_loss, max_step in (("redo", 15), ("resync", 12), ("rollback", 8)):
         decision = decide(FOUR, without(2, reports(r3={"step": 15})), {}, after_loss, anyone)
         assert decision is not None
-        assert decision.furthest == furthest
+        assert decision.max_step == max_step
 
 
 def test_who_missed_a_synchronisation_takes_over_from_who_has_it() -> None:
     decision = decide(FOUR, without(2, reports(r1={"committed": 12}, r3={"committed": 12})), {}, "redo", anyone)
     assert decision is not None
-    assert (decision.authority, decision.behind, decision.committed) == (1, (0,), 12)
+    assert (decision.source, decision.lagging, decision.committed) == (1, (0,), 12)
 
 
 def test_a_newcomer_takes_over_and_nobody_goes_back_for_it() -> None:
-    before = View(generation=3, members=(0, 1, 3), authority=0)
+    before = View(generation=3, members=(0, 1, 3), source=0)
     newcomer = {2: Report(rank=2, step=0, committed=-1)}
     for after_loss in ("redo", "resync", "rollback"):
         decision = decide(before, without(2, reports()), newcomer, after_loss, anyone)
         assert decision is not None
-        assert (decision.members, decision.behind, decision.rollback) == ((0, 1, 2, 3), (2,), None)
+        assert (decision.members, decision.lagging, decision.rollback) == ((0, 1, 2, 3), (2,), None)
 
 
 def test_a_method_that_needs_everyone_goes_back_to_the_last_step_that_all_can_restore() -> None:
@@ -66,7 +66,7 @@ def test_a_method_that_needs_everyone_goes_back_to_the_last_step_that_all_can_re
 def test_workers_that_lost_a_fragment_all_take_over_one_state() -> None:
     decision = decide(FOUR, without(2, reports()), {}, "resync", anyone)
     assert decision is not None
-    assert (decision.authority, decision.behind) == (0, (1, 3))
+    assert (decision.source, decision.lagging) == (0, (1, 3))
 
 
 def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
@@ -78,7 +78,7 @@ def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
     back = {0: Report(rank=0, step=0, committed=-1, checkpoints=(4, 8))}
     decision = decide(FOUR, left, back, "redo", with_the_first)
     assert decision is not None
-    assert (decision.members, decision.rollback, decision.behind) == ((0, 1, 2, 3), 8, ())
+    assert (decision.members, decision.rollback, decision.lagging) == ((0, 1, 2, 3), 8, ())
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_the_largest_group_that_can_reach_itself_stays(
 
 def test_who_leaves_for_a_meeting_is_not_blamed() -> None:
     hung_up = PeerError("rank 2 (10.0.0.3) closed its connection", (2,), hung_up=True)
-    assert blame(hung_up, called=False) == (2,)
-    assert blame(hung_up, called=True) == ()
-    assert blame(PeerError("rank 2 (10.0.0.3) has left"), called=False) == ()
+    assert suspects_of(hung_up, called=False) == (2,)
+    assert suspects_of(hung_up, called=True) == ()
+    assert suspects_of(PeerError("rank 2 (10.0.0.3) has left"), called=False) == ()
     silent = PeerError("rank 3 (10.0.0.4) and rank 1 (10.0.0.2) did not answer within 3 s", (3, 1))
-    assert blame(silent, called=True) == (1, 3)
-    assert blame(None, called=False) == ()
+    assert suspects_of(silent, called=True) == (1, 3)
+    assert suspects_of(None, called=False) == ()

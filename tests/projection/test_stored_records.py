@@ -59,21 +59,21 @@ def struck(calibration: Calibration) -> Validation:
 
 
 def test_what_misfortune_cost_in_groups_and_in_states_handed_on_is_exact(struck: Validation) -> None:
-    errors = errors_of(struck.struck)
+    errors = errors_of(struck.faults)
     for name in ("generations", "bytes_caught_up"):
-        assert errors[name].exact == errors[name].runs == len(struck.struck) > 0, name
+        assert errors[name].exact == errors[name].runs == len(struck.faults) > 0, name
 
 
 def test_what_it_cost_in_tokens_is_exact_but_for_steps_that_a_newcomer_interrupts(struck: Validation) -> None:
     """Only where members meet at every step can one of them have begun another; who has is a matter of milliseconds."""
-    for row in struck.struck:
+    for row in struck.faults:
         error = row.quantities["tokens_lost"].error
         assert error is not None
         assert abs(error) <= (0.05 if row.algorithm == "ddp" else 0.0), row.id
 
 
 def test_what_misfortune_cost_in_seconds_is_within_the_committed_error(struck: Validation) -> None:
-    errors = errors_of(struck.struck)
+    errors = errors_of(struck.faults)
     for name, most in (("detection", 10.0), ("recovery", 25.0), ("wall", 10.0), ("bytes_repeated", 10.0)):
         mean = errors[name].mean
         assert mean is not None
@@ -82,4 +82,4 @@ def test_what_misfortune_cost_in_seconds_is_within_the_committed_error(struck: V
 
 def test_the_page_shows_every_struck_run(struck: Validation) -> None:
     page = (DOCS / "validation.md").read_text(encoding="utf-8")
-    assert all(f"`{row.id}`" in page for row in struck.struck)
+    assert all(f"`{row.id}`" in page for row in struck.faults)

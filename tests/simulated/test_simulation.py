@@ -1,4 +1,4 @@
-"""Whole runs: literal logs, closed forms, misfortune."""
+"""Whole runs: literal logs, closed forms, faults."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What misfortune cost, counted from diaries and ledgers."""
+"""What faults cost, counted from logs and ledgers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.run.fault_cost import membership_of, payload, seconds, toll
+from harness.run.fault_cost import fault_cost, membership_of, payload, seconds
 from netsim.traffic import Plan, Recurrence, Transfer
 
 EVERYONE = Transfer("delta", 100, (0, 1, 2))  # 400 bytes encoded: 1600 among three, 800 between two
@@ -71,7 +71,7 @@ def test_detection_runs_to_the_first_who_noticed_and_recovery_to_the_last_who_we
 
 def test_the_toll_adds_up() -> None:
     dead = {2: [{"step": s, "tokens": 32 * s, "committed": 4 if s >= 4 else 0} for s in range(1, 6)]}
-    found, wrong = toll(PLAN, DIARIES, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
+    found, wrong = fault_cost(PLAN, DIARIES, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
     assert wrong == []
     assert found.faults == {"crash": 1}
     assert found.generations == 2
@@ -84,5 +84,5 @@ def test_steps_of_a_lost_worker_that_the_others_have_gone_back_behind_are_lost()
     dead = {2: [{"step": s, "tokens": 32 * s, "committed": s} for s in range(1, 6)]}
     before = entry(9.0, "rolled back", step=1)  # and then made again, by the worker that is lost now, too
     after = {**DIARIES, 0: [before, *DIARIES[0][:1], entry(11.9, "rolled back", step=4), *DIARIES[0][1:]]}
-    found, _ = toll(PLAN, after, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
+    found, _ = fault_cost(PLAN, after, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
     assert (found.tokens_committed, found.tokens_lost) == (256 + 256 + 4 * 32, 64 + 32)

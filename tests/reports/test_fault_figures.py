@@ -9,14 +9,14 @@ import pytest
 
 from reports.build import build_report
 from reports.faults import faults_table
-from reports.figures.misfortune import what_happened
+from reports.figures.fault_figures import what_happened
 from reports.predictions import predict_runs
 from reports.quantities import NARROW
 from reports.records import collect
 from reports.study import Study
 from tests.reports.made_up import RecordedRun, rewrite
 
-TOLL = {
+COSTS = {
     "faults": {"crash": 1},
     "generations": 3,
     "tokens_committed": 90_000,
@@ -36,16 +36,16 @@ EVENTS = [
 
 
 @pytest.fixture
-def struck(tmp_path: Path) -> Path:
+def faulty(tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     for label, method in (("ddp", "ddp"), ("diloco", "diloco")):
-        directory = RecordedRun(label, method, changes=TOLL).write(folder)
+        directory = RecordedRun(label, method, changes=COSTS).write(folder)
         (directory / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
     return folder
 
 
-def test_events_are_drawn_on_the_training_clock_at_their_site(struck: Path) -> None:
-    drawing = what_happened(Study(collect([struck])))
+def test_events_are_drawn_on_the_training_clock_at_their_site(faulty: Path) -> None:
+    drawing = what_happened(Study(collect([faulty])))
     assert drawing is not None
     events = drawing.data[(drawing.data["what"] == "event") & (drawing.data["label"] == "ddp")]
     assert sorted(zip(events["kind"], events["rank"], events["start"], strict=True)) == [
@@ -55,8 +55,8 @@ def test_events_are_drawn_on_the_training_clock_at_their_site(struck: Path) -> N
     ]
 
 
-def test_a_worker_trains_and_waits_as_long_as_its_steps_say(struck: Path) -> None:
-    study = Study(collect([struck]))
+def test_a_worker_trains_and_waits_as_long_as_its_steps_say(faulty: Path) -> None:
+    study = Study(collect([faulty]))
     drawing = what_happened(study)
     assert drawing is not None
     waits = drawing.data[(drawing.data["what"] == "waiting for others") & (drawing.data["label"] == "diloco")]
@@ -65,8 +65,8 @@ def test_a_worker_trains_and_waits_as_long_as_its_steps_say(struck: Path) -> Non
     assert (waits["end"] - waits["start"]).sum() == pytest.approx(steps["communication_seconds"].sum(), rel=1e-6)
 
 
-def test_what_it_cost_stands_in_a_table(struck: Path) -> None:
-    table = faults_table(Study(collect([struck])))
+def test_what_it_cost_stands_in_a_table(faulty: Path) -> None:
+    table = faults_table(Study(collect([faulty])))
     assert [row["label"].raw for row in table.rows] == ["ddp", "diloco"]
     row = table.rows[0]
     assert [row[key].raw for key in ("faults", "tokens_lost", "lost_share", "detection", "recovery", "caught_up")] == [
@@ -80,7 +80,7 @@ def test_what_it_cost_stands_in_a_table(struck: Path) -> None:
 
 
 def test_what_the_cost_model_expected_stands_beside_it(tmp_path: Path) -> None:
-    directory = RecordedRun(options={"sync_every": 20}, changes=TOLL).write(tmp_path)
+    directory = RecordedRun(options={"sync_every": 20}, changes=COSTS).write(tmp_path)
     rewrite(directory / "spec.json", faults=[{"kind": "crash", "site": "b", "step": 30}])
     collection = collect([tmp_path])
     table = faults_table(Study(collection, predict_runs(collection.runs, None)))
@@ -93,11 +93,11 @@ def test_what_the_cost_model_expected_stands_beside_it(tmp_path: Path) -> None:
     assert "expected, from first principles" in table.caption
 
 
-def test_the_report_has_both_and_a_report_without_faults_has_neither(struck: Path, tmp_path: Path) -> None:
-    document = build_report([struck], tmp_path / "report")
-    assert "misfortune" in document["figures"]
+def test_the_report_has_both_and_a_report_without_faults_has_neither(faulty: Path, tmp_path: Path) -> None:
+    document = build_report([faulty], tmp_path / "report")
+    assert "fault-timeline" in document["figures"]
     assert document["tables"]["faults"]
     RecordedRun().write(tmp_path / "calm")
     calm = build_report([tmp_path / "calm"], tmp_path / "calm-report")
-    assert "misfortune" not in calm["figures"]
+    assert "fault-timeline" not in calm["figures"]
     assert "faults" not in calm["tables"]

@@ -1,4 +1,4 @@
-"""What misfortune is expected to cost, on plans that can be reckoned by hand: steps take a second, exchanges none."""
+"""What faults is expected to cost, on plans that can be reckoned by hand: steps take a second, exchanges none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from algorithms.catch_up import to_those_behind
-from harness.costmodel.fault_model import PredictedFaultCost, expected_toll
+from harness.costmodel.fault_model import PredictedFaultCost, simulate_faults
 from harness.costmodel.fault_terms import FaultEvent, FaultModelInputs, first_hand, touches
 from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
 
@@ -19,7 +19,7 @@ def plan(every: int, steps: int = 12, **changes: Any) -> Plan:
     return Plan(3, steps, (Recurrence((replace(EVERYONE, **changes),), every, every, steps),))
 
 
-def toll(*strikes: FaultEvent, **changes: Any) -> PredictedFaultCost:
+def toll(*events: FaultEvent, **changes: Any) -> PredictedFaultCost:
     """Of 3 sites that synchronise every 4 of 12 steps of 10 tokens."""
     terms = FaultModelInputs(
         plan=plan(4),
@@ -33,7 +33,7 @@ def toll(*strikes: FaultEvent, **changes: Any) -> PredictedFaultCost:
         evaluate_every=12,
         timeout=30.0,
     )
-    return expected_toll(replace(terms, **changes), strikes)
+    return simulate_faults(replace(terms, **changes), events)
 
 
 def test_without_misfortune_there_is_nothing_to_pay() -> None:

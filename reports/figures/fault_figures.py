@@ -1,4 +1,4 @@
-"""What struck a run and when, site by site: faults, changes of the network, and who trained or waited meanwhile."""
+"""What happened to a run and when, site by site: faults, changes of the network, who trained and who waited."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) ->
     axes[-1].set_xlabel("training clock (s)")
     axes[-1].set_xlim(0, max(float(data["end"].max()), 1e-3) * 1.02)
     figure.legend(handles=_legend(set(data["kind"])), loc="outside upper left", ncols=4)
-    caption = f"What struck one run of each method on {study.place_name(group, topology)}, and who trained, who waited "
+    caption = f"Faults of one run of each method on {study.place_name(group, topology)}, and who trained, who waited "
     caption += "and who was absent or made steps that were given up (white) meanwhile. Each row is a site; dotted "
     caption += "lines are changes of the network. "
-    return Drawing("misfortune", "What happened when", caption + conditions(study), figure, data)
+    return Drawing("fault-timeline", "What happened when", caption + conditions(study), figure, data)
 
 
 def _panel(panel: Axes, part: pd.DataFrame, names: list[str]) -> None:

@@ -1,0 +1,139 @@
+"""The coordinator process (`python -m harness.elastic.coordinator FILE`): hosts the store and decides every view.
+
+It runs at a site that nothing stops, listens on mgmt0 alone, and ends with the run.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from torch._C._distributed_c10d import TCPStore
+
+from algorithms.method import find
+from harness.elastic.membership import JoinRequest
+from harness.elastic.views import Report, View, decide
+from harness.records.layout import RunDirectory
+from harness.records.run_record import read_json
+from harness.spec.run_spec import RunSpec
+from harness.worker.job import STORE_PORT
+from netsim.documents import Document, validate
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 2.0  # for members whom nobody reaches to report nevertheless
+WAITING_SECONDS = 3.0  # after which a worker that no longer renews its request is taken to be gone
+
+
+class CoordinatorJob(Document):
+    """What the coordinator must know of the run; the spec's method decides which sites suffice."""
+
+    spec: RunSpec
+    directory: Path
+    address: str
+
+    @property
+    def world(self) -> int:
+        return len(self.spec.topology["sites"])
+
+
+@dataclass
+class _Waiting:
+    """A worker in the waiting room. heard: when it last renewed its request, monotonic."""
+
+    request: JoinRequest
+    heard: float
+
+
+class Coordinator:
+    """Reads reports and join requests from the store, and publishes the view that follows from them."""
+
+    def __init__(self, job: CoordinatorJob) -> None:
+        self._job, spec = job, job.spec
+        method, seed = find(spec.method, spec.options, spec.where, spec.train.optimizer), spec.seed
+        self._after_loss = method.after_loss
+        self._survives = lambda members: bool(members) and method.survives(spec.model, job.world, members, seed)
+        listener = socket.create_server((job.address, STORE_PORT))  # on mgmt0 alone, never on the WAN
+        self._store = TCPStore(
+            job.address,
+            STORE_PORT,
+            is_master=True,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=spec.network.timeout_seconds),
+            master_listen_fd=listener.detach(),
+        )
+        self._view = View(generation=0, members=tuple(range(job.world)), source=0)
+        self._waiting: dict[int, _Waiting] = {}
+        self._admitted: set[str] = set()  # tickets
+        self._since = 0.0  # when the first report to the next generation came
+        self._publish(self._view)
+
+    def serve(self) -> None:
+        """Until killed."""
+        while True:
+            self._poll()
+            time.sleep(POLL_SECONDS)
+
+    def _poll(self) -> None:
+        upcoming, members = self._view.generation + 1, self._view.members
+        waiting = self._waiting_room()
+        if waiting and not self._store.check([f"joiners/{upcoming}"]):
+            self._store.set(f"joiners/{upcoming}", "1")
+        reports = {rank: report for rank in members if (report := self._report(upcoming, rank))}
+        ended = {rank for rank in members if rank not in reports and self._ended(rank)}
+        if not reports and len(ended) < len(members):
+            return
+        self._since = self._since or time.monotonic()
+        missing = set(members) - set(reports) - ended
+        suspects = {rank for report in reports.values() for rank in report.suspects}
+        waited, timeout = time.monotonic() - self._since, self._job.spec.network.timeout_seconds
+        if missing and waited < timeout and not (missing <= suspects and waited > GRACE_SECONDS):
+            return
+        view = decide(self._view, reports, waiting, self._after_loss, self._survives)
+        if view is None:
+            if waited < timeout:
+                return  # somebody who is needed may still come
+            present = tuple(sorted(reports))
+            reason = f"ranks {list(present)} cannot continue without the others, and nobody came within {timeout:g} s"
+            view = View(generation=upcoming, members=present, source=min(present, default=0), abandoned=reason)
+        self._publish(view)
+
+    def _publish(self, view: View) -> None:
+        self._view, self._since = view, 0.0
+        for rank in set(view.members) & set(self._waiting):
+            ticket = self._waiting.pop(rank).request.ticket
+            self._store.set(f"admitted/{view.generation}/{rank}", ticket)
+            self._admitted.add(ticket)
+        self._store.set(f"view/{view.generation}", view.model_dump_json())
+        self._store.set("latest", str(view.generation))
+        print(view.model_dump_json(), flush=True)
+
+    def _report(self, generation: int, rank: int) -> Report | None:
+        key = f"report/{generation}/{rank}"
+        return Report.model_validate_json(self._store.get(key)) if self._store.check([key]) else None
+
+    def _waiting_room(self) -> dict[int, Report]:
+        """The reports of those in the waiting room who are still there."""
+        now = time.monotonic()
+        for rank in range(self._job.world):
+            if self._store.check([f"waiting/{rank}"]):
+                request = JoinRequest.model_validate_json(self._store.get(f"waiting/{rank}"))
+                known = self._waiting.get(rank)
+                if request.ticket not in self._admitted and (known is None or known.request != request):
+                    self._waiting[rank] = _Waiting(request, now)
+        return {r: one.request.report for r, one in self._waiting.items() if now - one.heard < WAITING_SECONDS}
+
+    def _ended(self, rank: int) -> bool:
+        return RunDirectory(self._job.directory).worker(rank).ended.exists()
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    Coordinator(validate(CoordinatorJob, read_json(path), str(path))).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Agreeing on the next generation: report, wait for the view, or wait outside to be let in. In the trainer process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from harness.elastic.connections import reachable
+from harness.elastic.membership import Membership
+from harness.elastic.views import MAX_GENERATIONS, Report, View
+from harness.records.logs import WorkerLog
+from harness.worker.job import Job
+from netsim.errors import LonghaulError, PeerError
+
+WAITING_TIMEOUTS = 10  # how many timeouts a worker stays in the waiting room
+
+
+class Rendezvous:
+    """Knows the present view, and how to get to the next. Every wait in it ends.
+
+    view: of the generation that this worker is, or was last, a member of.
+    """
+
+    def __init__(self, job: Job, membership: Membership, log: WorkerLog) -> None:
+        self._job, self._membership, self._log = job, membership, log
+        self._timeout = job.spec.network.timeout_seconds
+        self._attempts = 0  # since the last step
+        self.view = View(generation=0, members=tuple(range(job.world)), source=0)
+
+    def wanted(self) -> bool:
+        """Whether another member has called for the next generation."""
+        return self._membership.wanted(self.view.generation + 1)
+
+    def joiners(self) -> bool:
+        """Whether somebody outside may be let in by the next generation."""
+        return self._membership.joiners(self.view.generation + 1)
+
+    def step_done(self) -> None:
+        """The generation has come to something."""
+        self._attempts = 0
+
+    def call(self, error: PeerError | None, report: Callable[[tuple[int, ...]], Report]) -> None:
+        """Call for the next generation and report to it.
+
+        error: why, if something failed; report: from the ranks that this worker suspects. Raises LonghaulError when too
+        many generations in a row came to nothing.
+        """
+        self._attempts += 1
+        if self._attempts > MAX_GENERATIONS:
+            raise LonghaulError(f"no progress in {MAX_GENERATIONS} generations; the last failed for: {error}")
+        upcoming = self.view.generation + 1
+        suspects = suspects_of(error, self._membership.wanted(upcoming))
+        own = report(suspects)
+        kind = "called" if error is None else "detected"
+        self._log.add(kind, generation=upcoming, step=own.step, reason=str(error or ""), blamed=suspects)
+        self._membership.call(upcoming, own)
+
+    def next_view(self) -> View | None:
+        """Wait for the view that was called for; None if this worker is left out of it.
+
+        Raises LonghaulError when the run cannot continue.
+        """
+        view = self._membership.view(self.view.generation + 1, 3 * self._timeout)
+        if view.abandoned:
+            raise LonghaulError(view.abandoned)
+        if self._job.rank not in view.members:
+            self._log.add("left out", generation=view.generation)
+            return None
+        self.view = view
+        return view
+
+    def enter(self, report: Report) -> View:
+        """Wait outside until a view takes this worker in. Raises PeerError when none does."""
+        patience = WAITING_TIMEOUTS * self._timeout
+        self.view = self._membership.enter(report, patience, partial(reachable, self._job))
+        return self.view
+
+    def rollback_of(self, generation: int) -> int | None:
+        """The checkpoint that an earlier generation went back to."""
+        return self._membership.view(generation, self._timeout).rollback
+
+
+def suspects_of(error: PeerError | None, called: bool) -> tuple[int, ...]:
+    """The ranks that an error says cannot be reached.
+
+    Not one that hung up after a rendezvous was called: that is what coming to the rendezvous looks like.
+    """
+    if error is None or (called and error.hung_up):
+        return ()
+    return tuple(sorted(set(error.ranks)))
