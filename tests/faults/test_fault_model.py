@@ -41,7 +41,7 @@ def test_without_misfortune_there_is_nothing_to_pay() -> None:
 
 
 def test_a_crash_is_noticed_at_the_next_synchronisation_which_is_made_anew() -> None:
-    found = toll(FaultEvent("crash", 2, step=6), meeting=0.3, round_trip=0.1)
+    found = toll(FaultEvent("crash", 2, step=6), rendezvous=0.3, round_trip=0.1)
     assert found.generations == 2
     assert found.detection_seconds == (3.0,)  # from the start of step 6 to the end of step 8
     assert found.recovery_seconds == pytest.approx((0.5,))  # a decision and two round trips

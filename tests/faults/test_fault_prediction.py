@@ -123,7 +123,7 @@ def test_a_calibration_keeps_all_but_its_recovery_when_that_is_fitted_onto_it(tm
 def test_the_page_sets_what_faults_cost_beside_what_was_expected(tmp_path: Path) -> None:
     run = faulty_run(tmp_path, 0.4, 0.3, CRASH, CORRUPT)
     page = page_text(validate_runs([run], calibration()), calibration())
-    assert "| tokens in vain | 1 | 1 | 0.0 % | 0.0 % |" in page
+    assert "| wasted tokens | 1 | 1 | 0.0 % | 0.0 % |" in page
     assert f"| `{run.result.id}` | 1 corrupt, 1 crash | 4 / 4 |" in page
     calm = validate_runs([read_run(write_run(tmp_path / "calm", cell(), calibration()))], calibration())
     assert "cost of faults" not in page_text(calm, calibration())
