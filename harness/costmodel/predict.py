@@ -25,7 +25,9 @@ COLD = LinkModel(cold_start=True)
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `fault_cost`: of declared faults; the bytes are then those of the undisturbed run."""
+    """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `fault_cost`: of declared
+    faults; the bytes are then those of the undisturbed run.
+    """
 
     payload_bytes: int
     memory_bytes: dict[str, int]
