@@ -48,9 +48,7 @@ class Training:
         self.model.balance_weight = train.balance_weight
         self.shard = Shard(job.shard)
         self.share_evaluation(job.rank, job.world)
-        self.schedule = self.method.schedule(
-            LearningRateSchedule(train.optimizer.lr, train.warmup, train.steps, train.floor)
-        )
+        self.schedule = self.method.schedule(train.learning_rate)
         self.watch = Stopwatch()
         self.pacer = StepPacer(self.spec.compute.step_seconds, self.spec.compute.backward_share)
         self.progress = Progress()

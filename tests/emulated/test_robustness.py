@@ -18,7 +18,7 @@ from netsim.emulated.node.requests import Echo
 from netsim.emulated.owner import Owner
 from netsim.emulated.timeline_player import TimelinePlayer
 from netsim.library import ROOT
-from netsim.timeline import Incident
+from netsim.timeline import SiteEvent
 from netsim.topology import Topology
 from tests.emulated.networks import PAIR, command_of, need, pair, processes_of
 
@@ -74,7 +74,7 @@ def test_a_stalled_daemon_releases_any_number_of_packets(tmp_path: Path) -> None
 
 
 def test_an_error_in_the_timeline_reaches_the_caller(tmp_path: Path) -> None:
-    def fails(incident: Incident) -> None:
+    def fails(incident: SiteEvent) -> None:
         raise TypeError("not ours")
 
     events = [{"at": "0.1 s", "crash": {"site": "a"}}]
