@@ -47,7 +47,16 @@ class ModelView:
 
 
 class Method(ABC, Generic[OptionsT]):
-    """A method with its options."""
+    """A method with its options: what it moves, holds and computes, as pure functions of sizes.
+
+    A subclass names its `Options`, and defines `plan`, `memory` and `worker`; docs/add-a-method.md has a whole one.
+
+    Example:
+        >>> method = find("diloco", {"sync_every": 50}, "here")
+        >>> shape = find_model("tiny", "here")
+        >>> list(method.plan(shape, sites=4, steps=150).sync_steps())
+        [50, 100, 150]
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]

@@ -43,7 +43,11 @@ class Worker(ABC):
     """One worker's training state under a method.
 
     `begin` and `local_update` are called only in steps in which `plan.active` names this worker; `synchronise` in all,
-    for a server has work to do also when it does not train.
+    for a server has work to do also when it does not train. Learning rates are per step, bytes are of fp32 tensors.
+
+    Example:
+        >>> sorted(Worker.__abstractmethods__)  # what a method's worker defines
+        ['load', 'local_update', 'memory', 'state', 'synchronise']
     """
 
     def __init__(self, setup: WorkerSetup) -> None:

@@ -74,6 +74,11 @@ class Transfer:
     overlap: local steps that may pass until the result is used (streaming); 0 means the step waits for it.
     phase: transfers of one step run together; those of phase p start when those of phase p-1 are done.
     part: for the method alone: what it moves, and which of several pieces of it (None: there is one).
+
+    Example:
+        >>> transfer = Transfer("gradients", elements=1_000_000, members=(0, 1, 2, 3))
+        >>> transfer.size, transfer.payload_bytes  # bytes: of the tensor in fp32, and of all members together
+        (4000000, 24000000)
     """
 
     name: str
@@ -191,7 +196,14 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Plan:
-    """All communication of a run of `steps` local steps on `sites` workers. Without cohorts, everyone always trains."""
+    """All communication of a run of `steps` local steps on `sites` workers. Without cohorts, everyone always trains.
+
+    Example:
+        >>> average = Transfer("parameters", elements=1_000_000, members=(0, 1))
+        >>> plan = Plan(sites=2, steps=100, recurrences=(Recurrence((average,), every=20, first=20, last=100),))
+        >>> list(plan.sync_steps()), plan.payload_bytes  # bytes of both workers together
+        ([20, 40, 60, 80, 100], 40000000)
+    """
 
     sites: int
     steps: int

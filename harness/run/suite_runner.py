@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 import psutil
 from filelock import FileLock, Timeout
 
-from harness.records.run_record import Result
+from harness.records.layout import suite_description
+from harness.records.run_record import Result, write_json
 from harness.run.cell import Cell, CellError, run_cell
 from harness.spec.run_spec import Network, RunSpec
 from harness.spec.suite import Suite
@@ -47,6 +48,19 @@ class Observer(Protocol):
 def cells_of(suite: Suite, runs: Path, substrate: str, engine: str) -> list[Cell]:
     """The suite's cells with substrate and engine resolved for this host; the command line's choice goes first."""
     return [Cell.of(_resolved(spec, substrate, engine), runs) for spec in suite.cells]
+
+
+def describe(suite: Suite, runs: Path) -> None:
+    """Writes what the suite is beside its runs, for reports."""
+    folder = runs / suite.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(
+            suite_description(folder),
+            {"suite": suite.name, "description": suite.description, "baseline": suite.baseline},
+        )
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def _resolved(spec: RunSpec, substrate: str, engine: str) -> RunSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from harness.cluster.sweep import sweep
-from harness.costmodel.calibration import load_calibration
-from harness.costmodel.planning import Answers, answers
+from harness.costmodel.planning import Answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
-from harness.costmodel.projection import rows_of, variants
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
 from longhaul.completion import scenarios
+from longhaul.projections import project as evaluate
 from netsim.units import show_duration, show_size
 
 
@@ -41,19 +38,18 @@ def project(
 ) -> None:
     """Project every method of SCENARIO over its sweep: time, bytes, memory, and answers for planning."""
     loaded = load_scenario(find_scenario(scenario))
-    constants = load_calibration(calibration) if calibration else None
-    tasks = [variant for variant in variants(loaded) if not simulate or variant.axis == "base"]
     with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
-        task = progress.add_task("projecting", total=len(tasks) + 1)
-        evaluate = partial(rows_of, loaded, calibration=constants, exact=simulate)
-        parts = sweep(evaluate, tasks, sweep_backend, scheduler, jobs, lambda: progress.advance(task))
-        rows = [row for part in parts for row in part]
-        found = answers(loaded, rows, constants)
-    document: dict[str, Any] = {
-        "scenario": loaded.name,
-        "rows": [row.to_json() for row in rows],
-        "answers": found.to_json(),
-    }
+        task = progress.add_task("projecting", total=None)
+        projection = evaluate(
+            loaded,
+            calibration,
+            simulate=simulate,
+            jobs=jobs,
+            backend=sweep_backend,
+            scheduler=scheduler,
+            advance=lambda points: progress.update(task, total=points + 1, advance=1),
+        )
+    rows, found, document = projection.rows, projection.answers, projection.to_json()
     if out is not None:
         # matplotlib and pandas, which most calls do without, take longer to import than a projection
         from reports.projection.figures import draw_figures

@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.records.layout import suite_description
-from harness.records.run_record import write_json
 from harness.spec.suite import find_suite, load_suite
 from longhaul.completion import suites
 from netsim.units import show_duration, show_size
@@ -41,7 +39,7 @@ def run(
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
     # Here, so that help and the shell's completion do not wait for torch.
-    from harness.run.suite_runner import cells_of, run_suite
+    from harness.run.suite_runner import cells_of, describe, run_suite
     from longhaul.progress import Progress
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean way out as Ctrl-C
@@ -70,11 +68,7 @@ def run(
                 )
             Console().print(table)
         return
-    made = cells[0].directory.parent
-    made.mkdir(parents=True, exist_ok=True)
-    write_json(
-        suite_description(made), {"suite": loaded.name, "description": loaded.description, "baseline": loaded.baseline}
-    )
+    describe(loaded, runs)
     with Progress(len(cells), quiet=as_json) as progress:
         try:
             if scheduler is None:
