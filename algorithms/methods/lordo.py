@@ -9,14 +9,15 @@ Every K_x steps D = mean_m (theta^m - theta_ref), theta = theta_ref + D;   every
 then Q = the r leading left singular vectors of D, u and v turned from the old basis to the new, theta_ref = theta.
 
 variant local: every worker takes Q from its own A at the first step after a synchronisation, and the quasi-hyperbolic
-term stays inside the subspace. All other parameters: quasi-hyperbolic Adam in full rank.
-The first `warmup_steps` are low-rank DDP (see lowrank_ddp), plain Adam; then the moments start anew.
+term stays inside the subspace; of the moments, those of full-rank parameters alone are averaged. All other
+parameters: quasi-hyperbolic Adam in full rank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import log
 from typing import Literal
 
 import torch
@@ -33,7 +34,18 @@ from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
 
-OMEGA = {"global": 0.97, "local": 0.94}  # as tuned in the public experiments, at rank d/8
+LOCAL_OMEGA = 0.94  # as tuned in the public experiments, at rank d/8
+
+
+def omega_for(betas: tuple[float, float]) -> float:
+    """The momentum's weight for these betas, where the quasi-hyperbolic term leaves the subspace.
+
+    A gradient weighs more against a momentum that averages over few steps, so omega and b1 belong together. Two points
+    are known: 0.97 at b1 = 0.999, tuned in the public experiments at rank d/8, and 0.5 at b1 = 0.9, at parity with
+    low-rank DDP on three seeds at width 64. Between and beyond them the power law of 1 - b1 through both.
+    """
+    exponent = log(0.5 / 0.03) / log(0.1 / 0.001)
+    return max(0.0, 1 - 0.03 * float(((1 - betas[0]) / 0.001) ** exponent))
 
 
 class LordoOptions(Options):
@@ -42,14 +54,17 @@ class LordoOptions(Options):
     k_v: int | None = Field(default=None, ge=1)  # default K_x
     variant: Literal["global", "local"] = "global"
     rank: int | None = Field(default=None, ge=1)  # r; default width / 8
-    omega: float | None = Field(default=None, ge=0, le=1)  # default 0.97, local 0.94
+    omega: float | None = Field(default=None, ge=0, le=1)  # default from the betas, see `omega_for`; local 0.94
+    full_rank_term: Literal["gradient", "feedback"] = "gradient"  # G as printed, or G + E
     error_feedback: bool = True
     rotate_moments: bool = True
     low_rank: NamePattern = LOW_RANK  # which parameters, a regular expression on their names
     betas: tuple[float, float] | None = None  # after the warm-up; default, and during it: the suite's
     warmup_steps: int = Field(default=1, ge=0)  # of low-rank DDP; with 1, Q_0 comes from an averaged gradient
     switch_scale: float = Field(default=1.0, gt=0)  # of the learning rate, after the warm-up
-    moments: Literal["average", "keep"] | None = None  # default average; local keep, for their bases differ
+    # Which moments are averaged: all; none; or those of the full-rank parameters alone, the default of local, whose
+    # workers have bases of their own.
+    moments: Literal["average", "keep", "full_rank"] | None = None
     broadcast_basis: bool = False  # Q computed at rank 0 and sent, for sites whose SVDs may differ in the last bit
 
 
@@ -66,8 +81,12 @@ class Lordo(Method[LordoOptions]):
         return LowRankSizes.of(shape, self.options.low_rank, self.options.rank)
 
     @property
-    def averages_moments(self) -> bool:
-        return (self.options.moments or ("average" if self.options.variant == "global" else "keep")) == "average"
+    def averaged_moments(self) -> Literal["average", "keep", "full_rank"]:
+        return self.options.moments or ("average" if self.options.variant == "global" else "full_rank")
+
+    def averaged_elements(self, sizes: LowRankSizes) -> int:
+        """Numbers of each moment that are averaged."""
+        return {"average": sizes.moment + sizes.full, "keep": 0, "full_rank": sizes.full}[self.averaged_moments]
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         options, sizes = self.options, self.sizes(shape)
@@ -78,8 +97,8 @@ class Lordo(Method[LordoOptions]):
             found.append(Transfer("basis", sizes.bases, everyone, wire, Collective.BROADCAST, root=0, phase=1))
         recurrences += periodic(tuple(found), options.sync_every, steps, start)
         for name, every in (("u", options.k_u), ("v", options.k_v)):
-            if self.averages_moments:
-                moment = Transfer(name, sizes.moment + sizes.full, everyone, wire)
+            if elements := self.averaged_elements(sizes):
+                moment = Transfer(name, elements, everyone, wire)
                 every = every or options.sync_every
                 recurrences.append(Recurrence((moment,), every, start + every, steps))
         return Plan(sites, steps, tuple(recurrences))
@@ -109,8 +128,10 @@ class LordoWorker(Worker):
 
     def __init__(self, method: Lordo, setup: WorkerSetup) -> None:
         super().__init__(setup)
-        self.options = options = method.options
-        self.omega = OMEGA[options.variant] if options.omega is None else options.omega
+        self.method, self.options = method, method.options
+        options = method.options
+        default = LOCAL_OMEGA if options.variant == "local" else omega_for(options.betas or setup.optimizer.betas)
+        self.omega = default if options.omega is None else options.omega
         self.parameters = list(setup.model.parameters())
         self.adam = LowRankAdam(
             setup.model,
@@ -142,8 +163,10 @@ class LordoWorker(Worker):
         local_step = step if warming else step - self.options.warmup_steps
         if (warming or local) and (local_step - 1) % self.options.sync_every == 0:
             self.adam.rebase(signals, self.betas(step), self.options.rotate_moments)
-        projected = self.adam.project(signals)
         outside = None if warming or local or self.omega == 1 else gradients
+        if outside is not None and self.options.full_rank_term == "feedback":
+            outside = [signal.clone() for signal in signals]  # they lie where `project` leaves the new E
+        projected = self.adam.project(signals)
         self.adam.advance(projected, outside, full, lr, self.betas(step), 1.0 if warming else self.omega)
         for parameter in self.parameters:
             parameter.grad = None
@@ -158,7 +181,8 @@ class LordoWorker(Worker):
 
     def _average(self, step: int, transfers: Mapping[str, Transfer]) -> None:
         delta = flatten(self.parameters).sub_(self.reference)
-        moments = {name: self.adam.moment(name) for name in transfers if name in ("u", "v")}
+        first = 0 if self.method.averaged_moments == "average" else -1  # the last is that of full-rank parameters
+        moments = {name: self.adam.moment(name)[first:] for name in transfers if name in ("u", "v")}
         sent: dict[str, Tensor] = {name: flatten(tensors) for name, tensors in moments.items()}
         if "pseudo_gradient" in transfers:
             sent["pseudo_gradient"] = delta

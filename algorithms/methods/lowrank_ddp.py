@@ -12,10 +12,10 @@ basis is renewed, so (S + N_f)(1 - 1/T) + N/T in the mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
@@ -31,10 +31,18 @@ class LowRankDdpOptions(Options):
     send: Literal["full", "projected"] = "full"
     refresh_every: int = Field(default=32, ge=1)  # T, steps between bases
     rank: int | None = Field(default=None, ge=1)  # r; default width / 8
-    omega: float = Field(default=1.0, ge=0, le=1)  # 1: plain Adam in the subspace
+    omega: float = Field(default=0.91, ge=0, le=1)  # as publicly tuned; 1: plain Adam
+    # Where the quasi-hyperbolic term lies: inside the subspace, as published, or outside as LoRDO's, from G or G + E.
+    term: Literal["inside", "gradient", "feedback"] = "inside"
     error_feedback: bool = True
     rotate_moments: bool = True
     low_rank: NamePattern = LOW_RANK  # which parameters, a regular expression on their names
+
+    @model_validator(mode="after")
+    def _whole_gradient(self) -> Self:
+        if self.term != "inside" and self.send == "projected":
+            raise ValueError("term: inside with send: projected, which averages no whole gradient")
+        return self
 
 
 class LowRankDdp(Method[LowRankDdpOptions]):
@@ -106,10 +114,15 @@ class LowRankDdpWorker(Worker):
             unflatten_into(gradients, self._mean(step, transfer, flatten(gradients)))
         clip_gradients(self.setup.optimizer, self.parameters)
         full = flatten(p.grad for p in self.adam.full if p.grad is not None)
-        signals = self.adam.signals(self.adam.gradients())
+        gradients = self.adam.gradients()
+        signals = self.adam.signals(gradients)
+        outside: list[Tensor] | None = None
         if self.options.send == "full":
             if refresh:
                 self._rebase(signals)
+            if self.options.term != "inside" and self.options.omega < 1:
+                # Signals lie where `project` leaves the new E.
+                outside = gradients if self.options.term == "gradient" else [signal.clone() for signal in signals]
             projected = self.adam.project(signals)
         elif refresh:
             sources = [signal.clone() for signal in signals]
@@ -120,7 +133,7 @@ class LowRankDdpWorker(Worker):
         else:
             projected = self.adam.project(signals)
             unflatten_into([*projected, full], self._mean(step, transfer, flatten([*projected, full])))
-        self.adam.advance(projected, None, full, lr, self.setup.optimizer.betas, self.options.omega)
+        self.adam.advance(projected, outside, full, lr, self.setup.optimizer.betas, self.options.omega)
         for parameter in self.parameters:
             parameter.grad = None
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from algorithms.methods.diloco import Diloco
+from algorithms.methods.lordo import omega_for
 from algorithms.methods.photon import Photon
 from algorithms.settings import InnerOptimizer, LearningRateSchedule
 from algorithms.shape import ModelShape
@@ -215,9 +218,9 @@ def matrices(rank: int) -> list[Matrix]:
     return found
 
 
-@pytest.mark.parametrize("omega", [1.0, 0.8])
-def test_lowrank_ddp(omega: float) -> None:
-    found = run("lowrank_ddp", {"refresh_every": 3, "rank": 4, "omega": omega})
+@pytest.mark.parametrize(("omega", "term"), [(1.0, "inside"), (0.8, "inside"), (0.8, "gradient"), (0.8, "feedback")])
+def test_lowrank_ddp(omega: float, term: str) -> None:
+    found = run("lowrank_ddp", {"refresh_every": 3, "rank": 4, "omega": omega, "term": term})
     x, low, adam = start(found), matrices(4), Adam(len(start(found)))
     for t in range(1, STEPS + 1):
         g = np.mean([rank[t - 1] for rank in gradients(found)], axis=0)
@@ -226,16 +229,20 @@ def test_lowrank_ddp(omega: float) -> None:
         for m in low:
             if (t - 1) % 3 == 0:
                 m.rebase(m.of(g) + m.e, t - 1, (B1, B2))
+            outside = m.of(g) + (m.e if term == "feedback" else 0)
             small, uh, d = m.step(m.of(g), t, (B1, B2))
-            update[m.place] = m.back(m.q @ (((1 - omega) * small + omega * uh) / d))
+            inside = m.q @ (((1 - omega) * small + omega * uh) / d)
+            mixed = (1 - omega) * outside / d.mean() + omega * m.q @ (uh / d)
+            update[m.place] = m.back(inside if term == "inside" else mixed)
         x = x - rates()[t - 1] * update
     same(found, [x] * 3)
 
 
-def test_lordo() -> None:
+@pytest.mark.parametrize("term", ["gradient", "feedback"])
+def test_lordo(term: str) -> None:
     betas, omega, scale, period = (0.9, 0.99), 0.9, 0.5, 3
     options = {"sync_every": 3, "rank": 4, "omega": omega, "betas": betas, "switch_scale": scale, "k_u": 2, "k_v": 3}
-    found = run("lordo", options)
+    found = run("lordo", {**options, "full_rank_term": term})
     x = start(found)
     sides = [(matrices(4), Adam(len(x), betas)) for _ in range(3)]
     local, reference = [x] * 3, x
@@ -253,8 +260,9 @@ def test_lordo() -> None:
             for m in low:
                 if t == 1:
                     m.rebase(m.of(g), 0, used)
+                outside = m.of(g) + (m.e if term == "feedback" else 0)
                 _, uh, dm = m.step(m.of(g), t, used)
-                update[m.place] = m.back((1 - w) * m.of(g) / dm.mean() + w * m.q @ (uh / dm))
+                update[m.place] = m.back((1 - w) * outside / dm.mean() + w * m.q @ (uh / dm))
             local[rank] = local[rank] - lr * update
             if t == 1:
                 for m in low:
@@ -275,6 +283,57 @@ def test_lordo() -> None:
             for low, _ in sides:
                 for m in low:
                     m.rebase(m.of(delta), t, betas)
+    same(found, local)
+
+
+def test_omega_follows_from_the_betas() -> None:
+    assert omega_for((0.999, 0.999)) == pytest.approx(0.97)
+    assert omega_for((0.9, 0.95)) == pytest.approx(0.5)
+    assert 0.5 < omega_for((0.99, 0.99)) < 0.97
+
+
+def test_local_lordo_averages_the_moments_of_full_rank_parameters_alone() -> None:
+    found = run("lordo", {"sync_every": 3, "variant": "local", "rank": 4, "k_u": 1, "k_v": 1})
+    adams = [site.worker.adam for site in found.sites]  # type: ignore[attr-defined]  # LoRDO's worker
+    for which in ("u", "v"):
+        first, *others = [adam.moment(which) for adam in adams]
+        assert all(torch.equal(first[-1], moment[-1]) for moment in others)
+        assert not any(torch.equal(first[0], moment[0]) for moment in others)
+
+
+def test_diloco_pretrains_as_data_parallel_training() -> None:
+    found = run("diloco", {"sync_every": 3, "pretrain_steps": 2})
+    x, adam = start(found), Adam(len(start(found)))
+    for t in range(2):
+        x = x - rates()[t] * adam.step(np.mean([rank[t] for rank in gradients(found)], axis=0))
+    for site in found.sites:
+        np.testing.assert_allclose(site.trajectory[2].numpy(), x, rtol=0, atol=1e-12)
+    assert len({site.trajectory[3].numpy().tobytes() for site in found.sites}) == 3
+
+
+def test_diloco_weighs_workers_and_drops_updates() -> None:
+    """A worker whose update is lost learns the outer step but trains on from its own parameters."""
+    weights, seed = (1.0, 2.0, 5.0), 1
+    options = {"sync_every": 2, "worker_weights": weights, "drop_probability": 0.4}
+    found = run("diloco", options)
+    method = found.method
+    assert isinstance(method, Diloco)
+    outer = start(found)
+    local, adams, b = [outer] * 3, [Adam(len(outer)) for _ in range(3)], np.zeros(len(outer))
+    lost = 0
+    for t in range(1, STEPS + 1):
+        local = [x - rates()[t - 1] * a.step(g[t - 1]) for x, a, g in zip(local, adams, gradients(found), strict=True)]
+        if t % 2 == 0 or t == STEPS:
+            arrived = method.arrived(t, 3, seed)
+            lost += 3 - len(arrived)
+            if not arrived:
+                continue
+            total = sum(weights[m] for m in arrived)
+            delta = outer - sum(weights[m] / total * local[m] for m in arrived)
+            b = 0.9 * b + delta
+            outer = outer - 0.7 * (delta + 0.9 * b)
+            local = [outer if m in arrived else x for m, x in enumerate(local)]
+    assert 0 < lost < 12
     same(found, local)
 
 
