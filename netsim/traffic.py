@@ -72,6 +72,8 @@ class Transfer:
     root: the rank at the centre of REDUCE, BROADCAST, GATHER and PS.
     ready: share of the step's backward pass after which the tensor is complete (DDP buckets); 1 is the end of the step.
     overlap: local steps that may pass until the result is used (streaming); 0 means the step waits for it.
+    due: share of the next step's forward pass at which it is waited for, where layers are waited for one by one; 0 is
+    before that step. For projections: a worker waits for whole transfers.
     phase: transfers of one step run together; those of phase p start when those of phase p-1 are done.
     part: for the method alone: what it moves, and which of several pieces of it (None: there is one).
 
@@ -91,6 +93,7 @@ class Transfer:
     ready: float = 1.0
     overlap: int = 0
     phase: int = 0
+    due: float = 0.0
     part: tuple[str, int | None] = field(default=("", None), compare=False)
 
     def __post_init__(self) -> None:

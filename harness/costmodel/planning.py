@@ -6,6 +6,7 @@ claimed; what a method's tokens are worth is measured by suites, not projected.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -126,11 +127,15 @@ def bandwidth_for(scenario: Scenario, projected: Projected, link_model: LinkMode
     """The least line rate, Gbit/s, at which the method reaches each compute utilisation at the scenario's RTT. Null
     where no rate does, because latency alone is too much."""
     assert scenario.rtt is not None
-    reached = projected.utilisation(RATES, np.full_like(RATES, scenario.rtt), link_model)
+    rtt = np.array([scenario.rtt])
+
+    def reached(index: int) -> float:  # grows with the rate
+        return float(projected.utilisation(RATES[index : index + 1], rtt, link_model)[0])
+
     needed: dict[str, float | None] = {}
     for target in scenario.targets:
-        enough = np.flatnonzero(reached >= target)
-        needed[f"{100 * target:g} %"] = float(f"{RATES[enough[0]] / 1e9:.4g}") if enough.size else None
+        index = bisect_left(range(len(RATES)), target, key=reached)
+        needed[f"{100 * target:g} %"] = float(f"{RATES[index] / 1e9:.4g}") if index < len(RATES) else None
     return BandwidthAnswer(projected.variant.label, 1e3 * scenario.rtt, needed)
 
 

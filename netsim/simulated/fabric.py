@@ -5,6 +5,7 @@ Ranks are counted site by site. Workers of one site share its access link and re
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -95,10 +96,16 @@ class Links:
 
 
 class Fabric:
-    """Carries out transfers in a simulation; counts the bytes that each rank sends."""
+    """Carries out transfers in a simulation; counts the bytes that each rank sends.
+
+    Between two ranks messages leave in the order in which they became ready, whichever transfer they belong to, as in
+    the executor, which has one queue per peer (`harness.transport.peers`). Pairs share links max-min fairly.
+    """
 
     def __init__(self, env: simpy.Environment, links: Links, payload: Floats) -> None:
         self.env, self.links, self.payload = env, links, payload
+        self._busy = np.zeros(len(payload) ** 2, dtype=bool)  # by pair of ranks
+        self._queues: dict[int, deque[tuple[ActiveTransfer, int]]] = {}
         self.flows = FlowNetwork(env, links.capacity, 3 if links.link_model.host_bandwidth is None else 4)
         self._growing: set[int] = set()  # pairs of sites whose window is about to double
         self._due: dict[float, list[int]] = {}
@@ -106,6 +113,31 @@ class Fabric:
     def carry(self, transfer: Transfer, algorithm: Algorithm) -> ActiveTransfer:
         """The transfer, waiting for its members to be ready."""
         return ActiveTransfer(self, transfer, algorithm)
+
+    def enqueue(self, transfer: ActiveTransfer, messages: Ints) -> None:
+        """Messages that are ready: each leaves when those before it on its pair have left."""
+        messages = np.sort(messages)
+        pairs, first = np.unique(transfer.pairs[messages], return_index=True)
+        leaving = first[~self._busy[pairs]]
+        self._busy[pairs] = True
+        waiting = np.ones(len(messages), dtype=bool)
+        waiting[leaving] = False
+        for message, pair in zip(messages[waiting].tolist(), transfer.pairs[messages[waiting]].tolist(), strict=True):
+            self._queues.setdefault(pair, deque()).append((transfer, message))
+        if leaving.size:
+            transfer.leave(messages[leaving])
+
+    def departed(self, pairs: Ints) -> None:
+        """The message under way on each of these pairs has left: the next one follows."""
+        following: dict[ActiveTransfer, list[int]] = {}
+        for pair in pairs.tolist():
+            if queue := self._queues.get(pair):
+                transfer, message = queue.popleft()
+                following.setdefault(transfer, []).append(message)
+            else:
+                self._busy[pair] = False
+        for transfer, messages in following.items():
+            transfer.leave(np.array(messages))
 
     def send(self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None]) -> None:
         """Begin flows between sites; `drained` hears of each when its last byte has left."""
@@ -157,7 +189,8 @@ class ActiveTransfer:
         self.messages: Messages = messages_for(transfer, algorithm, pieces)
         self.done = {rank: fabric.env.event() for rank in transfer.members}
         self._place = {rank: place for place, rank in enumerate(transfer.members)}
-        sites = links.site_of[list(transfer.members)]
+        self._ranks = np.array(transfer.members)
+        sites = links.site_of[self._ranks]
         self._sources, self._targets = sites[self.messages.source], sites[self.messages.target]
         own = self.messages.source == self.messages.target
         self._delay = links.delay[self._sources, self._targets] + links.link_model.message_seconds
@@ -167,8 +200,7 @@ class ActiveTransfer:
         # A member is done when it has its result and has handed everything to the network.
         self._unsent = np.bincount(self.messages.source[~own], minlength=self.messages.members)
         self._has_result = np.zeros(self.messages.members, dtype=bool)
-        self._waits = np.ones(len(self.messages), dtype=np.int64)
-        np.add.at(self._waits, self.messages.following[self.messages.following >= 0], 1)
+        self.pairs = self._ranks[self.messages.source] * len(links.site_of) + self._ranks[self.messages.target]
 
     def ready(self, rank: int) -> None:
         """The member has its numbers."""
@@ -190,33 +222,34 @@ class ActiveTransfer:
             self.done[self.transfer.members[place]].succeed()
 
     def _release(self, messages: Ints) -> None:
-        """One thing less that these messages wait for; those that wait for nothing leave."""
-        self._waits[messages] -= 1
-        leaving = messages[self._waits[messages] == 0]
-        if not leaving.size:
-            return
-        free = self._free[leaving]
+        """Messages whose node has happened."""
+        free = self._free[messages]
         if not free.all():
-            sent = leaving[~free]
-            self.fabric.send(
-                self._sources[sent],
-                self._targets[sent],
-                self.messages.size[sent],
-                lambda places, sent=sent: self._left(sent[places]),  # type: ignore[misc]  # mypy: defaults in lambdas
-            )
-            ranks = np.array(self.transfer.members)[self.messages.source[sent]]
-            np.add.at(self.fabric.payload, ranks, self.messages.size[sent])
+            self.fabric.enqueue(self, messages[~free])
         if free.any():
-            self._left(leaving[free])
+            self._left(messages[free])
+
+    def leave(self, messages: Ints) -> None:
+        """Send messages whose turn has come, each on another pair."""
+        self.fabric.send(
+            self._sources[messages],
+            self._targets[messages],
+            self.messages.size[messages],
+            lambda places: self._drained(messages[places]),
+        )
+        np.add.at(self.fabric.payload, self._ranks[self.messages.source[messages]], self.messages.size[messages])
+
+    def _drained(self, messages: Ints) -> None:
+        self.fabric.departed(self.pairs[messages])
+        self._left(messages)
 
     def _left(self, messages: Ints) -> None:
-        """The last byte has left: the next of the pair may go, and after the delay it has arrived."""
+        """The last byte has left, and after the delay it has arrived."""
         away = messages[self.messages.source[messages] != self.messages.target[messages]]
         if away.size:
             sources = self.messages.source[away]
             np.subtract.at(self._unsent, sources, 1)
             self._settle(np.unique(sources))
-        following = self.messages.following[messages]
         delays = self._delay[messages]
         for delay in np.unique(delays).tolist():
             arriving = messages[delays == delay]
@@ -224,8 +257,6 @@ class ActiveTransfer:
                 self._arrived(arriving)
             else:
                 self.fabric.env.process(self._arrive(arriving, delay))
-        if (following >= 0).any():
-            self._release(following[following >= 0])
 
     def _arrive(self, messages: Ints, delay: float) -> Generator[simpy.Event, Any, None]:
         yield self.fabric.env.timeout(delay)

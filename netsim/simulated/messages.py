@@ -1,12 +1,13 @@
 """A collective as messages and the order between them.
 
-A message goes from one member to another. It leaves when its node `after` has happened and the message before it on
-the same pair has left; its arrival counts towards its node `into`, which happens when all that it needs has arrived.
+A message goes from one member to another. It is ready when its node `after` has happened, and leaves when those that
+were ready before it on the same pair have left; its arrival counts towards its node `into`, which happens when all that
+it needs has arrived.
 Nodes 0 .. n-1 are "member i is ready", nodes n .. 2n-1 are "member i has its result". A message from a member to
 itself costs nothing: it states an order only. Members are counted by their place in the transfer.
 
-The order is that of the executor: contributions are queued on their pair before results, and each piece of a share
-goes on its own, so that the all-gather of the first piece runs while the last is still being reduced.
+Each piece of a share goes on its own, as in the executor, so that the all-gather of the first piece runs while the last
+is still being reduced.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from netsim.traffic import Algorithm, Collective, Transfer
 
 @dataclass(frozen=True, eq=False)
 class Messages:
-    """Arrays over the messages: places, bytes, nodes, and the next message of the same pair (-1: none)."""
+    """Arrays over the messages: places, bytes and nodes. Of messages that are ready together, the first goes first."""
 
     members: int
     source: Ints
@@ -31,18 +32,11 @@ class Messages:
     after: Ints
     into: Ints
     nodes: int
-    following: Ints = field(init=False)
     needs: Ints = field(init=False)  # arrivals per node
     starts: tuple[Ints, Ints] = field(init=False)  # messages ordered by `after`, and where each node's begin
 
     def __post_init__(self) -> None:
-        order = np.lexsort((np.arange(len(self)), self.target, self.source))
-        same = (np.diff(self.source[order]) == 0) & (np.diff(self.target[order]) == 0)
-        following = np.full(len(self), -1, dtype=np.int64)
-        following[order[:-1][same]] = order[1:][same]
-        following[self.source == self.target] = -1
         by_node = np.argsort(self.after, kind="stable")
-        object.__setattr__(self, "following", following)
         object.__setattr__(self, "needs", np.bincount(self.into, minlength=self.nodes))
         object.__setattr__(self, "starts", (by_node, np.searchsorted(self.after[by_node], np.arange(self.nodes + 1))))
 
