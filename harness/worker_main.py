@@ -9,19 +9,17 @@ from pathlib import Path
 import torch
 
 from harness.elastic.elastic_trainer import ElasticTrainer
-from harness.records.run_record import read_json, write_json
+from harness.records.run_record import read_record, write_json
 from harness.worker.job import Job
 from harness.worker.process_memory import disable_malloc_trim, freeze_gc
 from harness.worker.trainer import Trainer
-from netsim.documents import validate
 from netsim.errors import LonghaulError
 
 
 def main() -> int:
     disable_malloc_trim()
     torch.set_num_threads(1)  # workers share this host's cores; one thread each also keeps results independent of them
-    path = Path(sys.argv[1])
-    job = validate(Job, read_json(path), str(path))
+    job = read_record(Path(sys.argv[1]), Job)
     try:
         trainer = Trainer(job) if job.store is None else ElasticTrainer(job)
         freeze_gc()

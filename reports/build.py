@@ -63,7 +63,7 @@ def build_report(
 ) -> dict[str, Any]:
     """Write the report of all runs under `folders` to `out`; returns what report.json holds.
 
-    Raises InputError for records that cannot be read and for an `out` that holds something else.
+    Raises InputError where no record can be read and for an `out` that holds something else.
     """
     if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(str(out), "", "something that is not a report", "an empty directory, a report, or a new name")
@@ -126,6 +126,10 @@ def _document(
     excluded += [
         {"directory": str(run.directory), "state": "unfinished", "why": [run.reason]}
         for run in study.collection.unfinished
+    ]
+    excluded += [
+        {"directory": str(one.directory), "state": "unreadable", "why": [one.reason]}
+        for one in study.collection.unreadable
     ]
     document = {
         "page": str(out / "index.html"),

@@ -43,11 +43,14 @@ def workload_cards(study: Study) -> dict[str, list[Entry]]:
     return {
         group: _card(
             {
-                "model": run.cell.model,
-                "data": run.cell.data,
-                "train": run.cell.train,
-                "compute": run.cell.compute,
-                "network": run.cell.network,
+                name: part.model_dump(mode="json", by_alias=True, exclude_unset=True)
+                for name, part in (
+                    ("model", run.spec.model),
+                    ("data", run.spec.data),
+                    ("train", run.spec.train),
+                    ("compute", run.spec.compute),
+                    ("network", run.spec.network),
+                )
             }
             for run in study.stored
             if run.group == group
@@ -66,7 +69,7 @@ def options_table(study: Study) -> Table:
     rows = []
     for group in study.groups:
         for label in study.labels:
-            cells = [run.cell for run in study.stored if run.group == group and run.cell.label == label]
+            cells = [run.spec for run in study.stored if run.group == group and run.spec.label == label]
             if cells:
                 name = label if len(study.groups) == 1 else f"{group}: {label}"
                 entries = _card(cell.options for cell in cells)

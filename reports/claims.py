@@ -183,7 +183,7 @@ def judge(claim: Claim, found: Comparison) -> tuple[Verdict, str]:
 
 def _stopped_short(study: Study, runs: pd.DataFrame) -> pd.Series:
     """Runs that should have ended at a target loss and did not reach it: what they took is not what it takes."""
-    wanted = [bool(study.stored[int(run)].cell.train.get("stop_at_target")) for run in runs["run"]]
+    wanted = [study.stored[int(run)].spec.train.stop_at_target for run in runs["run"]]
     return runs["time_to_target_seconds"].isna() & pd.Series(wanted, index=runs.index, dtype=bool)
 
 
@@ -192,7 +192,7 @@ def _runs(study: Study, side: Side) -> pd.DataFrame:
     if side.topology is not None:
         runs = runs[runs["topology"] == side.topology]
     if side.suite is not None:
-        runs = runs[[study.stored[int(run)].cell.suite == side.suite for run in runs["run"]]]
+        runs = runs[[study.stored[int(run)].spec.suite == side.suite for run in runs["run"]]]
     return runs
 
 

@@ -13,8 +13,8 @@ from math import exp
 
 import pandas as pd
 
-from harness.records.run_record import BUCKETS
-from reports.records import Collection, LinkReport, Stored
+from harness.records.run_record import BUCKETS, LinkRecord
+from reports.records import Collection, Stored
 
 # Columns that are all None in some suites, and numbers all the same.
 _MAY_BE_MISSING = (
@@ -44,7 +44,7 @@ def _run_row(index: int, run: Stored) -> dict[str, object]:
     return {
         "run": index,
         "group": run.group,
-        "label": run.cell.label,
+        "label": run.spec.label,
         "algorithm": result.algorithm,
         "topology": topology.name,
         "seed": result.seed,
@@ -52,8 +52,8 @@ def _run_row(index: int, run: Stored) -> dict[str, object]:
         "steps": result.steps,
         "substrate": result.substrate,
         "engine": result.engine,
-        "model": str(run.cell.model.get("name", "custom")),
-        "options": json.dumps(run.cell.options, sort_keys=True),
+        "model": run.spec.model.name,
+        "options": json.dumps(run.spec.options, sort_keys=True),
         "valid": result.valid,
         "why_invalid": "; ".join(result.why_invalid),
         "wall_seconds": result.wall_seconds,
@@ -81,7 +81,7 @@ def _run_row(index: int, run: Stored) -> dict[str, object]:
     }
 
 
-def _measured_goodput(report: LinkReport | None) -> float | None:
+def _measured_goodput(report: LinkRecord | None) -> float | None:
     """TCP goodput of the slowest pair before the run, bit/s."""
     found = [link.goodput_mbit for link in report.links if link.goodput_mbit is not None] if report else []
     return min(found) * 1e6 if found else None
@@ -91,7 +91,7 @@ def steps_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     """One row for each run, worker and step; buckets as columns `<bucket>_seconds`, metrics as `metric.<name>`."""
     rows: list[dict[str, object]] = []
     for index, run in enumerate(runs):
-        for rank, step in run.steps():
+        for rank, step in run.all_steps():
             row: dict[str, object] = {
                 "run": index,
                 "rank": rank,

@@ -59,13 +59,10 @@ def render_page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
     excluded = _excluded(study, out)
-    invalid = len(study.everything) - len(study.runs)
     return template.render(
         title=" and ".join(study.groups),
         scope=_scope(study),
-        warning=f"{_runs(len(excluded))} left out: {invalid} invalid, {len(excluded) - invalid} unfinished"
-        if excluded
-        else "",
+        warning=_warning(study) if excluded else "",
         answers=answers,
         answer_note=levels(study) + " Training time leaves out evaluation and checkpoints." if levels(study) else "",
         tables=tables,
@@ -103,7 +100,7 @@ def _scope(study: Study) -> str:
 
 
 def _excluded(study: Study, out: Path) -> list[_Excluded]:
-    """Invalid and unfinished runs with their reasons."""
+    """Invalid, unfinished and unreadable runs with their reasons."""
     found = [
         _Excluded(
             run.directory.name,
@@ -113,10 +110,24 @@ def _excluded(study: Study, out: Path) -> list[_Excluded]:
         for run in study.stored
         if not run.result.valid
     ]
-    return found + [
+    found += [
         _Excluded(run.directory.name, f"unfinished: {run.reason}", _href(run.directory, out))
         for run in study.collection.unfinished
     ]
+    return found + [
+        _Excluded(one.directory.name, f"unreadable: {one.reason}", _href(one.directory, out))
+        for one in study.collection.unreadable
+    ]
+
+
+def _warning(study: Study) -> str:
+    counts = {
+        "invalid": len(study.everything) - len(study.runs),
+        "unfinished": len(study.collection.unfinished),
+        "unreadable": len(study.collection.unreadable),
+    }
+    words = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state != "unreadable")
+    return f"{_runs(sum(counts.values()))} left out: {words}"
 
 
 def _href(directory: Path, out: Path) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.records.layout import RunDirectory
 from reports.records import Stored
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
     """
     from harness.costmodel.calibration import FIRST_PRINCIPLES, load_calibration
     from harness.costmodel.predict import predict
-    from harness.records.run_record import read_json
-    from harness.spec.run_spec import RunSpec
-    from netsim.documents import validate
     from netsim.errors import InputError
 
     constants = load_calibration(calibration) if calibration is not None else None
@@ -50,11 +46,10 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
         if not run.result.valid or run.result.id in seen:
             continue
         seed = run.result.seed if run.result.faults is not None else None  # faults are drawn
-        cell = (run.group, run.cell.label, run.topology.name, run.result.steps, seed)
+        cell = (run.group, run.spec.label, run.topology.name, run.result.steps, seed)
         if cell not in known:
-            path = RunDirectory(run.directory).spec
             try:
-                found = predict(validate(RunSpec, read_json(path), str(path)), constants, run.result.steps)
+                found = predict(run.spec, constants, run.result.steps)
             except InputError:
                 known[cell] = None, None
                 continue

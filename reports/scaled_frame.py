@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.records.layout import RunDirectory
 from reports.frames import INSTRUMENTS
 from reports.records import Stored
 
@@ -34,29 +33,24 @@ def standing_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     target's steps. target_tokens: of all sites in that time. overrun_share: of slots that were too short for
     this host's computation, whose excess is no time of the target. Runs with unknown options have no row.
     """
-    if not any(run.cell.stands_for for run in runs):
+    if not any(run.spec.stands_for for run in runs):
         return pd.DataFrame(columns=list(COLUMNS)).astype({"run": int})
     from harness.costmodel.scaled_target import TargetTime, project_target
-    from harness.records.run_record import read_json
-    from harness.spec.run_spec import RunSpec
-    from netsim.documents import validate
     from netsim.errors import InputError
 
     known: dict[object, TargetTime] = {}
     rows: list[dict[str, object]] = []
     for index, run in enumerate(runs):
-        if run.cell.stands_for is None:
+        result, target = run.result, run.spec.stands_for
+        if target is None:
             continue
-        path, result = RunDirectory(run.directory).spec, run.result
-        key = (run.group, run.cell.label, run.topology.name, run.cell.seed, result.steps)
+        key = (run.group, run.spec.label, run.topology.name, run.spec.seed, result.steps)
         try:
-            spec = validate(RunSpec, read_json(path), str(path))
             if key not in known:
-                known[key] = project_target(spec, result.steps)
+                known[key] = project_target(run.spec, result.steps)
         except InputError:
             continue
-        target, projected, k = spec.stands_for, known[key], spec.time_scale
-        assert target is not None
+        projected, k = known[key], run.spec.time_scale
         seconds = result.wall_seconds - sum(result.seconds.get(name, 0.0) for name in INSTRUMENTS)
         values = (
             index,

@@ -213,8 +213,7 @@ def runs_table(study: Study) -> Table:
     rows = []
     for row in study.everything.to_dict("records"):
         run = study.stored[int(row["run"])]
-        marks = (run.result.model_extra or {}).get("marks") or []
-        state = "; ".join(["valid", *(str(mark) for mark in marks)])
+        state = "; ".join(["valid", *run.result.caveats])
         if not row["valid"]:
             state = f"invalid: {row['why_invalid'] or 'no reason was recorded'}"
         loss = row["final_loss"]

@@ -61,9 +61,9 @@ def test_every_cell_completes_with_passed_links_and_the_planned_bytes(netns: tup
         assert result.wire_bytes_per_worker > result.payload_bytes_per_worker
         assert sum(result.seconds.values()) == pytest.approx(result.wall_seconds, rel=0.05)
         assert result.memory_bytes == result.predicted_memory_bytes
-        assert run.links["before"]["passed"]
-        assert run.links["after"]["passed"]
-        assert len(run.links["before"]["links"]) == 12
+        assert run.links["before"].passed
+        assert run.links["after"].passed
+        assert len(run.links["before"].links) == 12
         assert run.environment["network"]["engine"] == result.engine
         assert len(list(run.steps(rank=3))) == 6
         ledger = (run.directory / "rank-0" / "ledger.jsonl").read_text().splitlines()

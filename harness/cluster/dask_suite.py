@@ -22,10 +22,9 @@ from urllib.parse import urlsplit
 from harness.cluster.dask_client import connected, version
 from harness.cluster.remote_cell import RemoteRequest, RemoteResult, run_remote, unpack
 from harness.records.code_hash import code_hash
-from harness.records.run_record import Result, read_json
+from harness.records.run_record import Result, read_record
 from harness.run.cell import Cell
 from harness.run.suite_runner import Observer, Outcome, alone, reused
-from netsim.documents import validate
 from netsim.errors import HostError, LonghaulError
 
 POLL_SECONDS = 1.0
@@ -150,5 +149,4 @@ def _delivered(cell: Cell, delivery: RemoteResult) -> Outcome:
             return Outcome(cell, "failed", reason=f"its record could not be kept: {error}")
     if delivery.state not in ("complete", "invalid"):
         return Outcome(cell, "failed", reason=delivery.reason)
-    path = cell.files.result
-    return Outcome(cell, delivery.state, validate(Result, read_json(path), str(path)), delivery.reason)
+    return Outcome(cell, delivery.state, read_record(cell.files.result, Result), delivery.reason)

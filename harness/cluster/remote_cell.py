@@ -21,11 +21,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.records.layout import RunDirectory
-from harness.records.run_record import read_json, write_json
+from harness.records.run_record import read_json, read_record, write_json
 from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome, State, run_suite
 from harness.spec.run_spec import RunSpec
-from netsim.documents import validate
 from netsim.emulated.node.realtime import die_with_parent
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
@@ -134,8 +133,7 @@ def _main(folder: Path) -> None:
     """Runs the cell of folder/spec.json; writes folder/outcome.json."""
     die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    path = RunDirectory(folder).spec
-    spec = validate(RunSpec, read_json(path), str(path))
+    spec = read_record(RunDirectory(folder).spec, RunSpec)
     cell = Cell.of(spec, folder / "runs")
     try:
         (outcome,) = run_suite([cell], folder / "runs", fresh=True, observer=_Nobody())

@@ -7,30 +7,56 @@ so that a change of the model is held against the same measurements everywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from harness.records.run_record import Result, Run, finished_runs, read_lines, read_run
+from harness.records.files import open_to_read, write_atomically
+from harness.records.run_record import (
+    Record,
+    Result,
+    Run,
+    assemble_run,
+    finished_runs,
+    read_run,
+    validate_record,
+    version_of,
+)
 from harness.spec.run_spec import RunSpec
 from netsim.documents import validate
+from netsim.errors import InputError
 
 
-class _Line(BaseModel):
+class _Line(Record):
     spec: dict[str, Any]
     result: dict[str, Any]
     environment: dict[str, Any]
 
 
-def read_runs(sources: Sequence[Path]) -> list[Run]:
-    """Every finished run under the directories and in the files, each once, ordered by id."""
-    found: dict[str, Run] = {}
-    for source in sources:
-        runs = _stored(source) if source.is_file() else [read_run(path) for path in finished_runs(source)]
-        found.update({run.result.id: run for run in runs})
-    return [found[key] for key in sorted(found)]
+def read_runs(sources: Sequence[Path], left_out: Callable[[InputError], None] | None = None) -> list[Run]:
+    """Every finished run under the directories and in the files, each once, ordered by id.
+
+    left_out: is called for each record that cannot be read, which then hides no other; without it, and where none can
+    be read, the first one's InputError is raised.
+    """
+    runs: dict[str, Run] = {}
+    problems: list[InputError] = []
+    for read in (one for source in sources for one in _records_in(source)):
+        try:
+            run = read()
+        except InputError as error:
+            if left_out is None:
+                raise
+            problems.append(error)
+        else:
+            runs[run.result.id] = run
+    if problems and not runs:
+        raise problems[0]
+    for problem in problems:
+        assert left_out is not None
+        left_out(problem)
+    return [runs[key] for key in sorted(runs)]
 
 
 def store_runs(runs: Sequence[Run], path: Path) -> None:
@@ -45,19 +71,34 @@ def store_runs(runs: Sequence[Run], path: Path) -> None:
         )
         for run in runs
     ]
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
-def _stored(path: Path) -> list[Run]:
-    return [
-        Run(
-            path.parent,
-            validate(RunSpec, line.spec, str(path), f"line {number}.spec"),
-            validate(Result, line.result, str(path), f"line {number}.result"),
-            line.environment,
-            {},
-        )
-        for number, line in enumerate(read_lines(path, _Line), start=1)
-    ]
+def _records_in(source: Path) -> Iterator[Callable[[], Run]]:
+    """What reads each record of `source`."""
+    if not source.is_file():
+        yield from (partial(read_run, path) for path in finished_runs(source))
+        return
+    try:
+        with open_to_read(source) as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise InputError(str(source), "", error.strerror, "a readable file of runs") from None
+    yield from (partial(_stored, source, number, line) for number, line in enumerate(lines, start=1))
+
+
+def _stored(path: Path, number: int, text: bytes) -> Run:
+    where, place = str(path), f"line {number}"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(where, place, text.strip()[:80].decode(errors="replace"), "one JSON document") from None
+    line = validate(_Line, document, where, place)
+    return assemble_run(
+        path.parent,
+        validate_record(RunSpec, line.spec, where, version_of(line.spec), f"{place}.spec"),
+        validate_record(Result, line.result, where, version_of(line.result), f"{place}.result"),
+        line.environment,
+        {},
+        f"{where}: {place}.result",
+    )

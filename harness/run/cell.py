@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from harness.records.code_hash import code_hash
 from harness.records.environment import fingerprint
 from harness.records.layout import RunDirectory, WorkerDirectory
 from harness.records.logs import Events, read_worker_log
-from harness.records.run_record import Result, read_json, write_json
+from harness.records.run_record import Result, read_record, write_json
 from harness.run.fault_cost import fault_cost
 from harness.run.result import Costs, Observed, assemble_result, memory_record
 from harness.run.worker_group import WorkerGroup, lines_of, start_worker_group
@@ -23,13 +24,14 @@ from harness.spec.run_spec import RunSpec
 from harness.worker.data import prepare
 from harness.worker.job import Summary
 from harness.worker.resume import common_step, truncate_log
-from netsim.documents import validate
 from netsim.emulated.network import LinkReport, Network, open_network
 from netsim.errors import InputError, LinkError, LonghaulError
 from netsim.traffic import Plan
 
 NODE_MEMORY = 4 * 10**9  # bytes
 STATE_COPIES = 8
+
+_log = logging.getLogger(__name__)
 
 Watch = Callable[[str, Path], None]  # told the stage ("nodes", "gate", "training", ...) and the run's directory
 
@@ -61,11 +63,14 @@ class Cell:
 
     def finished(self) -> Result | None:
         """The stored result of a valid earlier run of this very cell."""
-        path = self.files.result
-        if not path.is_file():
+        if not self.files.finished:
             return None
-        result = validate(Result, read_json(path), str(path))
-        return result if result.valid else None
+        try:
+            result = read_record(self.files.result, Result)
+        except InputError as error:  # torn or foreign: the cell is run again, the rest of the suite goes on
+            _log.warning("%s: its run is made again: %s", self.run_id, error)
+            return None
+        return result if result.valid and result.id == self.run_id else None
 
 
 def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = None, fresh: bool = False) -> Result:
@@ -126,8 +131,7 @@ def _interrupted(cell: Cell) -> bool:
     if cell.run.declares_faults:
         return False
     try:
-        path = cell.files.spec
-        return not cell.files.finished and cell.spec == validate(RunSpec, read_json(path), str(path))
+        return not cell.files.finished and cell.spec == read_record(cell.files.spec, RunSpec)
     except InputError:
         return False
 
@@ -226,8 +230,7 @@ def _record(cell: Cell, observed: Observed, absent: frozenset[int] | None) -> Re
     """absent: with declared faults, the ranks that the run ended without."""
     summaries = []
     for rank in sorted(set(range(cell.run.world)) - (absent or frozenset())):
-        path = cell.files.worker(rank).summary
-        summaries.append(validate(Summary, read_json(path), str(path)))
+        summaries.append(read_record(cell.files.worker(rank).summary, Summary))
     costs = None if absent is None else costs_of(cell.files, cell.run.plan, summaries, absent)
     result = assemble_result(cell.run, summaries, observed, costs)
     write_json(cell.files.memory, memory_record(summaries))

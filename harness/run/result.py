@@ -35,7 +35,7 @@ Costs = tuple[FaultCost, list[str]]  # the cost of faults, and what is wrong wit
 def assemble_result(
     run: ResolvedRun, summaries: Sequence[Summary], observed: Observed, costs: Costs | None = None
 ) -> Result:
-    """The result; `why_invalid` lists every broken rule, `marks` what a reader should know of a valid run.
+    """The result; `why_invalid` lists every broken rule, `marks` (caveats) what a reader should know of a valid run.
 
     costs: with declared faults, when `summaries` may lack the ranks that were lost.
     """
@@ -60,50 +60,57 @@ def assemble_result(
     if costs is None and len({summary.final_loss for summary in summaries}) > 1:
         why.append("workers disagree about the evaluation loss")
 
-    marks = []
+    caveats = []
     if observed.resumed_from:
-        marks.append(f"interrupted, and resumed from step {observed.resumed_from}")
+        caveats.append(f"interrupted, and resumed from step {observed.resumed_from}")
     slots = sum(summary.steps for summary in summaries)
     if overruns > OVERRUN_SHARE * slots:
-        marks.append(f"{overruns} of {slots} paced slots were too short for this host's computation")
+        caveats.append(f"{overruns} of {slots} paced slots were too short for this host's computation")
     if heaviest.memory != predicted:
-        marks.append("counted memory differs from the method's prediction")
+        caveats.append("counted memory differs from the method's prediction")
 
     seconds = {name: fmean(summary.seconds[name] for summary in summaries) for name in BUCKETS}
+    cost = costs[0] if costs else None
     paced = spec.compute.mode == "paced"
-    return Result.model_validate(
-        {
-            "id": observed.run_id,
-            "suite": spec.suite,
-            "label": spec.label,
-            "algorithm": spec.method,
-            "topology": spec.topology["name"],
-            "seed": spec.seed,
-            "sites": plan.sites,
-            "steps": steps,
-            "substrate": observed.substrate,
-            "engine": observed.engine,
-            "wall_seconds": wall,
-            "compute_seconds": seconds["compute"] + seconds["data"] + (seconds["pacing"] if paced else 0.0),
-            "communication_seconds": seconds["communication"],
-            "seconds": seconds,
-            "startup_seconds": min(summary.started_at for summary in summaries) - observed.started_at,
-            "tokens": costs[0].tokens_committed if costs else sum(summary.tokens for summary in summaries),
-            "final_loss": summaries[0].final_loss,
-            "target_loss": spec.train.target_loss,
-            "time_to_target_seconds": summaries[0].time_to_target_seconds,
-            "payload_bytes_per_worker": payload / len(summaries),
-            "planned_payload_bytes_per_worker": planned / len(summaries),
-            "wire_bytes_per_worker": fmean(observed.wire_bytes) + fmean(s.wire_bytes_before for s in summaries),
-            "memory_bytes": heaviest.memory,
-            "predicted_memory_bytes": predicted,
-            "peak_rss_bytes": max(summary.peak_rss_bytes for summary in summaries),
-            "slot_overruns": overruns,
-            "valid": not why,
-            "why_invalid": why,
-            "marks": marks,
-            **(costs[0].fields() if costs else {}),
-        }
+    return Result(
+        id=observed.run_id,
+        suite=spec.suite,
+        label=spec.label,
+        algorithm=spec.method,
+        topology=spec.topology["name"],
+        seed=spec.seed,
+        sites=plan.sites,
+        steps=steps,
+        substrate=observed.substrate,
+        engine=observed.engine,
+        wall_seconds=wall,
+        compute_seconds=seconds["compute"] + seconds["data"] + (seconds["pacing"] if paced else 0.0),
+        communication_seconds=seconds["communication"],
+        seconds=seconds,
+        startup_seconds=max(0.0, min(summary.started_at for summary in summaries) - observed.started_at),
+        tokens=cost.tokens_committed if cost else sum(summary.tokens for summary in summaries),
+        final_loss=summaries[0].final_loss,
+        target_loss=spec.train.target_loss,
+        time_to_target_seconds=summaries[0].time_to_target_seconds,
+        payload_bytes_per_worker=payload / len(summaries),
+        planned_payload_bytes_per_worker=planned / len(summaries),
+        wire_bytes_per_worker=fmean(observed.wire_bytes) + fmean(s.wire_bytes_before for s in summaries),
+        memory_bytes=heaviest.memory,
+        predicted_memory_bytes=predicted,
+        peak_rss_bytes=max(summary.peak_rss_bytes for summary in summaries),
+        slot_overruns=overruns,
+        valid=not why,
+        why_invalid=why,
+        marks=caveats,
+        faults=cost.faults if cost else None,
+        generations=cost.generations if cost else None,
+        tokens_committed=cost.tokens_committed if cost else None,
+        tokens_lost=cost.tokens_lost if cost else None,
+        bytes_repeated=cost.bytes_repeated if cost else None,
+        bytes_caught_up=cost.bytes_caught_up if cost else None,
+        detection_seconds=cost.detection_seconds if cost else None,
+        recovery_seconds=cost.recovery_seconds if cost else None,
+        return_seconds=cost.return_seconds if cost else None,
     )
 
 

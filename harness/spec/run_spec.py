@@ -17,6 +17,8 @@ from harness.spec.faults import Fault
 from harness.spec.scaling import Target
 from netsim.documents import Document
 
+SCHEMA_VERSION = 1  # of records; whoever adds, renames or removes a key of one raises it
+
 
 class Data(Document):
     """`stdlib`: Python's standard library as text; `text`: a directory of text files; `tokens`: uint16 .bin files."""
@@ -92,6 +94,7 @@ class Network(Document):
 class RunSpec(Document):
     """One cell, frozen and complete; stored as spec.json."""
 
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, lt=2**31)
     suite: str
     label: str  # how the report names this method with these options
     method: str
@@ -121,7 +124,7 @@ class RunSpec(Document):
 
     def run_id(self, code: str) -> str:
         """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
-        document = self.model_dump(mode="json")
+        document = self.model_dump(mode="json", exclude={"schema_version"})
         if self.stands_for is None:
             del document["stands_for"]  # so that ids do not depend on what a run does not have
         text = json.dumps([document, code], sort_keys=True)

@@ -33,7 +33,7 @@ def calibrate(
 
     if not output.parent.is_dir():
         raise InputError(str(output), "", "no such directory", "a file in a directory that exists")
-    found = read_runs(runs)
+    found = read_runs(runs, lambda problem: typer.echo(f"left out: {problem}", err=True))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as progress:
         task = progress.add_task(f"fitting to {len(found)} runs", total=None)

@@ -47,4 +47,7 @@ def report(
         )
     if summary["excluded"]:
         typer.echo(f"{len(summary['excluded'])} runs are left out: see the page")
+    for run in summary["excluded"]:
+        if run["state"] == "unreadable":
+            typer.echo(f"left out: {'; '.join(run['why'])}", err=True)
     typer.echo(f"{summary['page']}")

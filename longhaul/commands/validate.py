@@ -27,7 +27,7 @@ def validate(
 ) -> None:
     """Compare the wall time, bytes and memory of RUNS with what the cost model predicts."""
     constants = load_calibration(calibration) if calibration else None
-    found = read_runs(runs)
+    found = read_runs(runs, lambda problem: typer.echo(f"left out: {problem}", err=True))
     with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
         task = progress.add_task("predicting", total=len(found))
         validation = validate_runs(found, constants, lambda: progress.advance(task))

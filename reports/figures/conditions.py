@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.spec.run_spec import Compute
 from netsim.units import show_duration, show_rate
 from reports.drawing import Look, plain, series_styles
 from reports.records import Stored
@@ -28,10 +29,10 @@ def conditions(study: Study) -> str:
     runs = study.runs
     sites = _listed(sorted({int(n) for n in runs["sites"]}))
     models = _listed(sorted(set(runs["model"])))
-    compute = sorted({_compute(run.cell.compute) for run in study.stored if run.result.valid})
+    compute = sorted({_compute(run.spec.compute) for run in study.stored if run.result.valid})
     where = sorted({f"{row['substrate']}/{row['engine']}" for row in runs.to_dict("records")})
     found = f"{sites} sites, model {models}, {_listed(compute)} compute, emulated on {_listed(where)}."
-    standing = any(run.cell.stands_for for run in study.stored if run.result.valid)
+    standing = any(run.spec.stands_for for run in study.stored if run.result.valid)
     return f"{found} Emulated at scale: networks are those of what the runs stand for." if standing else found
 
 
@@ -42,10 +43,10 @@ def networks(study: Study) -> str:
     return "; ".join([*words, f"and {len(rows) - 3} further networks"] if len(rows) > 3 else words)
 
 
-def _compute(compute: dict[str, object]) -> str:
-    if compute.get("mode") == "paced" and isinstance(seconds := compute.get("step_seconds"), int | float):
-        return f"paced ({show_duration(seconds)} per step)"
-    return str(compute.get("mode", "native"))
+def _compute(compute: Compute) -> str:
+    if compute.step_seconds is not None:
+        return f"paced ({show_duration(compute.step_seconds)} per step)"
+    return compute.mode
 
 
 def _listed(items: list[object] | list[int] | list[str]) -> str:

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from harness.records.run_record import RecordedEvent
 from reports.drawing import DOUBLE, INK, Drawing, plain
 from reports.figures.conditions import conditions, workers
-from reports.records import ReportedEvent, Stored
+from reports.records import Stored
 from reports.study import Study
 
 _MOST_LABELS = 6
@@ -62,7 +63,7 @@ def _events(run: Stored) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rank(event: ReportedEvent, sites: list[str]) -> int:
+def _rank(event: RecordedEvent, sites: list[str]) -> int:
     if event.rank is not None:
         return event.rank
     return sites.index(event.site) if event.site in sites else -1

@@ -166,7 +166,7 @@ def _varied(study: Study, algorithm: str, option: str, extra: Sequence[str], key
     """Medians of runs of `algorithm` that set `option`, by series: the other options that the suite varies."""
     rows = []
     for row in study.runs[study.runs["algorithm"] == algorithm].to_dict("records"):
-        options = study.stored[int(row["run"])].cell.options
+        options = study.stored[int(row["run"])].spec.options
         if options.get(option) is None:
             continue
         rest = {name: options[name] for name in extra if name in options}

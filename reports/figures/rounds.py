@@ -69,8 +69,8 @@ def _expected(
     study: Study, run: int, label: str, synchronised: list[int], first: int, last: int
 ) -> list[dict[str, object]]:
     """The same steps as the cost model expects them: paced slots, and synchronisations of mean length."""
-    slot = study.stored[run].cell.compute.get("step_seconds")
-    if study.predictions is None or not isinstance(slot, int | float):
+    slot = study.stored[run].spec.compute.step_seconds
+    if study.predictions is None or slot is None:
         return []
     predicted = study.predictions.frame
     found = predicted.loc[predicted["run"] == run, "predicted_communication_seconds"]

@@ -21,7 +21,7 @@ def test_valid_runs_are_predicted_and_foreign_ones_are_passed_over(tmp_path: Pat
     collection = collect([tmp_path])
     found = predict_runs(collection.runs, None)
     (row,) = found.frame.to_dict("records")
-    assert collection.runs[int(row["run"])].cell.label == "ddp"
+    assert collection.runs[int(row["run"])].spec.label == "ddp"
     assert row["predicted_wall_seconds"] > 20 * 0.1
     assert row["predicted_utilisation"] == pytest.approx(2.0 / row["predicted_wall_seconds"], rel=0.01)
 

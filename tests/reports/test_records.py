@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.records.archive import read_runs
+from harness.spec.run_spec import SCHEMA_VERSION
 from netsim.errors import InputError
+from reports.build import build_report
 from reports.records import collect
 from tests.reports.made_up import RecordedRun, rewrite
 
@@ -20,7 +23,7 @@ def run(tmp_path: Path) -> Path:
 
 def read_everything(folder: Path) -> None:
     for stored in collect([folder]).runs:
-        list(stored.steps())
+        list(stored.all_steps())
 
 
 def problem(folder: Path) -> InputError:
@@ -31,15 +34,80 @@ def problem(folder: Path) -> InputError:
 
 def test_all_steps_of_all_workers_are_read(run: Path) -> None:
     (stored,) = collect([run.parent]).runs
-    steps = list(stored.steps())
+    steps = list(stored.all_steps())
     assert [rank for rank, _ in steps] == sorted([0, 1, 2, 3] * 20)
     assert stored.topology.rtt("a", "b") == pytest.approx(0.08)
 
 
-def test_fields_that_a_later_program_added_do_no_harm(run: Path) -> None:
-    for name in ("spec.json", "result.json"):
-        rewrite(run / name, invented_later={"a": 1})
+def test_keys_that_a_newer_schema_added_are_passed_over(run: Path) -> None:
+    train = {**json.loads((run / "spec.json").read_text())["train"], "invented_later": 1}
+    rewrite(run / "spec.json", schema_version=SCHEMA_VERSION + 1, train=train)
+    rewrite(run / "result.json", schema_version=SCHEMA_VERSION + 1, invented_later={"a": 1})
     assert len(collect([run.parent]).runs) == 1
+
+
+@pytest.mark.parametrize("name", ["spec.json", "result.json"])
+def test_unknown_keys_of_this_schema_are_refused(run: Path, name: str) -> None:
+    rewrite(run / name, invented={"a": 1})
+    assert "invented" in str(problem(run.parent))
+
+
+def test_a_newer_schema_excuses_no_wrong_value(run: Path) -> None:
+    rewrite(run / "result.json", schema_version=SCHEMA_VERSION + 1, invented_later=1, wall_seconds=-1.0)
+    assert problem(run.parent).field == "wall_seconds"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("wall_seconds", -1.0),
+        ("communication_seconds", float("nan")),
+        ("startup_seconds", 1e300),
+        ("seconds", {"idling": 1.0}),
+        ("sites", 3),
+        ("id", "../.."),
+        ("id", "a/b"),
+        ("tokens", -1),
+        ("memory_bytes", {"weights": -1}),
+        ("slot_overruns", 2**70),
+        ("steps", 10**6),
+        ("schema_version", 0),
+    ],
+)
+def test_values_out_of_bounds_are_refused(run: Path, field: str, value: object) -> None:
+    rewrite(run / "result.json", **{field: value})
+    assert problem(run.parent).field.startswith(field)
+
+
+def test_one_bad_record_hides_no_good_one(run: Path, tmp_path: Path) -> None:
+    bad = [RecordedRun(seed=seed, steps=20).write(run.parent) for seed in (2, 3, 4)]
+    (bad[0] / "result.json").write_text('{"id": "')
+    rewrite(bad[1] / "spec.json", seed="one")
+    (bad[2] / "rank-1" / "steps.jsonl").write_text("[]\n")
+    found = collect([run.parent])
+    assert [stored.directory for stored in found.runs] == [run]
+    assert [one.directory for one in found.unreadable] == bad
+    document = build_report([run.parent], tmp_path / "report")
+    assert [entry["state"] for entry in document["excluded"]] == ["unreadable"] * 3
+    assert "unreadable: " in (tmp_path / "report" / "index.html").read_text()
+    named: list[InputError] = []
+    assert [one.directory for one in read_runs([run.parent], named.append)] == [run, bad[2]]  # steps are not compared
+    assert len(named) == 2
+
+
+def test_a_pipe_or_a_device_is_not_waited_for(run: Path) -> None:
+    for path in (run / "rank-0" / "steps.jsonl", run / "links.json"):
+        path.unlink()
+        os.mkfifo(path)
+        assert "regular file" in str(problem(run.parent))
+
+
+def test_a_file_of_another_user_is_refused(run: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(run, 1000, 1000)
+    os.chown(run / "result.json", 1001, 1001)
+    assert "a file of user 1001" in str(problem(run.parent))
 
 
 def test_a_wrong_field_is_named_with_its_file(run: Path) -> None:
@@ -68,7 +136,7 @@ def test_a_link_out_of_the_run_is_not_followed(run: Path, tmp_path: Path) -> Non
     (run / "rank-0" / "steps.jsonl").unlink()
     (run / "rank-0" / "steps.jsonl").symlink_to(secret)
     found = problem(run.parent)
-    assert "leaves the run's directory" in str(found)
+    assert "a link" in str(found)
     assert "do not show" not in str(found)
 
 
@@ -92,7 +160,7 @@ def test_an_unfinished_run_is_listed_with_the_reason_that_its_runner_left(run: P
     (failed / "result.json").unlink()
     (failed / "failure.json").write_text(json.dumps({"reason": "link a -> b: no answer"}))
     found = collect([run.parent])
-    assert [run.cell.label for run in found.unfinished] == ["photon"]
+    assert [run.spec.label for run in found.unfinished] == ["photon"]
     assert found.unfinished[0].reason == "link a -> b: no answer"
 
 

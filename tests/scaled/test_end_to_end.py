@@ -44,9 +44,9 @@ def test_the_ledger_is_the_padded_plan_to_the_byte_on_links_that_are_as_scaled(r
         plan = ResolvedRun.of(run.spec).plan
         assert run.result.payload_bytes_per_worker == plan.payload_bytes / 4
         assert plan.payload_bytes > ResolvedRun.of(run.spec).own_plan.payload_bytes
-        asked = {link["rate_mbit_asked"] for link in run.links["before"]["links"]}
+        asked = {link.rate_mbit_asked for link in run.links["before"].links}
         assert [*asked] == [pytest.approx(ResolvedRun.of(run.spec).topology.rate("a", "b") / 1e6, rel=1e-5)]
-        assert run.links["before"]["passed"]
+        assert run.links["before"].passed
 
 
 def test_the_report_has_them_in_target_time_beside_the_projection(ran: list[dict[str, Any]], tmp_path: Path) -> None:
