@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from netsim.units import show_duration, show_rate
-from reports.quantities import digits, show, show_p
 from reports.statistics import Comparison, summarise
 from reports.study import Study
+from reports.style.quantities import digits, show, show_p
 
 TIE = 1.02  # times closer than this are called level
 

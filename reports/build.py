@@ -14,7 +14,6 @@ from netsim.errors import InputError
 from reports import summary
 from reports.answers import Answer, answers
 from reports.claims import Claim, claims, claims_table, load_claims
-from reports.drawing import Drawing, report_style, write
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
 from reports.figures import curves, fault_figures, memory, methods, network, prediction, rounds, scaled, times
@@ -23,7 +22,8 @@ from reports.predictions import predict_runs
 from reports.records import collect
 from reports.scaled import scaled_table
 from reports.study import Study
-from reports.tables import Table, write_table
+from reports.style.drawing import Drawing, report_style, write
+from reports.style.tables import Table, write_table
 
 Draw = Callable[[Study], Drawing | None]
 

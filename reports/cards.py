@@ -12,9 +12,9 @@ import pandas as pd
 from netsim.topology import Topology
 from netsim.units import show_rate, show_size
 from reports.frames import links_frame
-from reports.quantities import digits
 from reports.study import Study
-from reports.tables import EMPTY, Column, Table, Value
+from reports.style.quantities import digits
+from reports.style.tables import EMPTY, Column, Table, Value
 
 
 @dataclass(frozen=True)

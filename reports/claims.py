@@ -25,10 +25,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from netsim.documents import Document, read_yaml, validate
 from netsim.units import Share
-from reports.quantities import digits
 from reports.statistics import Comparison, compare
 from reports.study import Study
-from reports.tables import EMPTY, Column, Table, Value
+from reports.style.quantities import digits
+from reports.style.tables import EMPTY, Column, Table, Value
 
 # Name in the file -> column of the runs frame. The first two do not depend on the network, so seeds are the pairs.
 _COLUMNS = {

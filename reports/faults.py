@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.records.run_record import Result
-from reports.quantities import scale_for
 from reports.statistics import summarise
 from reports.study import Study
-from reports.tables import EMPTY, Column, Raw, Table, Value
+from reports.style.quantities import scale_for
+from reports.style.tables import EMPTY, Column, Raw, Table, Value
 
 if TYPE_CHECKING:
     from harness.costmodel.fault_model import PredictedFaultCost

@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from reports.answers import Answer
 from reports.cards import environment_card, network_cards, options_table, workload_cards
-from reports.drawing import SINGLE, Drawing, inline_svg
 from reports.study import Study
+from reports.style.drawing import SINGLE, Drawing, colour_variables, inline_svg
+from reports.style.tables import Table
 from reports.summary import levels
-from reports.tables import Table
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -83,7 +83,7 @@ def render_page(
         environment=environment_card(study),
         excluded=excluded,
         superseded=study.collection.superseded,
-        css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8") + colour_variables()),
         js=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reports.quantities import digits, scale_for
 from reports.study import Study
-from reports.tables import Column, Raw, Table, Value
+from reports.style.quantities import digits, scale_for
+from reports.style.tables import Column, Raw, Table, Value
 
 
 def scaled_table(study: Study) -> Table:

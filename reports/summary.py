@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.quantities import NARROW, Scale, digits, scale_for, show_p
 from reports.statistics import Summary, summarise
 from reports.study import Study
-from reports.tables import EMPTY, Column, Raw, Table, Value
+from reports.style.quantities import NARROW, Scale, digits, scale_for, show_p
+from reports.style.tables import EMPTY, Column, Raw, Table, Value
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ import psutil
 
 from harness.bench.all_reduce_worker import GLOO, BenchJob, Case, Sample
 from harness.bench.load import busy_cores
-from harness.bench.rows import append_row, stored_rows
+from harness.bench.rows import append_host, append_row, stored_rows
+from harness.records.environment import fingerprint
 from netsim.collectives import bound, floor, select_algorithm, streams_per_pair
 from netsim.emulated.network import Network, NodeProcess, open_network
 from netsim.errors import LonghaulError
@@ -58,9 +59,10 @@ def measure_all_reduces(
         left = [point for point in points if point not in rows]
         with busy_cores() if loaded and left else nullcontext():
             for number, point in enumerate(left, 1):
-                report(f"{number}/{len(left)}  {points[point].description}, cores {point.cores}")
+                report(f"{number}/{len(left)}  {point}")
                 rows[point] = _measure(point, points[point], engine)
                 if results is not None:
+                    append_host(results, fingerprint())
                     append_row(results, rows[point])
     return sorted(rows.values(), key=lambda row: astuple(row.point))
 
@@ -207,7 +209,7 @@ def _cpu(samples: Sequence[Sample], case: int) -> float:
 
 @dataclass(frozen=True)
 class AllReducePoint:
-    """One network of the grid, with idle cores or with every core busy training."""
+    """One network of the grid; `loaded`: while every core also trains at ordinary priority."""
 
     substrate: str
     loaded: bool
@@ -216,12 +218,9 @@ class AllReducePoint:
     rtt_ms: float
     payload_bytes: int
 
-    @property
-    def cores(self) -> str:
-        return "busy" if self.loaded else "idle"
-
     def __str__(self) -> str:
-        return f"{self.sites} x {self.rate_mbit:g} Mbit/s x {self.rtt_ms:g} ms, {self.substrate}, {self.cores}"
+        load = "added load" if self.loaded else "no added load"
+        return f"{self.sites} x {self.rate_mbit:g} Mbit/s x {self.rtt_ms:g} ms, {self.substrate}, {load}"
 
 
 @dataclass(frozen=True)

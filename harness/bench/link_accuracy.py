@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 
 from harness.bench.load import busy_cores
-from harness.bench.rows import append_row, stored_rows
+from harness.bench.rows import append_host, append_row, stored_rows
+from harness.records.environment import fingerprint
 from netsim.emulated.gate import loss_interval
 from netsim.emulated.network import open_network
 from netsim.errors import LonghaulError
@@ -53,6 +54,7 @@ def measure_links(
                 report(f"{done}/{len(points)}  {point}")
                 rows[point] = _measure(point)
                 if results is not None:
+                    append_host(results, fingerprint())
                     append_row(results, rows[point])
     return [rows[point] for point in points]
 
@@ -133,7 +135,10 @@ def _measure(point: LinkPoint) -> LinkAccuracy:
 
 @dataclass(frozen=True)
 class LinkPoint:
-    """One link, and where and how it was measured. The units are those of topology files."""
+    """One link, and where it was measured, in the units of topology files.
+
+    loaded: while every core also trains at ordinary priority; if not, without any load of ours.
+    """
 
     substrate: str
     engine: str
@@ -146,13 +151,15 @@ class LinkPoint:
 
     def __str__(self) -> str:
         jitter = f", jitter {self.spread} {self.distribution}" if self.distribution else ""
-        condition = "cores busy" if self.loaded else "idle"
+        condition = "added load" if self.loaded else "no added load"
         return f"{self.substrate}, {condition}: {self.rate} x {self.rtt}, loss {self.loss:.0%}{jitter}"
 
 
 @dataclass(frozen=True)
 class LinkAccuracy:
-    """What was found at a point. rtt_ms: median (mean under jitter); late_95: 95 % of echoes came less late than this.
+    """Measurements at a point. rtt_ms: median (mean under jitter); rtt_ms_late_95: p95 of RTT minus declared RTT.
+
+    host_busy_percent: CPU use of the whole host while the network stood: emulation, probes, load, other programs.
 
     Losses are of both directions together, with the 99 % interval of what was asked. The goodput is that of the worse
     direction.

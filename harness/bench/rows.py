@@ -7,18 +7,48 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netsim.errors import InputError
+
+_HOST = "host"
+_IDENTITY = ("cpu", "cores", "kernel", "python", "versions")
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
 def append_row(results: Path, row: DataclassInstance) -> None:
     """One line more, flushed: a benchmark that is interrupted continues from the last whole line."""
-    with results.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(row)) + "\n")
+    _append(results, asdict(row))
 
 
 def stored_rows(results: Path | None) -> list[dict[str, Any]]:
-    """The objects in `results`, in order; none if there is no such file."""
+    """The rows in `results`, in order; none if there is no such file. InputError for a line that is not JSON."""
+    return [line for line in _lines(results) if _HOST not in line]
+
+
+def stored_host(results: Path | None) -> dict[str, Any] | None:
+    """The host that was written to `results` last (harness.records.environment.fingerprint); None without one."""
+    hosts = [line[_HOST] for line in _lines(results) if _HOST in line]
+    return hosts[-1] if hosts else None
+
+
+def append_host(results: Path, host: dict[str, Any]) -> None:
+    """A line that says where the following rows are measured; nothing if the last such line says the same."""
+    kept = {name: host[name] for name in _IDENTITY if name in host}
+    if stored_host(results) != kept:
+        _append(results, {_HOST: kept})
+
+
+def _append(results: Path, line: dict[str, Any]) -> None:
+    with results.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _lines(results: Path | None) -> list[dict[str, Any]]:
     if results is None or not results.exists():
         return []
-    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    lines = results.read_text(encoding="utf-8").splitlines()
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(str(results), "", str(error), "one JSON object a line") from None

@@ -110,18 +110,18 @@ class MethodFaultCost:
 
     method: str
     valid: bool
-    why_invalid: list[str]
-    steps: int
     final_loss: float | None
-    wall_seconds: float
     tokens_committed: int | None
     tokens_lost: int | None
     bytes_repeated: int | None
     bytes_caught_up: int | None
     detection_seconds: list[float] | None
     recovery_seconds: list[float] | None
-    faults: dict[str, int] | None
-    generations: int | None
+    why_invalid: list[str] = field(default_factory=list)
+    steps: int | None = None
+    wall_seconds: float | None = None
+    faults: dict[str, int] | None = None
+    generations: int | None = None
 
 
 def soak(

@@ -13,10 +13,15 @@ from rich.console import Console
 
 from harness.bench import all_reduce
 from harness.bench.link_accuracy import RATES, RTTS, link_grid, measure_links
+from harness.bench.rows import stored_host
 from harness.records.environment import fingerprint
 from netsim.emulated.network import resolve
 from netsim.units import parse_size
-from reports.pages import all_reduce_page, link_accuracy_page
+from reports.pages.all_reduce_page import TERMINAL_COLUMNS, collectives_page, collectives_table
+from reports.pages.link_accuracy_page import accuracy_page, accuracy_table
+from reports.pages.markdown_page import write_page
+from reports.style.tables import Value
+from reports.style.terminal import terminal_table
 
 Engine = Annotated[str, typer.Option(help="auto, nfqueue or netem.")]
 Only = Annotated[str, typer.Option(help="both, idle or loaded: with every core busy training.")]
@@ -46,11 +51,11 @@ def bench_wan(
     ]
     rows = measure_links(points, results, Console(stderr=True, highlight=False).print)
     if out is not None:
-        link_accuracy_page.write_page(rows, fingerprint(), out)
+        write_page(accuracy_page(rows, stored_host(results) or fingerprint()), out)
     if as_json:
         print(json.dumps({"host": fingerprint(), "rows": [asdict(row) for row in rows]}))
     else:
-        Console().print(link_accuracy_page.terminal_table(rows))
+        Console().print(terminal_table(accuracy_table(rows)))
 
 
 def bench_collectives(
@@ -89,14 +94,20 @@ def bench_collectives(
         report=Console(stderr=True, highlight=False).print,
     )
     if out is not None:
-        all_reduce_page.write_page(rows, all_reduce.TARGET_PERCENT, fingerprint(), out)
+        page = collectives_page(rows, all_reduce.TARGET_PERCENT, stored_host(results) or fingerprint())
+        write_page(page, out)
     if as_json:
         found = [asdict(row) for row in rows]
         print(json.dumps({"target_percent": all_reduce.TARGET_PERCENT, "host": fingerprint(), "rows": found}))
     else:
-        Console().print(all_reduce_page.terminal_table(rows, all_reduce.TARGET_PERCENT))
+        table = collectives_table(rows, all_reduce.TARGET_PERCENT)
+        Console().print(terminal_table(table, TERMINAL_COLUMNS, _missed))
     if any(row.efficiency_percent < all_reduce.TARGET_PERCENT for row in rows):
         raise typer.Exit(1)
+
+
+def _missed(row: dict[str, Value]) -> str:
+    return "red" if float(row["efficiency"].raw or 0.0) < all_reduce.TARGET_PERCENT else ""
 
 
 def _rates(sites: int) -> tuple[str, ...]:

@@ -15,11 +15,13 @@ from rich.console import Console
 
 from harness.bench.malformed_inputs import Tried, try_inputs
 from harness.bench.soak import fault_costs, soak
+from harness.bench.soak_report import SoakReport, store_soak
 from netsim.emulated.substrates.capabilities import container_engine
 from netsim.library import ROOT
-from reports.pages.reliability_page import write_page
+from reports.pages.markdown_page import write_page
+from reports.pages.reliability_page import reliability_page
 
-PAGE = ROOT / "docs" / "reliability.md"
+DOCS = ROOT / "docs"
 LONGHAUL = (sys.executable, "-m", "longhaul.cli")
 
 
@@ -30,7 +32,7 @@ def bench_soak(
     seed: Annotated[int, typer.Option(help="Seed of the choice of victims and moments.")] = 1,
     misfortune: Annotated[bool, typer.Option(help="Also run every method with declared faults.")] = True,
     inputs: Annotated[int, typer.Option(min=0, help="How many malformed documents to try.")] = 5000,
-    write_docs: Annotated[bool, typer.Option("--write-docs", help="Write docs/reliability.md.")] = False,
+    write_docs: Annotated[bool, typer.Option("--write-docs", help="Write docs/reliability.json and its page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Kill processes at random moments; count what is lost or left behind."""
@@ -51,10 +53,12 @@ def bench_soak(
             report=console.print,
         )
         rows = list(fault_costs(LONGHAUL, Path(folder), substrate)) if misfortune else []
-    passed = result.passed and not tried.wrong and all(row.valid for row in rows)
+    report = SoakReport(result, rows, tried)
+    passed = report.passed
     costs = [asdict(row) for row in rows]
     if write_docs:
-        write_page(PAGE, result, rows, tried)
+        store_soak(report, DOCS / "reliability.json")
+        write_page(reliability_page(report), DOCS)
     if as_json:
         print(json.dumps({**asdict(result), "misfortune": costs, "inputs": asdict(tried), "passed": passed}))
     else:

@@ -52,8 +52,8 @@ def project(
     rows, found, document = projection.rows, projection.answers, projection.to_json()
     if out is not None:
         # matplotlib and pandas, which most calls do without, take longer to import than a projection
-        from reports.projection.figures import draw_figures
-        from reports.projection.tables import write_tables
+        from reports.projection.projection_figures import draw_figures
+        from reports.projection.projection_tables import write_tables
 
         written = draw_figures(loaded, rows, found, out) + write_tables(loaded, rows, found, document, out)
         document["files"] = [str(path) for path in written]

@@ -15,7 +15,8 @@ from harness.costmodel.calibration import load_calibration
 from harness.costmodel.fault_validation import QUANTITIES, TITLES, errors_of, pair
 from harness.costmodel.validation import Validation, validate_runs
 from harness.records.archive import read_runs, store_runs
-from reports.pages.validation_page import write_page
+from reports.pages.markdown_page import write_page
+from reports.pages.validation_page import validation_page
 
 
 def validate(
@@ -34,7 +35,7 @@ def validate(
     if store is not None:
         store_runs(found, store)
     if docs is not None:
-        write_page(validation, constants, docs)
+        write_page(validation_page(validation, constants), docs)
     if as_json:
         print(json.dumps(validation.to_json()))
     else:

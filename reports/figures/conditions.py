@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from harness.spec.run_spec import Compute
 from netsim.units import show_duration, show_rate
-from reports.drawing import Look, plain, series_styles
 from reports.records import Stored
 from reports.study import Study
+from reports.style.drawing import plain
+from reports.style.palette import SeriesStyle, series_styles
 
 MOST_PANELS = 12  # more small panels than this are not readable on one page
 
 
-def looks_of(study: Study) -> dict[str, Look]:
+def styles_of(study: Study) -> dict[str, SeriesStyle]:
     algorithm_of = dict(zip(study.everything["label"], study.everything["algorithm"], strict=True))
     return series_styles(study.labels, algorithm_of)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from reports.drawing import Drawing, Look, legend, linear_axis, log_axis, panels, plain
-from reports.figures.conditions import MOST_PANELS, conditions, looks_of, repeats
-from reports.quantities import scale_for
+from reports.figures.conditions import MOST_PANELS, conditions, repeats, styles_of
 from reports.study import Study
+from reports.style.drawing import Drawing, legend, linear_axis, log_axis, panels, plain
+from reports.style.palette import GREY, SeriesStyle
+from reports.style.quantities import scale_for
 
 _KEYS = ["group", "topology", "label", "step"]
 
@@ -89,7 +90,7 @@ def _draw(
     if not shown:
         return None
     data = pd.concat([frames[place] for place in shown], ignore_index=True)
-    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
+    styles, labels = styles_of(study), [label for label in study.labels if label in set(data["label"])]
     scale = scale_for(quantity, data[x])
     figure, axes = panels(len(shown))
     for place, panel in zip(shown, axes, strict=True):
@@ -100,7 +101,7 @@ def _draw(
             _curve(panel, frame[frame["label"] == label], x, styles[label])
         level = study.levels.get(place[0])
         if level is not None:
-            panel.axhline(level.loss, color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
+            panel.axhline(level.loss, color=GREY, linewidth=0.7, linestyle=(0, (2, 2)))
         if len(shown) > 1:
             panel.set_title(plain(study.place_name(*place) if place[1] else place[0]))
         panel.set_xlabel(f"{axis} ({scale.unit})")
@@ -130,7 +131,7 @@ def _middle(curves: pd.DataFrame, x: str) -> pd.DataFrame:
     return kept
 
 
-def _curve(panel: Axes, frame: pd.DataFrame, x: str, look: Look) -> None:
+def _curve(panel: Axes, frame: pd.DataFrame, x: str, look: SeriesStyle) -> None:
     if not len(frame):
         return
     frame = frame[frame[x] > 0] if panel.get_xscale() == "log" else frame

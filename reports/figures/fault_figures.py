@@ -11,13 +11,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from harness.records.run_record import RecordedEvent
-from reports.drawing import DOUBLE, INK, Drawing, plain
 from reports.figures.conditions import conditions, workers
 from reports.records import Stored
 from reports.study import Study
+from reports.style.drawing import DOUBLE, Drawing, plain
+from reports.style.palette import INK, NAMED_FILLS
 
 _MOST_LABELS = 6
-_FILLS = {"training": "#56b4e9", "waiting for others": "#d55e00"}
+_FILLS = {name: NAMED_FILLS[name].colour for name in ("training", "waiting for others")}
 _MARKS = {  # of a site's own events
     "crash": ("crash", "X"),
     "pause": ("pause", "s"),

@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from reports.drawing import DOUBLE, FILLS, SINGLE, Drawing, linear_axis, plain
 from reports.figures.conditions import conditions
-from reports.quantities import scale_for
 from reports.study import Study
+from reports.style.drawing import DOUBLE, SINGLE, Drawing, linear_axis, plain
+from reports.style.palette import INK, fills_of
+from reports.style.quantities import scale_for
 
 
 def memory_by_component(study: Study) -> Drawing | None:
@@ -35,8 +36,8 @@ def memory_by_component(study: Study) -> Drawing | None:
     figure = Figure(figsize=(width, 0.75 + 0.22 * len(rows) + 0.14 * legend_rows))
     axes = figure.subplots()
     left = np.zeros(len(rows))
-    for index, component in enumerate(components):
-        colour, hatch = FILLS[index % len(FILLS)]
+    fills = fills_of(components)
+    for component in components:
         chosen = data[data["component"] == component].set_index(["group", "label"])["bytes"]
         widths = np.array([float(chosen.get(row, 0)) for row in rows])
         axes.barh(
@@ -44,27 +45,20 @@ def memory_by_component(study: Study) -> Drawing | None:
             widths,
             left=left,
             height=0.72,
-            color=colour,
-            hatch=hatch,
-            edgecolor="#1a1a1a",
             linewidth=0.3,
+            **fills[component].keywords,
         )
         left += widths
     predicted = [float(totals["predicted"].to_dict()[row]) for row in rows]
     for y in range(len(rows)):
-        axes.plot([predicted[y]] * 2, [y - 0.46, y + 0.46], color="#1a1a1a", linewidth=1.4)
+        axes.plot([predicted[y]] * 2, [y - 0.46, y + 0.46], color=INK, linewidth=1.4)
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     linear_axis(axes, "x", scale)
     axes.set_xlabel(f"persistent memory of a worker ({scale.unit})")
-    handles: list[Patch | Line2D] = [
-        Patch(
-            facecolor=FILLS[i % len(FILLS)][0], hatch=FILLS[i % len(FILLS)][1], edgecolor="#1a1a1a", label=_words(name)
-        )
-        for i, name in enumerate(components)
-    ]
-    handles.append(Line2D([], [], color="#1a1a1a", linewidth=1.4, label="predicted"))
+    handles: list[Patch | Line2D] = [Patch(label=_words(name), **fills[name].keywords) for name in components]
+    handles.append(Line2D([], [], color=INK, linewidth=1.4, label="predicted"))
     figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=6.5, columnspacing=1.0, handlelength=1.6)
     caption = "Counted bytes of persistent tensors by component, at the worker that holds most; the line marks the "
     caption += f"prediction from sizes alone. Activations and the interpreter are not in it. {conditions(study)}"

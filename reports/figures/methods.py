@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.drawing import DOUBLE, Drawing, Look, legend, linear_axis, panels, plain, series_styles
-from reports.figures.conditions import conditions, looks_of, repeats
-from reports.quantities import scale_for
+from reports.figures.conditions import conditions, repeats, styles_of
 from reports.study import Study
+from reports.style.drawing import DOUBLE, Drawing, legend, linear_axis, panels, plain
+from reports.style.palette import GREY, SeriesStyle, series_styles
+from reports.style.quantities import scale_for
 
 _METRICS = {
     "routing_entropy": "routing entropy",
@@ -32,7 +33,7 @@ def metrics_over_steps(study: Study) -> Drawing | None:
         return None
     families = [family for family in _METRICS if family in set(data["metric"])]
     labels = [label for label in study.labels if label in set(data["label"])]
-    styles = looks_of(study)
+    styles = styles_of(study)
     figure, axes = panels(len(families), share=False)
     for family, panel in zip(families, axes, strict=True):
         for label in labels:
@@ -96,7 +97,7 @@ def _baseline_line(panel: Axes, study: Study, algorithm: str) -> None:
         runs = study.at(str(group), label=label)
         if len(runs) and algorithm not in set(runs["algorithm"]):
             loss = float(runs["final_loss"].median())
-            panel.axhline(loss, color="#7f7f7f", linewidth=0.8, linestyle=(0, (2, 2)))
+            panel.axhline(loss, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
             panel.annotate(
                 plain(label), (1.0, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6
             )
@@ -185,5 +186,5 @@ def _varied(study: Study, algorithm: str, option: str, extra: Sequence[str], key
     )
 
 
-def _series_looks(series: Sequence[str]) -> dict[str, Look]:
+def _series_looks(series: Sequence[str]) -> dict[str, SeriesStyle]:
     return series_styles(series, {})

@@ -11,10 +11,11 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from netsim.units import show_duration, show_rate
-from reports.drawing import SINGLE, Drawing, legend, log_axis, panels, plain
-from reports.figures.conditions import conditions, looks_of, repeats
-from reports.quantities import axis_scale
+from reports.figures.conditions import conditions, repeats, styles_of
 from reports.study import Study
+from reports.style.drawing import SINGLE, Drawing, legend, log_axis, panels, plain
+from reports.style.palette import GREY
+from reports.style.quantities import axis_scale
 
 _TIE = 1.02  # closer than this, neither is called faster
 
@@ -44,7 +45,7 @@ def utilisation_against_rate(study: Study) -> Drawing | None:
     if not rtts:
         return None
     data = data[data["rtt"].isin(rtts)]
-    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
+    styles, labels = styles_of(study), [label for label in study.labels if label in set(data["label"])]
     scale = axis_scale("bit/s", data["rate"])
     figure, axes = panels(len(rtts))
     for rtt, panel in zip(rtts, axes, strict=True):
@@ -100,7 +101,7 @@ def _speedup(study: Study, x: str, panel_by: str, unit: str, axis: str, name: Ca
     values = sorted(data[panel_by].unique())
     if not values:
         return None
-    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
+    styles, labels = styles_of(study), [label for label in study.labels if label in set(data["label"])]
     scale = axis_scale(unit, data[x])
     figure, axes = panels(len(values))
     for value, panel in zip(values, axes, strict=True):
@@ -108,7 +109,7 @@ def _speedup(study: Study, x: str, panel_by: str, unit: str, axis: str, name: Ca
             mine = data[(data[panel_by] == value) & (data["label"] == label)].sort_values(x)
             panel.plot(mine[x], mine["speedup"], **styles[label].keywords)
             panel.vlines(mine[x], mine["low"], mine["high"], color=styles[label].colour, linewidth=0.8)
-        panel.axhline(1.0, color="#7f7f7f", linewidth=0.7)
+        panel.axhline(1.0, color=GREY, linewidth=0.7)
         log_axis(panel, "x", scale, list(data[x]))
         panel.set_title(name(value))
         panel.set_xlabel(f"{axis} ({scale.unit})")
@@ -145,13 +146,13 @@ def fastest_map(study: Study) -> Drawing | None:
     data = data.merge(second, on=["rate", "rtt"], how="left", suffixes=("", "_of_the_next"))
     data = data.assign(times_faster_than_the_next=data["seconds_of_the_next"] / data["seconds"])
     rates, rtts = sorted(times["rate"].unique()), sorted(times["rtt"].unique())
-    styles = looks_of(study)
+    styles = styles_of(study)
     figure = Figure(figsize=(max(SINGLE, 0.75 * len(rates) + 1.0), 0.45 * len(rtts) + 0.9))
     axes = figure.subplots()
     for row in data.to_dict("records"):
         x, y = rates.index(row["rate"]), rtts.index(row["rtt"])
         tie = row["times_faster_than_the_next"] < _TIE
-        colour = to_rgba("#7f7f7f" if tie else styles[row["label"]].colour, 0.22)
+        colour = to_rgba(GREY if tie else styles[row["label"]].colour, 0.22)
         axes.fill_between([x - 0.48, x + 0.48], y - 0.47, y + 0.47, color=colour, linewidth=0)
         text = plain(row["label"])
         if tie:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports.drawing import Drawing, legend, log_axis, panels
-from reports.figures.conditions import conditions, looks_of
-from reports.quantities import axis_scale
+from reports.figures.conditions import conditions, styles_of
 from reports.study import Study
+from reports.style.drawing import Drawing, legend, log_axis, panels
+from reports.style.palette import GREY
+from reports.style.quantities import axis_scale
 
 _QUANTITIES = (
     ("seconds", "s", "wall time"),
@@ -32,14 +33,14 @@ def predicted_against_measured(study: Study) -> Drawing | None:
     shown = [quantity for quantity in _QUANTITIES if quantity[0] in set(data["quantity"])]
     if not shown:
         return None
-    styles, labels = looks_of(study), [label for label in study.labels if label in set(data["label"])]
+    styles, labels = styles_of(study), [label for label in study.labels if label in set(data["label"])]
     figure, axes = panels(len(shown), height=2.3, share=False)
     words = []
     for (name, unit, title), panel in zip(shown, axes, strict=True):
         mine = data[data["quantity"] == name]
         low, high = (float(f(mine[["measured", "predicted"]].to_numpy())) for f in (np.min, np.max))
         ends = [low / 1.5, high * 1.5]
-        panel.plot(ends, ends, color="#7f7f7f", linewidth=0.8)
+        panel.plot(ends, ends, color=GREY, linewidth=0.8)
         for label in labels:
             points = mine[mine["label"] == label]
             look = styles[label]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.records.run_record import BUCKETS
-from reports.drawing import DOUBLE, FILLS, INK, Drawing, plain
 from reports.figures.conditions import conditions, workers
 from reports.study import Study
+from reports.style.drawing import DOUBLE, Drawing, plain
+from reports.style.palette import Fill, fills_of
 
 _MOST_STEPS = 24  # of each worker; more become a blur
 _MOST_LABELS = 8
@@ -93,14 +92,14 @@ def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) ->
     figure = Figure(figsize=(DOUBLE, 0.65 + len(parts) * (0.13 * len(names) + 0.3)))
     axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False).ravel().tolist()
     data = pd.concat(parts, ignore_index=True)
-    fills = dict(zip(BUCKETS, FILLS, strict=False))
+    fills = fills_of(BUCKETS)
     for part, panel in zip(parts, axes, strict=True):
         _panel(panel, part, names, fills)
     axes[-1].set_xlabel("seconds")
     axes[-1].set_xlim(0, data["end"].max() * 1.01)
     shown = [name for name in BUCKETS if name in set(data["bucket"])]
     figure.legend(
-        handles=[Patch(facecolor=fills[name][0], hatch=fills[name][1], edgecolor=INK, label=name) for name in shown],
+        handles=[Patch(label=name, **fills[name].keywords) for name in shown],
         loc="outside upper left",
         ncols=len(shown),
     )
@@ -117,15 +116,14 @@ def _draw(study: Study, group: str, topology: str, parts: list[pd.DataFrame]) ->
     return Drawing("round", "One round, site by site", caption, figure, data.drop(columns="run"))
 
 
-def _panel(panel: Axes, part: pd.DataFrame, names: list[str], fills: dict[str, tuple[str, str]]) -> None:
+def _panel(panel: Axes, part: pd.DataFrame, names: list[str], fills: dict[str, Fill]) -> None:
     for row, name in enumerate(names):
         model = name == "model" and row == len(names) - 1
         mine = part[part["rank"] == (MODEL if model else row)]
         for bucket, intervals in mine.groupby("bucket"):
-            colour, hatch = fills[str(bucket)]
             spans = [(found["start"], found["end"] - found["start"]) for found in intervals.to_dict("records")]
-            look: dict[str, Any] = {"hatch": hatch, "edgecolor": INK, "linewidth": 0.2, "alpha": 0.5 if model else 1.0}
-            panel.broken_barh(spans, (row - 0.42, 0.84), facecolors=colour, **look)
+            look = {**fills[str(bucket)].keywords, "linewidth": 0.2, "alpha": 0.5 if model else 1.0}
+            panel.broken_barh(spans, (row - 0.42, 0.84), **look)
     panel.set_yticks(range(len(names)), names, fontsize=6)
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.grid(visible=False, axis="y")

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from reports.drawing import DOUBLE, FILLS, INK, Drawing, linear_axis, plain
 from reports.figures.conditions import conditions, repeats
-from reports.quantities import scale_for
 from reports.study import Study
+from reports.style.drawing import DOUBLE, Drawing, linear_axis, plain
+from reports.style.palette import fills_of
+from reports.style.quantities import scale_for
 
 _TOKENS = 1e6  # times are for so many tokens of the target, since methods differ in what a step trains on
 _PARTS = ("computation", "exposed communication")
@@ -29,9 +30,10 @@ def measured_beside_projected(study: Study) -> Drawing | None:
     scale = scale_for("s", data.groupby(["topology", "label", "which"])["seconds_per_million_tokens"].sum())
     positions = [y + 0.4 * (y // 2) for y in range(len(rows))]
     left = np.zeros(len(rows))
-    for part, (colour, hatch) in zip(_PARTS, FILLS, strict=False):
+    fills = fills_of(_PARTS)
+    for part in _PARTS:
         widths = data.loc[data["part"] == part, "seconds_per_million_tokens"].to_numpy()
-        axes.barh(positions, widths, left=left, height=0.8, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.3)
+        axes.barh(positions, widths, left=left, height=0.8, linewidth=0.3, **fills[part].keywords)
         left += widths
     several = data["topology"].nunique() > 1
     axes.set_yticks(positions, [plain(_name(row, several)) for row in rows])
@@ -40,7 +42,7 @@ def measured_beside_projected(study: Study) -> Drawing | None:
     axes.set_xlim(0, max(left) * 1.02)
     linear_axis(axes, "x", scale)
     axes.set_xlabel(f"target time for a million tokens ({scale.unit})")
-    handles = [Patch(facecolor=c, hatch=h, edgecolor=INK, label=p) for p, (c, h) in zip(_PARTS, FILLS, strict=False)]
+    handles = [Patch(label=part, **fills[part].keywords) for part in _PARTS]
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
     caption = "What small models on real packets took, in the time of what they stand for, and the cost model's "
     caption += f"projection of the same steps. {repeats(study)} {conditions(study)}"

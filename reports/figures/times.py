@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.records.run_record import BUCKETS
-from reports.drawing import DOUBLE, FILLS, Drawing, Look, linear_axis, log_axis, plain
-from reports.figures.conditions import conditions, looks_of, networks, repeats
-from reports.quantities import axis_scale, scale_for, show
+from reports.figures.conditions import conditions, networks, repeats, styles_of
 from reports.statistics import summarise
 from reports.study import Study
+from reports.style.drawing import DOUBLE, Drawing, linear_axis, log_axis, plain
+from reports.style.palette import GREY, SeriesStyle, fills_of
+from reports.style.quantities import axis_scale, scale_for, show
 
 
 def time_to_loss(study: Study) -> Drawing | None:
@@ -40,7 +41,7 @@ def time_to_loss(study: Study) -> Drawing | None:
     data = pd.DataFrame(rows)
     if "seconds" not in data:
         return None
-    styles, scale = looks_of(study), axis_scale("s", data["seconds"])
+    styles, scale = styles_of(study), axis_scale("s", data["seconds"])
     missed = bool(data["seconds"].isna().any())
     wide = data["seconds"].max() > 5 * data["seconds"].min()
     edge = float(data["seconds"].max()) * (1.6 if wide else 1.2)
@@ -54,7 +55,7 @@ def time_to_loss(study: Study) -> Drawing | None:
     (log_axis if wide else linear_axis)(axes, "x", scale)
     axes.set_xlabel(f"training time to the loss ({scale.unit})")
     if missed:
-        axes.axvline(edge / (1.13 if wide else 1.05), color="#7f7f7f", linewidth=0.7, linestyle=(0, (2, 2)))
+        axes.axvline(edge / (1.13 if wide else 1.05), color=GREY, linewidth=0.7, linestyle=(0, (2, 2)))
         top = ("data", "axes fraction")
         axes.annotate("not reached", (edge, 1.0), xycoords=top, ha="center", va="bottom", fontsize=6.5)
     words = "; ".join(dict.fromkeys(study.levels[group].words for group in study.groups if group in study.levels))
@@ -68,7 +69,7 @@ def _is(data: pd.DataFrame, place: tuple[str, str]) -> pd.Series:
     return (data["group"] == place[0]) & (data["topology"] == place[1])
 
 
-def _mark(axes: Axes, row: Mapping[str, Any], y: float, edge: float, look: Look) -> None:
+def _mark(axes: Axes, row: Mapping[str, Any], y: float, edge: float, look: SeriesStyle) -> None:
     seconds = float(row.get("seconds", "nan"))
     style: dict[str, Any] = {"marker": look.marker, "color": look.colour, "linestyle": "none", "markersize": 4.5}
     if not np.isfinite(seconds):
@@ -112,19 +113,16 @@ def where_time_went(study: Study) -> Drawing | None:
     scale = scale_for("s", study.runs["wall_seconds"])
     positions = _rows(axes, study, rows)
     left = np.zeros(len(rows))
-    for bucket, (colour, hatch) in zip(buckets, FILLS, strict=False):
+    fills = fills_of(buckets)
+    for bucket in buckets:
         chosen = data[data["bucket"] == bucket].set_index(["group", "topology", "label"])["seconds"]
         widths = np.array([chosen.get((*place, label), 0.0) for place, label in rows])
-        axes.barh(
-            positions, widths, left=left, height=0.8, color=colour, hatch=hatch, edgecolor="#1a1a1a", linewidth=0.3
-        )
+        axes.barh(positions, widths, left=left, height=0.8, linewidth=0.3, **fills[bucket].keywords)
         left += widths
     axes.set_xlim(0, max(left) * 1.02)
     linear_axis(axes, "x", scale)
     axes.set_xlabel(f"wall time ({scale.unit})")
-    handles = [
-        Patch(facecolor=c, hatch=h, edgecolor="#1a1a1a", label=b) for b, (c, h) in zip(buckets, FILLS, strict=False)
-    ]
+    handles = [Patch(label=bucket, **fills[bucket].keywords) for bucket in buckets]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(7, len(handles)))
     caption = "Where the wall time went: mean over workers, median over runs. Communication is what a step waited for; "
     caption += f"pacing is the rest of a paced step, and counts as compute. {networks(study)}. "

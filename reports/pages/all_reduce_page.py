@@ -1,45 +1,110 @@
-"""What `longhaul bench collectives` shows: a table in the terminal, a page and a figure in the documentation."""
+"""docs/collectives.md: all-reduce over the WAN against the alpha-beta bound, beside plain gloo."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from rich.table import Table
+import pandas as pd
 
 from harness.bench.all_reduce import AllReduceTimes
+from reports.pages.markdown_page import MarkdownPage, host_line, picture
+from reports.style.drawing import Drawing, legend, panels, report_style
+from reports.style.palette import GREY, series_styles
+from reports.style.tables import Column, Table, Value, text_table
 
-HEADINGS = (
-    "substrate",
-    "cores",
-    "sites",
-    "Mbit/s",
-    "RTT ms",
-    "streams",
-    "rounds",
-    "bound ms",
-    "warm ms",
-    "efficiency %",
-    "worst %",
-    "best %",
-    "of floor %",
-    "cold ms",
-    "gloo ms",
-    "gloo %",
-    "gloo cold ms",
-    "CPU s",
-    "gloo CPU s",
-    "host busy %",
-    "links",
+_COLUMNS = (
+    Column("substrate", "substrate", numeric=False),
+    Column("load", "load", numeric=False),
+    Column("sites", "sites"),
+    Column("rate", "rate", "Mbit/s"),
+    Column("rtt", "RTT", "ms"),
+    Column("streams", "streams"),
+    Column("rounds", "rounds"),
+    Column("bound", "bound", "ms"),
+    Column("warm", "warm", "ms"),
+    Column("efficiency", "efficiency", "%"),
+    Column("worst", "worst", "%"),
+    Column("best", "best", "%"),
+    Column("floor", "of floor", "%"),
+    Column("cold", "cold", "ms"),
+    Column("gloo", "gloo warm", "ms"),
+    Column("gloo_efficiency", "gloo efficiency", "%"),
+    Column("gloo_cold", "gloo cold", "ms"),
+    Column("cpu", "CPU", "s"),
+    Column("gloo_cpu", "gloo CPU", "s"),
+    Column("busy", "CPU use before", "%"),
+    Column("links", "link check", numeric=False),
 )
+TERMINAL_COLUMNS = ("load", "sites", "rate", "rtt", "bound", "warm", "efficiency", "cold", "gloo", "gloo_efficiency")
+_SERIES = {  # key -> (label, whether with added load, attribute)
+    "warm": ("ours, warm", False, "efficiency_percent"),
+    "cold": ("ours, cold", False, "cold_percent"),
+    "gloo": ("gloo, warm", False, "gloo_percent"),
+    "loaded": ("ours, warm, added load", True, "efficiency_percent"),
+}
+
+_TEXT = """# WAN collectives: how close to the bound
+
+Written by `longhaul bench collectives --results docs/collectives.jsonl --out docs`, which continues from the points
+in the results file; without that file it measures all of them. `longhaul docs collectives` writes the page again from
+the file. An all-reduce of {payload} MB of fp32 numbers, by our exchange (algorithm: {algorithms}) and by plain gloo, on
+the same emulated networks in one run.
+
+- **bound**: the alpha-beta cost of the cheapest algorithm on the topology; here two one-way delays plus 2 (N-1)/N of
+  the payload at goodput (line rate less framing). Target: {target:g} %.
+- **efficiency**: the bound over the median of the warm all-reduces; with several **rounds**, each on its own network
+  and connections, over the median of the rounds; **worst**, **best**: of the slowest and of the fastest round.
+- **floor**: the bound if reduce-scatter and all-gather overlapped as far as causality allows. Ours do overlap, chunk
+  by chunk, so an efficiency above 100 % is possible; above 100 % of the floor is not.
+- **cold**: the first exchange on new connections, while TCP opens its windows from 10 segments.
+- **load**: *none*: no load of ours; *added*: every core also trains at the priority of the workers, who share the
+  cores with it.
+- **CPU**: processor seconds of all workers together for one warm all-reduce. All sites share this host with the
+  emulation itself; **CPU use before** is that of the whole host in the second before the measurement.
+- **link check**: whether the links passed the check before the measurement.
+
+{figure}
+{table}
+{verdict}
+
+{host}
+"""
 
 
-def cells(row: AllReduceTimes) -> tuple[str, ...]:
-    """A row in the order of `HEADINGS`."""
+def collectives_page(rows: Sequence[AllReduceTimes], target: float, host: Mapping[str, Any] | None) -> MarkdownPage:
+    """`target`: percent of the bound; `host`: the fingerprint of where `rows` were measured."""
+    drawing = draw_efficiency(rows, target)
+    missed = [row for row in rows if row.efficiency_percent < target]
+    named = "; ".join(f"{row.point} ({row.efficiency_percent:.0f} %)" for row in missed)
+    verdict = f"Below the target: {named}." if missed else f"Every network reaches the target of {target:g} %."
+    table = collectives_table(rows, target)
+    text = _TEXT.format(
+        payload=f"{rows[0].payload_bytes / 1e6:g}",
+        algorithms=", ".join(sorted({row.algorithm for row in rows})),
+        target=target,
+        figure=picture(drawing),
+        table=Table(table.name, "", "", table.columns, table.rows).markdown(),
+        verdict=verdict,
+        host=host_line(host),
+    )
+    return MarkdownPage("collectives", text, (drawing,))
+
+
+def collectives_table(rows: Sequence[AllReduceTimes], target: float) -> Table:
+    """One row for each network of the grid."""
+    title = f"All-reduce over the WAN; target {target:g} % of the alpha-beta bound"
+    table = text_table("collectives", title, "", _COLUMNS, [_cells(row) for row in rows])
+    exact = [Value(row.efficiency_percent, f"{row.efficiency_percent:.0f}") for row in rows]
+    shown = tuple({**cells, "efficiency": value} for cells, value in zip(table.rows, exact, strict=True))
+    return replace(table, rows=shown)
+
+
+def _cells(row: AllReduceTimes) -> tuple[str, ...]:
     return (
         row.substrate,
-        row.cores,
+        "added" if row.loaded else "none",
         str(row.sites),
         f"{row.rate_mbit:g}",
         f"{row.rtt_ms:g}",
@@ -58,116 +123,45 @@ def cells(row: AllReduceTimes) -> tuple[str, ...]:
         f"{row.cpu_seconds:.2f}",
         f"{row.gloo_cpu_seconds:.2f}",
         f"{row.host_busy_percent:.0f}",
-        "ok" if row.links_passed else "off",
+        "passed" if row.links_passed else "failed",
     )
 
 
-def terminal_table(rows: Sequence[AllReduceTimes], target: float) -> Table:
-    """The columns that matter most, narrow enough for a terminal."""
-    shown = [
-        HEADINGS.index(name) for name in ("cores", "sites", "Mbit/s", "RTT ms", "bound ms", "warm ms", "efficiency %")
-    ]
-    shown += [HEADINGS.index(name) for name in ("cold ms", "gloo ms", "gloo %")]
-    title = f"All-reduce over the WAN; target {target:g} % of the alpha-beta bound"
-    made = Table(*(HEADINGS[index] for index in shown), title=title)
-    for row in rows:
-        chosen = cells(row)
-        made.add_row(*(chosen[index] for index in shown), style="" if row.efficiency_percent >= target else "red")
-    return made
-
-
-PAGE = """# WAN collectives: how close to the bound
-
-Written by `longhaul bench collectives --results docs/collectives.jsonl --out docs`, which goes on from the points
-in the results file; without that file it measures all of them afresh. An all-reduce of {payload} MB of fp32 numbers,
-by our exchange (algorithm: {algorithms}) and by plain gloo, on the same emulated networks in one run.
-
-- **bound**: the alpha-beta cost of the cheapest algorithm on the topology; here two one-way delays plus 2 (N-1)/N of
-  the payload at goodput (line rate less framing). Target: {target:g} %.
-- **efficiency**: the bound over the median of the warm all-reduces; with several **rounds**, each on a network and on
-  connections of its own, over the median of theirs; **worst**, **best**: of the slowest and of the fastest round.
-- **floor**: the bound, had reduce-scatter and all-gather overlapped as far as causality allows. Ours do overlap, piece
-  by piece, so an efficiency above 100 % is possible; above 100 % of the floor is not.
-- **cold**: the first exchange on new connections, in which TCP opens its windows from 10 segments.
-- **cores**: idle, or every core busy training at the priority of the workers, who then share what is left of it.
-- **CPU**: processor seconds of all workers together for one warm all-reduce. All sites share this host, with the
-  emulation itself; **host busy** is how busy its cores were with other things just before.
-- **links**: whether the link check before the measurement passed.
-
-![efficiency](figures/collectives.svg)
-
-{table}
-
-{verdict}
-
-Host: {cpu}, {cores} cores, Linux {kernel}, Python {python}, torch {torch}.
-"""
-
-
-def write_page(rows: Sequence[AllReduceTimes], target: float, host: dict[str, Any], folder: Path) -> None:
-    """`folder`/collectives.md and its figure."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "collectives.md").write_text(page(rows, target, host), encoding="utf-8")
-    draw(rows, target, folder / "figures" / "collectives.svg")
-
-
-def page(rows: Sequence[AllReduceTimes], target: float, host: dict[str, Any]) -> str:
-    """The page docs/collectives.md."""
-    lines = [
-        "| " + " | ".join(HEADINGS) + " |",
-        "| --- | --- |" + " ---: |" * (len(HEADINGS) - 2),
-        *("| " + " | ".join(cells(row)) + " |" for row in rows),
-    ]
-    missed = [row for row in rows if row.efficiency_percent < target]
-    named = "; ".join(f"{row.point} ({row.efficiency_percent:.0f} %)" for row in missed)
-    verdict = f"Below the target: {named}." if missed else f"Every network reaches the target of {target:g} %."
-    return PAGE.format(
-        payload=f"{rows[0].payload_bytes / 1e6:g}",
-        algorithms=", ".join(sorted({row.algorithm for row in rows})),
-        target=target,
-        table="\n".join(lines),
-        verdict=verdict,
-        cpu=host["cpu"],
-        cores=host["cores"],
-        kernel=host["kernel"],
-        python=host["python"],
-        torch=host["versions"]["torch"],
-    )
-
-
-def draw(rows: Sequence[AllReduceTimes], target: float, path: Path) -> None:
+def draw_efficiency(rows: Sequence[AllReduceTimes], target: float) -> Drawing:
     """Efficiency against RTT: a panel per number of sites and rate."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "longhaul"
-    from matplotlib import pyplot
-
-    panels = sorted({(row.sites, row.rate_mbit) for row in rows})
-    figure, grid = pyplot.subplots(
-        1, len(panels), figsize=(1.9 * max(len(panels), 2) + 0.8, 3.0), sharey=True, squeeze=False, layout="constrained"
+    data = pd.DataFrame(
+        {
+            "sites": row.sites,
+            "rate_mbit": row.rate_mbit,
+            "rtt_ms": row.rtt_ms,
+            "series": label,
+            "efficiency_percent": getattr(row, attribute),
+        }
+        for row in rows
+        for label, loaded, attribute in _SERIES.values()
+        if row.loaded == loaded
     )
-    for axes, (sites, rate) in zip(grid[0], panels, strict=True):
-        here = sorted((row for row in rows if (row.sites, row.rate_mbit) == (sites, rate)), key=lambda row: row.rtt_ms)
-        idle, busy = ([row for row in here if row.loaded == loaded] for loaded in (False, True))
-        rtts = sorted({row.rtt_ms for row in here})
-        axes.axhline(100, color="0.7", linewidth=0.8)
-        axes.axhline(target, color="0.7", linewidth=0.8, linestyle=":")
-        for chosen, value, label, style, color in (
-            (idle, "efficiency_percent", "ours, warm", "o-", "#0072B2"),
-            (idle, "cold_percent", "ours, cold", "o:", "#56B4E9"),
-            (idle, "gloo_percent", "gloo, warm", "s--", "#D55E00"),
-            (busy, "efficiency_percent", "ours, warm, cores busy", "^-", "#009E73"),
-        ):
-            at = [row.rtt_ms for row in chosen]
-            axes.plot(at, [getattr(row, value) for row in chosen], style, color=color, label=label, markersize=4)
-        axes.set_xscale("log")
-        axes.set_xticks(rtts, [f"{rtt:g}" for rtt in rtts], minor=False)
-        axes.minorticks_off()
-        axes.set_ylim(0, 130)
-        axes.set_title(f"{sites} sites, {rate:g} Mbit/s", fontsize=9)
-        axes.set_xlabel("RTT, ms")
-    grid[0][0].set_ylabel("of the alpha-beta bound, %")
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    places = sorted({(row.sites, row.rate_mbit) for row in rows})
+    labels = [label for label, _, _ in _SERIES.values() if label in set(data["series"])]
+    styles = series_styles(labels, {})
+    with report_style():
+        figure, axes = panels(len(places), height=2.0)
+        for (sites, rate), panel in zip(places, axes, strict=True):
+            here = data[(data["sites"] == sites) & (data["rate_mbit"] == rate)].sort_values("rtt_ms")
+            panel.axhline(100, color=GREY, linewidth=0.8)
+            panel.axhline(target, color=GREY, linewidth=0.8, linestyle=":")
+            for label in labels:
+                line = here[here["series"] == label]
+                panel.plot(line["rtt_ms"], line["efficiency_percent"], **styles[label].keywords)
+            rtts = sorted(set(here["rtt_ms"]))
+            panel.set_xscale("log")
+            panel.set_xticks(rtts, [f"{rtt:g}" for rtt in rtts], minor=False)
+            panel.minorticks_off()
+            panel.set_ylim(0, 130)
+            panel.set_title(f"{sites} sites, {rate:g} Mbit/s")
+            panel.set_xlabel("RTT (ms)")
+        for left in axes[::3]:
+            left.set_ylabel("of the bound (%)")
+        legend(figure, styles, labels)
+    caption = f"The alpha-beta bound over the measured time. Solid line: the bound; dotted: the target of {target:g} %."
+    return Drawing("collectives", "Efficiency of all-reduce over the WAN", caption, figure, data)

@@ -1,46 +1,64 @@
-"""docs/reliability.md, from what a soak found."""
+"""docs/reliability.md: prose with the measurements of a soak test in it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.bench.malformed_inputs import Tried
 from harness.bench.soak import MethodFaultCost, SoakResult
+from harness.bench.soak_report import SoakReport
 from netsim.units import show_duration, show_size
+from reports.pages.markdown_page import MarkdownPage
+from reports.style.tables import Column, text_table
 
 TEMPLATE = Path(__file__).with_name("reliability.md")
+_COST_COLUMNS = (
+    Column("method", "method", numeric=False),
+    Column("detection", "detection time"),
+    Column("recovery", "recovery time"),
+    Column("wasted", "wasted tokens"),
+    Column("retransmitted", "retransmitted bytes"),
+    Column("resync", "resync bytes"),
+    Column("loss", "final loss"),
+    Column("valid", "valid", numeric=False),
+)
 
 
-def write_page(path: Path, soak: SoakResult, rows: list[MethodFaultCost], tried: Tried) -> None:
-    """The page, whole."""
+def reliability_page(report: SoakReport) -> MarkdownPage:
+    """The template with its three marked places filled."""
     text = TEMPLATE.read_text(encoding="utf-8")
-    for name, part in (("misfortune", _tolls(rows)), ("kills", _kills(soak)), ("inputs", _inputs(tried))):
+    parts = {"misfortune": _costs(report.costs), "kills": _kills(report.soak), "inputs": _inputs(report.inputs)}
+    for name, part in parts.items():
         text = text.replace(f"<!-- {name} -->", part.strip())
-    path.write_text(text, encoding="utf-8")
+    return MarkdownPage("reliability", text)
 
 
-def _tolls(rows: list[MethodFaultCost]) -> str:
-    lines = [
-        "",
-        "One crash with return, one straggler and one corrupt payload, four sites, the same for every method:",
-        "",
-        "| method | noticed after | went on after | tokens in vain | sent again | to catch up | final loss | valid |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        lost = row.tokens_lost or 0
-        loss = "-" if row.final_loss is None else f"{row.final_loss:.3f}"
-        lines.append(
-            f"| {row.method} | {_times(row.detection_seconds)} | {_times(row.recovery_seconds)} "
-            f"| {lost} of {(row.tokens_committed or 0) + lost} | {show_size(row.bytes_repeated or 0)} "
-            f"| {show_size(row.bytes_caught_up or 0)} | {loss} | {'yes' if row.valid else 'no'} |"
-        )
-    note = [
-        "",
-        "From the fault to the first worker that noticed, and from there until all went on. A method that synchronises",
-        "rarely notices late, and loses nothing by it. Times are of one host, whose cores all sites share.",
-    ]
-    return "\n".join([*lines, *note, ""])
+def _costs(rows: Sequence[MethodFaultCost]) -> str:
+    table = text_table("costs", "", "", _COST_COLUMNS, [_cost(row) for row in rows])
+    return f"""
+One crash with return, one straggler and one corrupt payload on four sites, the same for every method:
+
+{table.markdown()}
+Detection time: from the fault to the first worker that noticed it; recovery time: from there until all workers trained
+again. A method that synchronises rarely detects a fault late, and loses nothing by it. Wasted tokens belong to steps
+that no state contains any more: those of a lost worker since its last synchronisation, of all workers that return to a
+checkpoint, and of a worker that takes over another's state. Times are of one host, whose cores all sites share.
+"""
+
+
+def _cost(row: MethodFaultCost) -> tuple[str, ...]:
+    lost = row.tokens_lost or 0
+    return (
+        row.method,
+        _times(row.detection_seconds),
+        _times(row.recovery_seconds),
+        f"{lost} of {(row.tokens_committed or 0) + lost}",
+        show_size(row.bytes_repeated or 0),
+        show_size(row.bytes_caught_up or 0),
+        "-" if row.final_loss is None else f"{row.final_loss:.3f}",
+        "yes" if row.valid else "no",
+    )
 
 
 def _times(values: list[float] | None) -> str:
@@ -50,38 +68,28 @@ def _times(values: list[float] | None) -> str:
 def _kills(soak: SoakResult) -> str:
     total = sum(soak.kills.values())
     by_target = ", ".join(f"{count} {target}" for target, count in sorted(soak.kills.items()))
-    return "\n".join(
-        [
-            "",
-            "## SIGKILL at random moments",
-            "",
-            "| | |",
-            "| --- | --- |",
-            f"| substrate | {soak.substrate} |",
-            f"| kills | {total} ({by_target}) |",
-            f"| starts of the suite | {soak.starts} |",
-            f"| completions | {soak.completions} |",
-            f"| of these with every loss of the undisturbed run, to the bit | {soak.same_losses} |",
-            f"| cells that went on from a checkpoint | {soak.resumed} |",
-            f"| finished records read back after a kill | {soak.records_read} |",
-            f"| of these corrupt | {len(soak.corrupt)} |",
-            f"| processes, containers, networks, packet-filter rules or directories left | {len(soak.leaked)} |",
-            f"| longest until all that a killed runner started had ended | {show_duration(soak.slowest_end_seconds)} |",
-            f"| took | {show_duration(soak.seconds)} |",
-            "",
-        ]
+    rows = (
+        ("substrate", soak.substrate),
+        ("kills", f"{total} ({by_target})"),
+        ("starts of the suite", str(soak.starts)),
+        ("completions", str(soak.completions)),
+        ("completions with every loss bit-identical to the undisturbed run", str(soak.same_losses)),
+        ("cells resumed from a checkpoint", str(soak.resumed)),
+        ("finished records read back after a kill", str(soak.records_read)),
+        ("corrupt records", str(len(soak.corrupt))),
+        ("processes, containers, networks, packet-filter rules or directories left behind", str(len(soak.leaked))),
+        ("longest time until all children of a killed runner had ended", show_duration(soak.slowest_end_seconds)),
+        ("duration", show_duration(soak.seconds)),
     )
+    columns = (Column("what", "", numeric=False), Column("value", "", numeric=False))
+    return f"## SIGKILL at random moments\n\n{text_table('kills', '', '', columns, rows).markdown()}"
 
 
 def _inputs(tried: Tried) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tried.by_kind.items()))
-    return "\n".join(
-        [
-            "## Spoilt input",
-            "",
-            f"{tried.total} documents with one to three mutations ({kinds}):",
-            f"{tried.refused} refused with one message that names the field,",
-            f"{tried.total - tried.refused - len(tried.wrong)} still valid, {len(tried.wrong)} answered otherwise.",
-            "",
-        ]
-    )
+    return f"""## Malformed input
+
+{tried.total} documents with one to three mutations ({kinds}):
+{tried.refused} refused with one message that names the field,
+{tried.total - tried.refused - len(tried.wrong)} still valid, {len(tried.wrong)} handled otherwise.
+"""

@@ -1,19 +1,26 @@
-"""docs/validation.md and its parity plot, written from a validation."""
+"""docs/validation.md: predicted against measured, from stored runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+
+import pandas as pd
 
 from harness.costmodel.calibration import Calibration
 from harness.costmodel.fault_validation import section
 from harness.costmodel.validation import ComparedRun, Spread, Validation
+from reports.pages.markdown_page import MarkdownPage, picture
+from reports.style.drawing import Drawing, legend, log_axis, panels, report_style
+from reports.style.palette import GREY, series_styles
+from reports.style.quantities import Scale
+from reports.style.tables import Column, text_table
 
 _HEAD = """# Validation: predicted against measured
 
-This page is written by `longhaul validate RUNS --calibration FILE --docs docs` from stored runs; no number is typed in.
-Every row is a run on an emulated WAN that the calibration was not fitted to. Time is an error, bytes and memory are
-equalities: the plan's bytes against the workers' ledgers, the method's persistent memory against the counted tensors.
+Written by `longhaul docs validation` from docs/validation-runs.jsonl, docs/fault-runs.jsonl and docs/calibration.yaml,
+which the commands below make. Every row is a run on an emulated WAN that the calibration was not fitted to. Time has an
+error; bytes and memory must be equal: the plan's bytes to the workers' ledgers, the method's persistent memory to the
+counted tensors.
 
     longhaul run suites/calibration.yaml --substrate netns && longhaul run suites/validation.yaml --substrate netns
     longhaul run suites/validation.yaml --substrate docker && longhaul run suites/validation-small.yaml
@@ -23,17 +30,14 @@ equalities: the plan's bytes against the workers' ledgers, the method's persiste
     longhaul validate runs/calibration runs/validation runs/validation-small --calibration docs/calibration.yaml \\
         --store docs/validation-runs.jsonl
     longhaul validate runs/faults --calibration docs/calibration.yaml --store docs/fault-runs.jsonl
-    longhaul validate docs/validation-runs.jsonl docs/fault-runs.jsonl --calibration docs/calibration.yaml --docs docs
+    longhaul docs validation
 """
 
 
-def write_page(validation: Validation, calibration: Calibration | None, folder: Path) -> Path:
-    """`folder`/validation.md with validation-parity.{svg,png} beside it; returns the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_parity(validation, folder)
-    page = folder / "validation.md"
-    page.write_text(page_text(validation, calibration), encoding="utf-8")
-    return page
+def validation_page(validation: Validation, calibration: Calibration | None) -> MarkdownPage:
+    """validation.md with its parity plot."""
+    drawings = (draw_parity(validation),) if validation.rows else ()
+    return MarkdownPage("validation", page_text(validation, calibration), drawings)
 
 
 def page_text(validation: Validation, calibration: Calibration | None) -> str:
@@ -47,7 +51,7 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
         ]
     if validation.left_out:
         lines += [f"{len(validation.left_out)} more runs were read and not compared; the reasons are at the end."]
-    lines += ["", "![predicted against measured wall time](validation-parity.svg)", ""]
+    lines += ["", picture(draw_parity(validation)), ""] if validation.rows else [""]
     if calibration is not None:
         lines += _calibration(calibration)
     for title, groups in (
@@ -56,8 +60,8 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
         ("By substrate and engine", validation.by(lambda row: row.substrate)),
         ("By model", validation.by(lambda row: row.model)),
     ):
-        lines += [f"## {title}", "", *_spreads(groups), ""]
-    lines += ["## Every run", "", *_rows(validation.rows), ""]
+        lines += [f"## {title}", "", _spreads(groups)]
+    lines += ["## Every run", "", _rows(validation.rows)]
     if validation.faults:
         lines += section(validation.faults)
     if validation.left_out:
@@ -66,48 +70,40 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
     return "\n".join(lines)
 
 
-def draw_parity(validation: Validation, folder: Path) -> None:
+def draw_parity(validation: Validation) -> Drawing:
     """Predicted over measured wall time, one point per run, with the 5 % and 15 % bands."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
-
-    rows = [row for row in validation.rows if row.predicted_wall_seconds is not None]
-    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    if rows:
-        ends = [row.measured_wall_seconds for row in rows] + [row.predicted_wall_seconds or 0 for row in rows]
-        low, high = min(ends) * 0.9, max(ends) * 1.1
-        for band, shade in ((0.15, 0.12), (0.05, 0.2)):
-            axes.fill_between(
-                [low, high],
-                [low * (1 - band), high * (1 - band)],
-                [low * (1 + band), high * (1 + band)],
-                color="0.4",
-                alpha=shade,
-                linewidth=0,
-                label=f"±{band:.0%}",
-            )
-        for method in sorted({row.algorithm for row in rows}):
-            mine = [row for row in rows if row.algorithm == method]
+    data = pd.DataFrame(
+        [
+            (row.id, row.algorithm, row.measured_wall_seconds, row.predicted_wall_seconds)
+            for row in validation.rows
+            if row.predicted_wall_seconds is not None
+        ],
+        columns=["run", "method", "measured_seconds", "predicted_seconds"],
+    )
+    methods = sorted(set(data["method"]))
+    styles = series_styles(methods, {name: name for name in methods})
+    with report_style():
+        figure, (axes,) = panels(1, height=2.9)
+        axes.set(xscale="log", yscale="log")
+        if len(data):
+            seconds = data[["measured_seconds", "predicted_seconds"]].astype(float)
+            low, high = 0.9 * float(seconds.min().min()), 1.1 * float(seconds.max().max())
+            for band, shade in ((0.15, 0.12), (0.05, 0.2)):
+                lower, upper = ([end * (1 + side * band) for end in (low, high)] for side in (-1, 1))
+                axes.fill_between([low, high], lower, upper, color=GREY, alpha=shade, linewidth=0)
+            axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
+            axes.set(xlim=(low, high), ylim=(low, high))
+        for method in methods:
+            mine = data[data["method"] == method]
             axes.plot(
-                [row.measured_wall_seconds for row in mine],
-                [row.predicted_wall_seconds or 0.0 for row in mine],
-                "o",
-                markersize=4,
-                label=method,
+                mine["measured_seconds"], mine["predicted_seconds"], **{**styles[method].keywords, "linestyle": "none"}
             )
-        axes.plot([low, high], [low, high], color="0.3", linewidth=0.8)
-        axes.legend(fontsize=7, frameon=False)
-    axes.set(xscale="log", yscale="log", xlabel="measured wall time (s)", ylabel="predicted wall time (s)")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_formatter(ScalarFormatter())
-    with mpl.rc_context({"svg.hashsalt": "longhaul"}):  # equal data draws equal files
-        figure.savefig(folder / "validation-parity.svg", metadata={"Date": None})
-    figure.savefig(folder / "validation-parity.png", dpi=150)
+        axes.set(xlabel="measured wall time (s)", ylabel="predicted wall time (s)")
+        for which in ("x", "y"):
+            log_axis(axes, which, Scale(1.0, "s"))
+        legend(figure, styles, methods, line=False)
+    caption = "One point per run. Bands: 5 % and 15 % around equality."
+    return Drawing("validation-parity", "Predicted against measured wall time", caption, figure, data)
 
 
 def _calibration(calibration: Calibration) -> list[str]:
@@ -120,11 +116,11 @@ def _calibration(calibration: Calibration) -> list[str]:
         "",
         "| constant | value |",
         "| --- | --- |",
-        f"| goodput over what framing leaves | {constants.efficiency:.4g} |",
+        f"| goodput over line rate less framing | {constants.efficiency:.4g} |",
         f"| per message | {1e3 * constants.message_seconds:.3g} ms |",
         f"| per transfer and member | {1e3 * constants.transfer_seconds:.3g} ms |",
         f"| host time per byte of a member's tensor | {1e9 * constants.byte_seconds:.3g} ns |",
-        f"| what the host can move, all workers together | {f'{host / 1e6:.4g} MB/s' if host else 'unlimited'} |",
+        f"| memory bandwidth of the host, all workers together | {f'{host / 1e6:.4g} MB/s' if host else 'unlimited'} |",
         f"| a paced step beyond its slot | {1e3 * calibration.step_overhead_seconds:.3g} ms |",
         *_recovery(calibration),
         f"| connections begin in slow start | {_yes(constants.cold_start)} |",
@@ -142,38 +138,63 @@ def _recovery(calibration: Calibration) -> list[str]:
     if found is None:
         return []
     return [
-        f"| a decision about a loss ({found.source}) | {1e3 * found.meeting_seconds:.3g} ms |",
-        f"| a trainer started again, until it asks to be let in | {found.start_seconds:.3g} s |",
-        f"| a checkpoint, per byte | {1e9 * found.checkpoint_seconds_per_byte:.3g} ns |",
+        f"| deciding on a lost worker ({found.source}) | {1e3 * found.meeting_seconds:.3g} ms |",
+        f"| worker restart time | {found.start_seconds:.3g} s |",
+        f"| checkpoint, per byte | {1e9 * found.checkpoint_seconds_per_byte:.3g} ns |",
     ]
 
 
-def _spreads(groups: Mapping[str, Spread]) -> list[str]:
-    head = ["| | runs | mean error | max error |", "| --- | ---: | ---: | ---: |"]
-    return head + [f"| {name} | {s.runs} | {s.mean:.2f} % | {s.max:.2f} % |" for name, s in groups.items()]
+def _spreads(groups: Mapping[str, Spread]) -> str:
+    columns = (
+        Column("group", "", numeric=False),
+        Column("runs", "runs"),
+        Column("mean", "mean absolute error", "%"),
+        Column("max", "maximum absolute error", "%"),
+    )
+    rows = [(name, str(s.runs), f"{s.mean:.2f}", f"{s.max:.2f}") for name, s in groups.items()]
+    return text_table("spreads", "", "", columns, rows).markdown()
 
 
-def _rows(rows: tuple[ComparedRun, ...]) -> list[str]:
-    lines = [
-        "| run | method | topology | substrate | model | sites | measured (s) | predicted (s) | error | "
-        "communication, measured / predicted (s) | bytes | memory |",
-        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
-    ]
-    for row in rows:
-        predicted = f"{row.predicted_wall_seconds:.2f}" if row.predicted_wall_seconds is not None else row.why_not
-        error = f"{100 * row.error:+.2f} %" if row.error is not None else ""
-        communication = f"{row.measured_communication_seconds:.2f} / "
-        if row.predicted_communication_seconds is not None:
-            communication += f"{row.predicted_communication_seconds:.2f}"
-        topology = f"{row.topology}*" if row.eventful else row.topology
-        lines.append(
-            f"| `{row.id}` | {row.label} | {topology} | {row.substrate} | {row.model} | {row.sites} | "
-            f"{row.measured_wall_seconds:.2f} | {predicted} | {error} | {communication} | "
-            f"{'exact' if row.bytes_exact else 'differ'} | {'exact' if row.memory_exact else 'differ'} |"
-        )
-    if any(row.eventful for row in rows):
-        lines += ["", "\\* something happens to the network or to a site during the run"]
-    return lines
+_RUN_COLUMNS = (
+    Column("run", "run", numeric=False),
+    Column("label", "method", numeric=False),
+    Column("topology", "network", numeric=False),
+    Column("substrate", "substrate", numeric=False),
+    Column("model", "model", numeric=False),
+    Column("sites", "sites"),
+    Column("measured", "measured", "s"),
+    Column("predicted", "predicted", "s"),
+    Column("error", "error", "%"),
+    Column("communication", "communication, measured / predicted", "s"),
+    Column("bytes", "bytes", numeric=False),
+    Column("memory", "memory", numeric=False),
+)
+
+
+def _rows(rows: tuple[ComparedRun, ...]) -> str:
+    text = text_table("runs", "", "", _RUN_COLUMNS, [_cells(row) for row in rows]).markdown()
+    noted = any(row.eventful for row in rows)
+    return f"{text}\n\\* with events on the network's timeline or declared faults\n" if noted else text
+
+
+def _cells(row: ComparedRun) -> tuple[str, ...]:
+    communication = f"{row.measured_communication_seconds:.2f} / "
+    if row.predicted_communication_seconds is not None:
+        communication += f"{row.predicted_communication_seconds:.2f}"
+    return (
+        row.id,
+        row.label,
+        f"{row.topology}*" if row.eventful else row.topology,
+        row.substrate,
+        row.model,
+        str(row.sites),
+        f"{row.measured_wall_seconds:.2f}",
+        f"{row.predicted_wall_seconds:.2f}" if row.predicted_wall_seconds is not None else row.why_not,
+        f"{100 * row.error:+.2f}" if row.error is not None else "",
+        communication,
+        "exact" if row.bytes_exact else "differ",
+        "exact" if row.memory_exact else "differ",
+    )
 
 
 def _yes(value: bool) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 from harness.bench.malformed_inputs import Tried
 from harness.bench.soak import MethodFaultCost, SoakResult, soak
+from harness.bench.soak_report import SoakReport, load_soak, store_soak
 from longhaul.commands.bench_soak import LONGHAUL
-from reports.pages.reliability_page import write_page
+from reports.pages.reliability_page import reliability_page
 from tests.emulated.networks import need
 
 
@@ -47,8 +48,10 @@ def test_the_page_holds_every_figure(tmp_path: Path) -> None:
         faults={"crash": 1},
         generations=3,
     )
-    write_page(tmp_path / "page.md", found, [row], Tried(total=50, refused=40))
-    text = (tmp_path / "page.md").read_text()
+    report = SoakReport(found, [row], Tried(total=50, refused=40))
+    store_soak(report, tmp_path / "soak.json")
+    assert load_soak(tmp_path / "soak.json") == report
+    text = reliability_page(report).text
     for figure in ("5 (3 agent, 2 runner)", "24 of 1024", "31", "50 documents", "40 refused", "2.500"):
         assert figure in text, figure
     assert "<!--" not in text

@@ -162,6 +162,6 @@ def test_the_commands_print_one_json_document(runs: Path, tmp_path: Path, capsys
     assert printed["mean_absolute_percentage_error"] < 5
     assert {"runs", "max_absolute_percentage_error", "by_method", "by_topology"} <= printed.keys()
     page = (tmp_path / "docs" / "validation.md").read_text(encoding="utf-8")
-    assert "validation-parity.svg" in page
+    assert "figures/validation-parity.png" in page
     assert all(row["id"] in page for row in printed["runs"])
-    assert (tmp_path / "docs" / "validation-parity.svg").is_file()
+    assert (tmp_path / "docs" / "figures" / "validation-parity.svg").is_file()

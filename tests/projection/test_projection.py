@@ -18,7 +18,7 @@ from harness.spec.scenario import Scenario, load_scenario
 from longhaul.commands.project import project as command
 from netsim.errors import InputError
 from netsim.simulated.link_model import LinkModel
-from reports.projection.figures import round_profile
+from reports.projection.projection_figures import round_profile
 from tests.projection.records import calibration
 from tests.projection.test_scenario import write
 

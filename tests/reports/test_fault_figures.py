@@ -11,9 +11,9 @@ from reports.build import build_report
 from reports.faults import faults_table
 from reports.figures.fault_figures import what_happened
 from reports.predictions import predict_runs
-from reports.quantities import NARROW
 from reports.records import collect
 from reports.study import Study
+from reports.style.quantities import NARROW
 from tests.reports.made_up import RecordedRun, rewrite
 
 COSTS = {

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from reports.quantities import NARROW, axis_scale, digits, scale_for, show, show_p
+from reports.style.quantities import NARROW, axis_scale, digits, scale_for, show, show_p
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from harness.bench.all_reduce import AllReduceTimes
 from longhaul.commands.bench_network import bench_collectives
-from reports.pages.all_reduce_page import HEADINGS, cells, draw, page
+from reports.pages.all_reduce_page import collectives_page, collectives_table, draw_efficiency
+from reports.style.drawing import write_images
 
 ROW = AllReduceTimes(
     substrate="docker",
@@ -44,20 +45,20 @@ HOST = {"cpu": "a processor", "cores": 2, "kernel": "6.1", "python": "3.11", "ve
 
 def test_the_page_names_what_misses_the_target() -> None:
     slow = replace(ROW, rate_mbit=1000.0, warm_ms=6000.0)
-    text = page([ROW, slow], 90.0, HOST)
-    assert "Below the target: 4 x 1000 Mbit/s x 50 ms, docker, idle (53 %)." in text
-    assert "Every network reaches the target of 90 %." in page([ROW], 90.0, HOST)
+    text = collectives_page([ROW, slow], 90.0, HOST).text
+    assert "Below the target: 4 x 1000 Mbit/s x 50 ms, docker, no added load (53 %)." in text
+    assert "Every network reaches the target of 90 %." in collectives_page([ROW], 90.0, HOST).text
 
 
 def test_a_row_has_a_cell_for_every_heading() -> None:
-    assert len(cells(ROW)) == len(HEADINGS)
-    assert dict(zip(HEADINGS, cells(ROW), strict=True))["efficiency %"] == "100"
+    (row,) = collectives_table([ROW], 90.0).rows
+    assert row["efficiency"].text == "100"
 
 
 def test_the_figure_is_the_same_every_time(tmp_path: Path) -> None:
-    for name in ("a.svg", "b.svg"):
-        draw([ROW, replace(ROW, rtt_ms=10.0)], 90.0, tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    for name in ("a", "b"):
+        write_images(draw_efficiency([ROW, replace(ROW, rtt_ms=10.0)], 90.0), tmp_path / name)
+    assert (tmp_path / "a" / "collectives.svg").read_bytes() == (tmp_path / "b" / "collectives.svg").read_bytes()
 
 
 @pytest.mark.root

@@ -12,6 +12,7 @@ import pandas as pd
 from harness.costmodel.planning import Answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
+from reports.style.tables import Column, Table, text_table
 
 Entry = dict[str, Any]  # a line of a table, by column
 BASE_COLUMNS = (
@@ -29,19 +30,12 @@ def write_tables(
     paths[0].write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     pd.json_normalize([row.to_json() for row in rows], sep=".").to_csv(paths[1], index=False)
     parts = [f"# {scenario.name}", "", scenario.description.strip(), "", scenario.source.strip(), ""]
-    parts += [
-        "## At the base",
-        "",
-        *markdown([{name: getattr(row, name) for name in BASE_COLUMNS} for row in base_rows(rows, scenario)]),
-    ]
+    base = [{name: getattr(row, name) for name in BASE_COLUMNS} for row in base_rows(rows, scenario)]
+    parts += ["## Base configuration", "", entries_table("base", "", base).markdown()]
     for name, entries in found.to_json().items():
         if entries:
-            parts += [
-                "",
-                f"## {name.replace('_', ' ').capitalize()}",
-                "",
-                *markdown([_flat(entry) for entry in entries]),
-            ]
+            table = entries_table(name, "", [_flat(entry) for entry in entries])
+            parts += [f"## {name.replace('_', ' ').capitalize()}", "", table.markdown()]
     paths[2].write_text("\n".join(parts) + "\n", encoding="utf-8")
     return paths
 
@@ -53,18 +47,17 @@ def _flat(entry: Entry) -> Entry:
     return found
 
 
-def markdown(entries: Sequence[Entry]) -> list[str]:
+def entries_table(name: str, title: str, entries: Sequence[Entry]) -> Table:
     """A table of entries with equal keys; units are in the keys."""
-    if not entries:
-        return []
-    keys = list(entries[0])
-    lines = ["| " + " | ".join(key.replace("_", " ") for key in keys) + " |", "|" + " --- |" * len(keys)]
-    return lines + ["| " + " | ".join(_shown(entry.get(key)) for key in keys) + " |" for entry in entries]
+    keys = list(entries[0]) if entries else []
+    numeric = {key: all(isinstance(entry.get(key), int | float | None) for entry in entries) for key in keys}
+    columns = [Column(key, key.replace("_", " "), numeric=numeric[key]) for key in keys]
+    return text_table(name, title, "", columns, [[_shown(entry.get(key)) for key in keys] for entry in entries])
 
 
 def _shown(value: object) -> str:
     if value is None:
-        return ""
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

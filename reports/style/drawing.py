@@ -1,8 +1,4 @@
-"""A figure with its data and its caption, one look for all, and the files that it becomes.
-
-Every series differs by colour, line and marker at once: the colours are Okabe and Ito's, which colour-blind readers
-tell apart, and lines, markers and hatches carry the difference in print without colour.
-"""
+"""A figure with its data and its caption, one style for all figures, and the files that it is written to."""
 
 from __future__ import annotations
 
@@ -12,69 +8,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib import style
+from matplotlib import rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from reports.quantities import Scale
-from reports.tables import as_markdown, headed
+from reports.style.palette import DARK, INK, SeriesStyle
+from reports.style.quantities import Scale
+from reports.style.tables import as_markdown, headed
 
-INK = "#1a1a1a"
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
-
-_COLOURS = {
-    "ddp": INK,
-    "diloco": "#0072b2",
-    "photon": "#d55e00",
-    "lordo": "#009e73",
-    "fomoe": "#cc79a7",
-    "lowrank_ddp": "#56b4e9",
-    "local_adam": "#e69f00",
-    "desloc": "#e69f00",
-}
-_SPARE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#5b3a8c", "#8c510a", "#b3a100")
-_LINES: tuple[Any, ...] = (
-    "-",
-    "--",
-    "-.",
-    (0, (1, 1.2)),
-    (0, (5, 1, 1, 1, 1, 1)),
-    (0, (3, 1)),
-    (0, (8, 2)),
-    (0, (1, 3)),
+MOST_ABOVE = 6  # series in a legend above one narrow panel
+# For labels in scripts that the first font lacks; those that are installed are used.
+_FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
 )
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", "h", ">")
-
-# Time buckets and memory components: light and dark alternate, so that neighbours differ in grey too.
-FILLS: tuple[tuple[str, str], ...] = (
-    ("#0072b2", ""),
-    ("#e8c33f", "///"),
-    ("#c9c9c9", ""),
-    ("#d55e00", "\\\\\\"),
-    ("#56b4e9", "..."),
-    ("#009e73", ""),
-    ("#cc79a7", "xxx"),
-    ("#7f7f7f", "---"),
-    ("#f0e442", "++"),
-    ("#5b3a8c", ""),
-)
-
-
-@dataclass(frozen=True)
-class Look:
-    colour: str
-    line: Any
-    marker: str
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        return {"color": self.colour, "linestyle": self.line, "marker": self.marker}
 
 
 @dataclass(frozen=True)
@@ -88,26 +45,16 @@ class Drawing:
     data: pd.DataFrame
 
 
-def series_styles(labels: Sequence[str], algorithm_of: dict[str, str]) -> dict[str, Look]:
-    """A look for each label. A method keeps its colour in every report; its variants take spare colours."""
-    colours: dict[str, str] = {}
-    for label in sorted(labels, key=lambda label: label != algorithm_of.get(label)):  # plain methods choose first
-        own = _COLOURS.get(algorithm_of.get(label, ""))
-        if own is not None and own not in colours.values():
-            colours[label] = own
-    found: dict[str, Look] = {}
-    for place, label in enumerate(labels):
-        spare = [colour for colour in _SPARE if colour not in colours.values()] or [_SPARE[place % len(_SPARE)]]
-        colour = colours.setdefault(label, spare[0])
-        found[label] = Look(colour, _LINES[place % len(_LINES)], _MARKERS[place % len(_MARKERS)])
-    return found
-
-
 @contextmanager
 def report_style() -> Iterator[None]:
-    """Our style sheet; a label in a script that the font lacks is drawn as boxes, without a word."""
+    """Our style sheet, for all that draws or writes a figure.
+
+    A label in a script that no installed font has is drawn as boxes in PNG and PDF; SVG holds text, and is shown right.
+    """
     with style.context(str(Path(__file__).with_name("longhaul.mplstyle"))), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        installed = {font.name for font in fontManager.ttflist}
+        rcParams["font.sans-serif"] = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
         yield
 
 
@@ -129,13 +76,17 @@ def panels(count: int, height: float = 2.1, columns: int = 3, share: bool = True
     return figure, axes[:count]
 
 
-def legend(figure: Figure, looks_of: dict[str, Look], labels: Sequence[str], line: bool = True) -> None:
-    """One legend for the whole figure, above it."""
+def legend(figure: Figure, styles: dict[str, SeriesStyle], labels: Sequence[str], line: bool = True) -> None:
+    """One legend for the whole figure: above it, or beside a single panel that has many series."""
     handles = [
-        Line2D([], [], label=plain(label), **(look.keywords | ({} if line else {"linestyle": "none"})))
+        Line2D([], [], label=plain(label), **(style.keywords | ({} if line else {"linestyle": "none"})))
         for label in labels
-        if (look := looks_of[label])
+        if (style := styles[label])
     ]
+    if len(handles) > MOST_ABOVE and figure.get_figwidth() <= SINGLE:
+        figure.set_figwidth(DOUBLE)
+        figure.legend(handles=handles, loc="outside right upper")
+        return
     longest = max((len(plain(label)) for label in labels), default=0)
     columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + 0.06 * longest))))
     figure.set_figheight(figure.get_figheight() + 0.14 * (-(-len(handles) // columns) - 1))
@@ -158,6 +109,13 @@ def log_axis(axes: Axes, which: str, scale: Scale, values: Sequence[float] = ())
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
 
 
+def plain_ticks(axes: Axes, which: str) -> None:
+    """Plain numbers on an axis with a scale of its own (symlog), one at each power of ten."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def linear_axis(axes: Axes, which: str, scale: Scale) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale.factor:,.6g}"))
@@ -176,6 +134,15 @@ def write(drawing: Drawing, folder: Path) -> str:
     return (folder / f"{drawing.name}.svg").read_text(encoding="utf-8")
 
 
+def write_images(drawing: Drawing, folder: Path) -> None:
+    """PNG and SVG under `folder`, for the documentation. Equal drawings give equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with report_style():
+        _lay_out(drawing.figure)
+        drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=200)
+        drawing.figure.savefig(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
+
+
 def _lay_out(figure: Figure) -> None:
     """Fix the layout once, so that every format gets the same and none computes it again."""
     FigureCanvasAgg(figure)
@@ -188,11 +155,24 @@ def _own_ids(tag: str, prefix: str) -> str:
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
 
 
+def _themed(tag: str) -> str:
+    """Ink in the page's text colour, other colours by variables that the page sets for light and dark."""
+    tag = tag.replace(INK, "currentColor")
+    return re.sub(r"#[0-9a-f]{6}", lambda colour: f"var(--c-{colour[0][1:]})" if colour[0] in DARK else colour[0], tag)
+
+
+def colour_variables() -> str:
+    """CSS for the variables of `inline_svg`, in light and dark."""
+    light = "".join(f"--c-{colour[1:]}: {colour}; " for colour in DARK)
+    dark = "".join(f"--c-{colour[1:]}: {other}; " for colour, other in DARK.items())
+    return f":root {{ {light}}}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n"
+
+
 def inline_svg(name: str, svg: str) -> str:
-    """A written SVG as an element for a page: ids its own, ink in the page's text colour, no background."""
+    """A written SVG as an element for a page: ids its own, colours by the page's theme, no background."""
     svg = svg[svg.index("<svg") :].replace("fill: #ffffff", "fill: none")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<[^>]+>", lambda tag: _own_ids(tag[0], name).replace(INK, "currentColor"), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: _themed(_own_ids(tag[0], name)), svg)
     opening = re.match(r"<svg[^>]*>", svg)
     assert opening is not None
     box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', opening[0])

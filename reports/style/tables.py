@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reports.quantities import NARROW
+from reports.style.quantities import NARROW
 
 Raw = float | int | str | bool | None
 
@@ -65,7 +65,8 @@ class Table:
         return buffer.getvalue()
 
     def markdown(self) -> str:
-        lines = [headed(self.title, self.caption), ""]
+        """The caption, where there is one, and the table."""
+        lines = [headed(self.title, self.caption), ""] if self.title else []
         lines.append("| " + " | ".join(as_markdown(column.title) for column in self.columns) + " |")
         lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in self.columns) + " |")
         for row in self.rows:
@@ -81,6 +82,13 @@ class Table:
         lines += [" & ".join(_latex(_shown(row[column.key])) for column in self.columns) + r" \\" for row in self.rows]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}"]
         return "\n".join(lines) + "\n"
+
+
+def text_table(name: str, title: str, caption: str, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts that have no other raw value; each row in the order of `columns`."""
+    keys = [column.key for column in columns]
+    cells = [{key: Value(text, text) for key, text in zip(keys, row, strict=True)} for row in rows]
+    return Table(name, title, caption, tuple(columns), tuple(cells))
 
 
 def write_table(table: Table, folder: Path) -> None:

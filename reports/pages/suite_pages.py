@@ -1,0 +1,102 @@
+"""Pages of the documentation that show suites' runs: quickstart, claims, the papers' comparisons, a 7B model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from netsim.errors import InputError
+from netsim.library import ROOT
+from reports import summary
+from reports.claims import claims, claims_table, load_claims
+from reports.figures import curves, methods, scaled, times
+from reports.pages.markdown_page import MarkdownPage, picture
+from reports.predictions import predict_runs
+from reports.records import collect
+from reports.scaled import scaled_table
+from reports.study import Study
+from reports.style.drawing import Drawing, report_style
+
+Draw = Callable[[Study], Drawing | None]
+
+
+@dataclass(frozen=True)
+class _SuitePart:
+    """A suite's table of methods, and the figures that are its point."""
+
+    suite: str
+    draws: tuple[Draw, ...]
+
+
+_PAPERS = (
+    _SuitePart("photon", (curves.loss_against_bytes, times.where_time_went)),
+    _SuitePart("photon-clients", (methods.aggregation_against_clients,)),
+    _SuitePart("lordo", (curves.loss_against_time, methods.lordo_rank, methods.lordo_omega)),
+    _SuitePart("fomoe", (methods.replication_frontier, methods.metrics_over_steps)),
+)
+
+
+def quickstart_page(runs: Path) -> MarkdownPage:
+    """The README's table and figures. `runs`: the folder that holds `quickstart`; so for all pages here."""
+    study = _study(runs, "quickstart")
+    drawings = _drawn(study, "quickstart", (curves.loss_against_time, times.where_time_went))
+    text = _head("The quickstart, measured", "quickstart", "suites/quickstart.yaml")
+    return MarkdownPage("quickstart", text + summary.methods_table(study).markdown(), drawings)
+
+
+def claims_page(runs: Path) -> MarkdownPage:
+    """Every claim of docs/claims.yaml, tested on the runs of two suites."""
+    study = _study(runs, "claims", "claims-moe")
+    listed = load_claims(ROOT / "docs" / "claims.yaml")
+    text = _head("What the papers claim, tested on runs", "claims", "docs/claims.yaml")
+    return MarkdownPage("claims", text + claims_table(claims(study, listed)).markdown())
+
+
+def papers_page(runs: Path) -> MarkdownPage:
+    """The comparisons of three papers at the size of a laptop."""
+    parts = [_head("The papers' comparisons, at the size of a laptop", "papers", "the four suites below")]
+    drawings: list[Drawing] = []
+    for part in _PAPERS:
+        study = _study(runs, part.suite)
+        drawn = _drawn(study, part.suite, part.draws)
+        parts += [f"## `suites/{part.suite}.yaml`\n", summary.methods_table(study).markdown(), *map(picture, drawn)]
+        drawings += drawn
+    return MarkdownPage("papers", "\n".join(parts), tuple(drawings))
+
+
+def scaled_page(runs: Path) -> MarkdownPage:
+    """Scaled emulation of a 7B model beside its projection."""
+    study = _study(runs, "scaled-7b")
+    drawing = scaled.measured_beside_projected
+    drawn = tuple(replace(one, name="scaled-7b") for one in _drawn(study, "", (drawing,)))
+    text = _head("A 7B model in miniature, beside its projection", "scaled-7b", "suites/scaled-7b.yaml")
+    return MarkdownPage("scaled-7b", "\n".join([text + scaled_table(study).markdown(), *map(picture, drawn)]), drawn)
+
+
+SUITE_PAGES: dict[str, Callable[[Path], MarkdownPage]] = {
+    "quickstart": quickstart_page,
+    "claims": claims_page,
+    "papers": papers_page,
+    "scaled-7b": scaled_page,
+}
+
+
+def _head(title: str, page: str, source: str) -> str:
+    named = f"`{source}`" if source.endswith(".yaml") else source
+    return f"# {title}\n\nWritten by `longhaul docs {page} --runs runs` from {named}.\n\n"
+
+
+def _study(runs: Path, *suites: str) -> Study:
+    folders = [runs / suite for suite in suites]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(str(folder), "", "no such folder", f"the runs of suites/{folder.name}.yaml")
+    collection = collect(folders, None)
+    return Study(collection, predict_runs(collection.runs, None))
+
+
+def _drawn(study: Study, prefix: str, draws: tuple[Draw, ...]) -> tuple[Drawing, ...]:
+    with report_style():
+        drawn = [draw(study) for draw in draws]
+    return tuple(replace(one, name=f"{prefix}-{one.name}".lstrip("-")) for one in drawn if one is not None)

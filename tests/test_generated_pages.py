@@ -1,0 +1,33 @@
+"""The generated pages of the documentation are what stored measurements give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from longhaul.cli import build
+from longhaul.commands.docs import STORED_PAGES
+from netsim.library import ROOT
+
+
+@pytest.mark.parametrize("name", STORED_PAGES)
+def test_a_page_is_reproduced_from_stored_data(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(build("docs"), ["docs", name, "--out", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert (tmp_path / f"{name}.md").read_text() == (ROOT / "docs" / f"{name}.md").read_text()
+    for figure in (tmp_path / "figures").glob("*") if (tmp_path / "figures").is_dir() else ():
+        assert (ROOT / "docs" / "figures" / figure.name).is_file()
+
+
+def test_a_page_from_runs_needs_the_runs() -> None:
+    done = CliRunner().invoke(build("docs"), ["docs", "quickstart"])
+    assert done.exit_code == 2
+    assert "--runs" in done.output
+
+
+def test_a_page_that_nobody_knows_is_refused() -> None:
+    done = CliRunner().invoke(build("docs"), ["docs", "accuraccy"])
+    assert done.exit_code == 2
+    assert "accuracy, collectives" in done.output
