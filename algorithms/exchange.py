@@ -7,7 +7,7 @@ golden trajectories, exactness tests and benchmarks. The exchange over the emula
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -42,6 +42,12 @@ class Exchange(Protocol):
         REDUCE leaves the sum at the root (not encoded again) and the other members' tensors as they were.
         BROADCAST leaves the root's values, encoded and decoded, at every member, the root included.
         GATHER needs at the root a tensor of (members, elements), whose own row the root has filled in.
+        SEND is a BROADCAST to one.
+        ALL_GATHER needs a tensor of (members, elements) with the member's own row filled in; all end with the same
+        bits, so the own row is encoded and decoded, too.
+        REDUCE_SCATTER leaves in the member's own share (`transfer.chunks`) the sum, not encoded again; the rest stays.
+        ALL_TO_ALL needs (members, elements) with a row for each member, which is replaced by the row of that member
+        for this one; the own row stays.
         The transfer does not begin before its share `transfer.ready` of the paced step.
         """
 
@@ -136,7 +142,20 @@ def _carry_out(transfer: Transfer, tensors: dict[int, Tensor]) -> None:
         result = sent(total)
         for tensor in tensors.values():
             tensor.view(-1).copy_(result)
-    elif transfer.collective is Collective.BROADCAST:
+    elif transfer.collective is Collective.REDUCE_SCATTER:
+        parts = {}
+        for rank, (start, end) in zip(transfer.members, transfer.chunks(), strict=True):
+            own = [tensors[member].view(-1)[start:end] for member in transfer.members]
+            shares = [decode(encode(part, wire), wire, end - start, part.dtype) for part in own]
+            total = shares[0] if shares[0].dtype == torch.float64 else shares[0].float()
+            for share in shares[1:]:
+                total = total + share
+            parts[rank] = (start, end, total)
+        for rank, (start, end, total) in parts.items():
+            tensors[rank].view(-1)[start:end].copy_(total)
+    elif transfer.collective.in_rows:
+        _exchange_rows(transfer, tensors, sent)
+    elif transfer.collective in (Collective.BROADCAST, Collective.SEND):
         assert transfer.root is not None
         result = sent(tensors[transfer.root])
         for tensor in tensors.values():
@@ -147,3 +166,16 @@ def _carry_out(transfer: Transfer, tensors: dict[int, Tensor]) -> None:
         for place, rank in enumerate(transfer.members):
             if rank != transfer.root:
                 rows[place].copy_(sent(tensors[rank]))
+
+
+def _exchange_rows(transfer: Transfer, tensors: dict[int, Tensor], sent: Callable[[Tensor], Tensor]) -> None:
+    """ALL_GATHER and ALL_TO_ALL, whose tensors have a row for each member."""
+    count = len(transfer.members)
+    views = {rank: tensor.view(count, transfer.elements) for rank, tensor in tensors.items()}
+    before = {rank: view.clone() for rank, view in views.items()}
+    for place, rank in enumerate(transfer.members):
+        for other, member in enumerate(transfer.members):
+            if transfer.collective is Collective.ALL_GATHER:
+                views[member][place].copy_(sent(before[rank][place]))
+            elif rank != member:
+                views[member][place].copy_(sent(before[rank][other]))

@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
+from pydantic import field_validator
+
 from algorithms.catch_up import CATCH_UP, to_those_behind
 from algorithms.settings import InnerOptimizer, LearningRateSchedule, OptimizerName
 from algorithms.shape import ModelShape
@@ -30,6 +32,13 @@ class Options(Document):
 
     wire_dtype: WireType = WireType.FP32
     inner_optimizer: OptimizerName | None = None  # default: the suite's, which also gives its settings
+
+    @field_validator("wire_dtype")
+    @classmethod
+    def _of_numbers(cls, wire: WireType) -> WireType:
+        if wire is WireType.UINT8:
+            raise ValueError("a wire type of numbers: uint8 carries bytes that a codec has made")
+        return wire
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)

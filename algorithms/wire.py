@@ -16,6 +16,7 @@ _FLOATS = {
     WireType.FP32: torch.float32,
     WireType.BF16: torch.bfloat16,
     WireType.FP16: torch.float16,
+    WireType.UINT8: torch.uint8,
 }
 # Magnitudes of E3M0 relative to the block's largest: zero and seven powers of two.
 _E3M0 = torch.tensor([0.0, *(2.0**exponent for exponent in range(-6, 1))])

@@ -126,7 +126,7 @@ def streams_per_pair(topology: Topology, a: str, b: str) -> int:
 
 def _candidates(transfer: Transfer) -> list[Algorithm]:
     if transfer.collective is not Collective.ALL_REDUCE:
-        return [Algorithm.PS]  # through the root, in one direction
+        return [transfer.carried_out_by]  # in one direction
     return [Algorithm.DIRECT, Algorithm.RING, *([Algorithm.PS] if transfer.root is not None else [])]
 
 
@@ -143,12 +143,18 @@ def _flows(transfer: Transfer, algorithm: Algorithm) -> Iterator[tuple[int, int,
             assert algorithm is Algorithm.DIRECT, "the algorithm must be resolved before its cost is known"
             yield from ((a, b, sizes[a] + sizes[b]) for a in places for b in places if a != b)
         return
+    if not transfer.collective.rooted and transfer.collective is not Collective.ALL_REDUCE:
+        sizes = [transfer.size] * count
+        if transfer.collective is Collective.REDUCE_SCATTER:
+            sizes = [transfer.wire.bytes_for(end - start) for start, end in transfer.chunks()]
+        yield from ((a, b, sizes[b]) for a in places for b in places if a != b)
+        return
     assert transfer.root is not None
     root = transfer.members.index(transfer.root)
     others = [place for place in places if place != root]
-    if transfer.collective is not Collective.BROADCAST:
+    if transfer.collective.gathers:
         yield from ((place, root, transfer.size) for place in others)
-    if transfer.collective in (Collective.ALL_REDUCE, Collective.BROADCAST):
+    if transfer.collective.spreads:
         yield from ((root, place, transfer.size) for place in others)
 
 
@@ -169,7 +175,7 @@ def _latency(topology: Topology, transfer: Transfer, algorithm: Algorithm, where
         hops = [delay(where[i], where[(i + 1) % count]) for i in range(count)]
         # Chunk c makes 2 (count - 1) hops from place c on: twice around, but for the last two.
         return max(2 * sum(hops) - hops[start - 1] - hops[start - 2] for start in range(count))
-    if transfer.collective is Collective.ALL_REDUCE and algorithm is Algorithm.DIRECT:
+    if not transfer.collective.rooted and algorithm is Algorithm.DIRECT:
         owners = where
     else:
         assert transfer.root is not None
@@ -178,7 +184,7 @@ def _latency(topology: Topology, transfer: Transfer, algorithm: Algorithm, where
     back = [max(delay(owner, a) for a in where) for owner in owners]
     if transfer.collective is Collective.ALL_REDUCE:
         return max(a + b for a, b in zip(there, back, strict=True))
-    return max(back if transfer.collective is Collective.BROADCAST else there)
+    return max(back if transfer.collective.spreads else there)
 
 
 def loss_cap(link: Link, rtt: float, transport: Transport) -> float:

@@ -29,10 +29,11 @@ class WireType(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     FP4 = "fp4"  # E3M0, two to a byte
+    UINT8 = "uint8"  # bytes as they are: payloads that a codec has encoded (`algorithms.codecs`)
 
     @property
     def bits(self) -> int:
-        return {"fp64": 64, "fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}[self.value]
+        return {"fp64": 64, "fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4, "uint8": 8}[self.value]
 
     @property
     def blocked(self) -> bool:
@@ -52,6 +53,34 @@ class Collective(StrEnum):
     REDUCE = "reduce"  # the root ends with the sum
     BROADCAST = "broadcast"  # every member ends with the root's values
     GATHER = "gather"  # the root ends with every member's values, `elements` each
+    SEND = "send"  # the root's values to the one other member
+    ALL_GATHER = "all_gather"  # every member ends with every member's values, `elements` each
+    REDUCE_SCATTER = "reduce_scatter"  # every member ends with the sum of its own share (`Transfer.chunks`)
+    ALL_TO_ALL = "all_to_all"  # every member has `elements` numbers for each of the others
+
+    @property
+    def rooted(self) -> bool:
+        """Whether all that moves comes from one member or goes to one."""
+        return self in (Collective.REDUCE, Collective.BROADCAST, Collective.GATHER, Collective.SEND)
+
+    @property
+    def sums(self) -> bool:
+        return self in (Collective.ALL_REDUCE, Collective.REDUCE, Collective.REDUCE_SCATTER)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether members send their own numbers to an owner, who adds or keeps them."""
+        return not self.spreads or self is Collective.ALL_REDUCE
+
+    @property
+    def spreads(self) -> bool:
+        """Whether an owner sends the same numbers to everyone."""
+        return self in (Collective.ALL_REDUCE, Collective.BROADCAST, Collective.SEND, Collective.ALL_GATHER)
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether every member's tensor has a row of `elements` for each member."""
+        return self in (Collective.ALL_GATHER, Collective.ALL_TO_ALL)
 
 
 class Algorithm(StrEnum):
@@ -69,7 +98,7 @@ class Transfer:
 
     elements: numbers in the tensor.
     members: ranks that take part, ascending.
-    root: the rank at the centre of REDUCE, BROADCAST, GATHER and PS.
+    root: the rank at the centre of REDUCE, BROADCAST, GATHER, SEND and PS.
     ready: share of the step's backward pass after which the tensor is complete (DDP buckets); 1 is the end of the step.
     overlap: local steps that may pass until the result is used (streaming); 0 means the step waits for it.
     due: share of the next step's forward pass at which it is waited for, where layers are waited for one by one; 0 is
@@ -94,13 +123,15 @@ class Transfer:
     overlap: int = 0
     phase: int = 0
     due: float = 0.0
-    part: tuple[str, int | None] = field(default=("", None), compare=False)
+    part: tuple[str, int | None] = field(default=("", None), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         assert self.elements >= 0
         assert self.members == tuple(sorted(set(self.members)))
-        rooted = self.collective is not Collective.ALL_REDUCE or self.algorithm is Algorithm.PS
+        rooted = self.collective.rooted or self.algorithm is Algorithm.PS
         assert not rooted or self.root in self.members, self
+        assert self.collective is not Collective.SEND or len(self.members) == 2, self
+        assert self.wire is not WireType.UINT8 or not self.collective.sums, self
 
     @property
     def size(self) -> int:
@@ -111,7 +142,21 @@ class Transfer:
     def payload_bytes(self) -> int:
         """Bytes that all members together hand to the network."""
         once = (len(self.members) - 1) * self.size
+        if self.collective.in_rows:
+            return len(self.members) * once
         return 2 * once if self.collective is Collective.ALL_REDUCE else once
+
+    def rows(self, rank: int) -> int:
+        """Rows of `elements` numbers that the tensor of `rank` has."""
+        gathers = self.collective is Collective.GATHER and rank == self.root
+        return len(self.members) if self.collective.in_rows or gathers else 1
+
+    @property
+    def carried_out_by(self) -> Algorithm:
+        """Its algorithm; only an all-reduce may leave it open (AUTO)."""
+        if self.collective is Collective.ALL_REDUCE:
+            return self.algorithm
+        return Algorithm.PS if self.collective.rooted else Algorithm.DIRECT
 
     def sent_by(self, rank: int, algorithm: Algorithm | None = None) -> int:
         """Bytes that `rank` hands to the network; `algorithm` stands in for AUTO."""
@@ -120,8 +165,13 @@ class Transfer:
         others = len(self.members) - 1
         if self.collective in (Collective.REDUCE, Collective.GATHER):
             return 0 if rank == self.root else self.size
-        if self.collective is Collective.BROADCAST:
+        if self.collective in (Collective.BROADCAST, Collective.SEND):
             return others * self.size if rank == self.root else 0
+        if self.collective.in_rows:
+            return others * self.size
+        if self.collective is Collective.REDUCE_SCATTER:
+            start, end = self.chunks()[self.members.index(rank)]
+            return self.size - self.wire.bytes_for(end - start)
         algorithm = algorithm or self.algorithm
         assert algorithm is not Algorithm.AUTO, "the algorithm must be resolved before bytes per rank are known"
         if algorithm is Algorithm.PS:

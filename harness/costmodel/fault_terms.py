@@ -69,7 +69,7 @@ class FaultModelInputs:
 
 def touches(transfer: Transfer, algorithm: Algorithm, one: int, other: int) -> bool:
     """Whether two members send to each other in this transfer, so that either notices the other's loss by itself."""
-    if transfer.collective is not Collective.ALL_REDUCE or algorithm is Algorithm.PS:
+    if transfer.collective.rooted or algorithm is Algorithm.PS:
         return transfer.root in (one, other)
     if algorithm is Algorithm.RING:
         places = [transfer.members.index(rank) for rank in (one, other)]
@@ -80,9 +80,11 @@ def touches(transfer: Transfer, algorithm: Algorithm, one: int, other: int) -> b
 def first_hand(transfer: Transfer, algorithm: Algorithm, rank: int) -> dict[int, int]:
     """By peer, the bytes that a member can hand over without waiting for anybody: its own numbers."""
     others = [member for member in transfer.members if member != rank]
-    if transfer.collective is Collective.BROADCAST:
+    if transfer.collective in (Collective.BROADCAST, Collective.SEND):
         return dict.fromkeys(others, transfer.size) if rank == transfer.root else {}
-    if transfer.collective is not Collective.ALL_REDUCE or algorithm is Algorithm.PS:
+    if transfer.collective.in_rows:
+        return dict.fromkeys(others, transfer.size)
+    if transfer.collective.rooted or algorithm is Algorithm.PS:
         assert transfer.root is not None
         return {} if rank == transfer.root else {transfer.root: transfer.size}
     sizes = [transfer.wire.bytes_for(end - start) for start, end in transfer.chunks()]

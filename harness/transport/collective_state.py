@@ -30,7 +30,13 @@ from netsim.collectives import Chunking
 from netsim.errors import PeerError
 from netsim.traffic import BLOCK, Algorithm, Collective, Transfer
 
-_SAME = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SAME = {
+    "fp64": torch.float64,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "uint8": torch.uint8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,9 @@ class Send:
 def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
     """The pieces of a transfer, round robin over the owners. Every piece starts on a block, so its size adds up."""
     members = transfer.members
-    if transfer.collective is Collective.ALL_REDUCE and algorithm is not Algorithm.PS:
+    if transfer.collective.in_rows:
+        chunks = ((0, transfer.elements),) * len(members)  # of the row of each
+    elif not transfer.collective.rooted and algorithm is not Algorithm.PS:
         chunks = transfer.chunks()
     else:
         assert transfer.root is not None
@@ -76,9 +84,8 @@ def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
 def carrier(rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> CollectiveState:
     """This rank's part in `transfer`, to be carried out by `algorithm` if it is an all-reduce."""
     assert algorithm is not Algorithm.AUTO
-    rows = len(transfer.members) if transfer.collective is Collective.GATHER and rank == transfer.root else 1
     assert tensor.is_contiguous()
-    assert tensor.numel() == rows * transfer.elements, (tensor.shape, transfer)
+    assert tensor.numel() == transfer.rows(rank) * transfer.elements, (tensor.shape, transfer)
     ring = transfer.collective is Collective.ALL_REDUCE and algorithm is Algorithm.RING and len(transfer.members) > 1
     return (Ring if ring else Owned)(rank, transfer, algorithm, tensor, pool)
 
@@ -93,6 +100,8 @@ class CollectiveState(ABC):
         self.others = tuple(member for member in transfer.members if member != rank)
         self.pieces = pieces_of(transfer, algorithm)
         self._in_place = _SAME.get(transfer.wire) == tensor.dtype
+        # In an all-to-all what arrives takes the place of what has yet to leave.
+        self._outgoing = self.tensor.clone() if transfer.collective is Collective.ALL_TO_ALL else self.tensor
         self._departed: set[int] = set()  # pieces of which our numbers have left
         self._expected: set[tuple[Kind, int, int]] = set()  # (kind, source, piece) still to come
 
@@ -148,10 +157,15 @@ class CollectiveState(ABC):
         return self.transfer.wire.bytes_for(self._count(piece))
 
     def _own(self, piece: int) -> Tensor:
-        return self.tensor[self.pieces[piece].start : self.pieces[piece].end]
+        return self._part(self.tensor, self.pieces[piece])
+
+    def _part(self, tensor: Tensor, part: Piece) -> Tensor:
+        """Where a piece lies: in the row of its owner, where there is one for each."""
+        row = part.place * self.transfer.elements if self.transfer.collective.in_rows else 0
+        return tensor[row + part.start : row + part.end]
 
     def _encoded(self, piece: int) -> Body:
-        return Body(encode(self._own(piece), self.transfer.wire))
+        return Body(encode(self._part(self._outgoing, self.pieces[piece]), self.transfer.wire))
 
     def _decoded(self, body: Body, piece: int, dtype: torch.dtype) -> Tensor:
         return decode(body.data, self.transfer.wire, self._count(piece), dtype)
@@ -172,12 +186,11 @@ class CollectiveState(ABC):
 
 
 class Owned(CollectiveState):
-    """Every piece has an owner: direct, parameter server, reduce, broadcast, gather."""
+    """Every piece has an owner: all but the ring."""
 
     def __init__(self, rank: int, transfer: Transfer, algorithm: Algorithm, tensor: Tensor, pool: Pool) -> None:
         super().__init__(rank, transfer, algorithm, tensor, pool)
-        self._gathers = transfer.collective is not Collective.BROADCAST
-        self._spreads = transfer.collective in (Collective.ALL_REDUCE, Collective.BROADCAST)
+        self._gathers, self._spreads = transfer.collective.gathers, transfer.collective.spreads
         self._sums: dict[int, _Sum] = {}
         for index, piece in enumerate(self.pieces):
             owner = transfer.members[piece.place]
@@ -195,12 +208,12 @@ class Owned(CollectiveState):
                     parcels.append(
                         Send(owner, Kind.CONTRIBUTION, index, self._size(index), partial(self._encoded, index))
                     )
-            elif self.transfer.collective is Collective.BROADCAST:
+            elif not self._gathers:
                 publish = cache(partial(self._publish, index, self._own(index)))
                 if not self.others:
                     publish()
                 parcels += self._results(index, publish)
-            elif self.transfer.collective is not Collective.GATHER:
+            elif self.transfer.collective.sums:
                 parcels += self._add(index, self.place, self._encoded(index))
         return parcels
 
@@ -211,7 +224,7 @@ class Owned(CollectiveState):
         place = self.transfer.members.index(source)
         if kind is Kind.RESULT:
             self._store(piece, body)
-        elif self.transfer.collective is Collective.GATHER:
+        elif not self.transfer.collective.sums:
             part = self.pieces[piece]
             row = self.tensor.view(len(self.transfer.members), self.transfer.elements)[place]
             row[part.start : part.end].copy_(self._decoded(body, piece, row.dtype))

@@ -25,7 +25,7 @@ from harness.transport.ledger import Entry, Ledger
 from harness.transport.mesh import connect_mesh
 from harness.transport.peers import Disconnect, Peers
 from netsim.errors import PeerError
-from netsim.traffic import Algorithm, Collective, Transfer
+from netsim.traffic import Algorithm, Transfer
 
 EARLY_LIMIT = 256 * 10**6  # bytes per peer that may wait for a transfer to be started here
 
@@ -139,11 +139,9 @@ class WanExchange:
     def start(self, step: int, transfer: Transfer, tensor: Tensor, not_before: float | None = None) -> WanHandle:
         """Begin `transfer` on `tensor`; nothing of it leaves before the monotonic time `not_before`."""
         assert self.rank in transfer.members, (self.rank, transfer)
-        algorithm = transfer.algorithm
-        if algorithm is Algorithm.AUTO and transfer.collective is Collective.ALL_REDUCE:
+        algorithm = transfer.carried_out_by
+        if algorithm is Algorithm.AUTO:
             algorithm = self._algorithm(transfer)
-        elif transfer.collective is not Collective.ALL_REDUCE:
-            algorithm = Algorithm.PS
         key = transfer_key(step, transfer, algorithm)
         if not_before is None and self.ready_at is not None:
             not_before = self.ready_at(transfer)

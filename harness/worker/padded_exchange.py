@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from algorithms.exchange import Exchange, Handle
-from netsim.traffic import Collective, Plan, Transfer
+from netsim.traffic import Plan, Transfer
 
 
 class PaddedExchange:
@@ -42,9 +42,8 @@ class PaddedExchange:
         return self._under_way[key]
 
     def _zeros(self, filler: Transfer) -> Tensor:
-        """What the filler carries: at the root of a GATHER a row for each member."""
-        gathers = filler.collective is Collective.GATHER and filler.root == self.rank
-        return torch.zeros((len(filler.members), filler.elements) if gathers else (filler.elements,))
+        """What the filler carries."""
+        return torch.zeros(filler.rows(self.rank) * filler.elements)
 
 
 class _Together:

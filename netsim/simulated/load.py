@@ -203,8 +203,12 @@ def _work(transfer: Transfer, sites: int, chunking: Chunking) -> _Work:
     up, down = np.zeros(sites), np.zeros(sites)
     if n == 1 or not size:
         return _Work(up, down)
+    if not transfer.collective.rooted and transfer.collective is not Collective.ALL_REDUCE:
+        each = (n - 1) * size / (n if transfer.collective is Collective.REDUCE_SCATTER else 1)
+        up[members] = each
+        return _Work(up, up, each, 1.0)
     if transfer.collective is not Collective.ALL_REDUCE:
-        star, leaves = (up, down) if transfer.collective is Collective.BROADCAST else (down, up)
+        star, leaves = (up, down) if transfer.collective.spreads else (down, up)
         leaves[members] = size
         leaves[transfer.root], star[transfer.root] = 0.0, (n - 1) * size
         return _Work(up, down, (n - 1) * size, 1.0)

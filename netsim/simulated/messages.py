@@ -55,12 +55,13 @@ def messages_of(
 ) -> Messages:
     """The messages of a collective among len(shares) members.
 
-    shares: bytes owned by each member in an all-reduce; otherwise the whole size, at every member.  root: a place.
+    shares: bytes owned by each member in an all-reduce or reduce-scatter; otherwise the whole size, at every member.
+    root: a place.
     """
     members = len(shares)
     if collective is Collective.ALL_REDUCE and algorithm is Algorithm.RING:
         return _ring(shares, pieces)
-    if collective is Collective.ALL_REDUCE and algorithm is Algorithm.DIRECT:
+    if not collective.rooted and algorithm is Algorithm.DIRECT:
         owned = np.array(shares, dtype=float)
     else:
         assert root is not None
@@ -69,14 +70,14 @@ def messages_of(
     return _owned(
         owned,
         pieces,
-        gathers=collective is not Collective.BROADCAST,
-        spreads=collective in (Collective.ALL_REDUCE, Collective.BROADCAST),
+        gathers=collective.gathers,
+        spreads=collective.spreads,
     )
 
 
 def messages_for(transfer: Transfer, algorithm: Algorithm, pieces: int) -> Messages:
     """The messages of `transfer` carried out by `algorithm`."""
-    if transfer.collective is Collective.ALL_REDUCE:
+    if transfer.collective in (Collective.ALL_REDUCE, Collective.REDUCE_SCATTER):
         shares = tuple(transfer.wire.bytes_for(end - start) for start, end in transfer.chunks())
     else:
         shares = (transfer.size,) * len(transfer.members)

@@ -36,6 +36,22 @@ def test_a_rooted_collective_sends_what_each_member_is_said_to_send(collective: 
     assert sent(messages, 4) == [transfer.sent_by(rank) for rank in transfer.members]
 
 
+@pytest.mark.parametrize("collective", [Collective.ALL_GATHER, Collective.REDUCE_SCATTER, Collective.ALL_TO_ALL])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_symmetric_collective_sends_what_each_member_is_said_to_send(collective: Collective, pieces: int) -> None:
+    transfer = replace(TRANSFER, collective=collective, root=None)
+    messages = messages_for(transfer, transfer.carried_out_by, pieces)
+    assert sent(messages, 4) == [transfer.sent_by(rank) for rank in transfer.members]
+    assert messages.payload == transfer.payload_bytes
+    left, happened = messages.needs.copy(), list(range(4))
+    for node in happened:
+        for into in messages.into[messages.after == node]:
+            left[into] -= 1
+            if left[into] == 0:
+                happened.append(int(into))
+    assert set(range(4, 8)) <= set(happened)  # every member has its result
+
+
 @pytest.mark.parametrize("algorithm", [Algorithm.DIRECT, Algorithm.RING, Algorithm.PS])
 def test_every_node_is_reached_once_its_members_are_ready(algorithm: Algorithm) -> None:
     messages = messages_for(replace(TRANSFER, algorithm=algorithm), algorithm, 2)

@@ -29,14 +29,17 @@ def exchanges() -> Iterator[list[WanExchange]]:
 
 @st.composite
 def transfers(draw: st.DrawFn) -> Transfer:
-    members = tuple(sorted(draw(st.sets(st.integers(0, WORLD - 1), min_size=1))))
+    collective = draw(st.sampled_from(list(Collective)))
+    pair = {"min_size": 2, "max_size": 2} if collective is Collective.SEND else {"min_size": 1}
+    members = tuple(sorted(draw(st.sets(st.integers(0, WORLD - 1), **pair))))
+    wires = [wire for wire in WireType if wire is not WireType.UINT8 or not collective.sums]
     elements = draw(st.one_of(st.integers(0, 40), st.integers(0, 3000), st.sampled_from([70_001, 300_000])))
     return Transfer(
         name="t",
         elements=elements,
         members=members,
-        wire=draw(st.sampled_from(list(WireType))),
-        collective=draw(st.sampled_from(list(Collective))),
+        wire=draw(st.sampled_from(wires)),
+        collective=collective,
         algorithm=draw(st.sampled_from([Algorithm.DIRECT, Algorithm.PS])),
         root=draw(st.sampled_from(members)),
     )
@@ -47,8 +50,11 @@ def tensors_for(transfer: Transfer, dtype: torch.dtype, seed: int) -> dict[int, 
     made = {}
     for rank in transfer.members:
         generator = torch.Generator().manual_seed(1000 * seed + rank)
-        rows = len(transfer.members) if transfer.collective is Collective.GATHER and rank == transfer.root else 1
-        values = torch.randn(rows * transfer.elements, generator=generator)
+        count = transfer.rows(rank) * transfer.elements
+        if transfer.wire is WireType.UINT8:
+            made[rank] = torch.randint(256, (count,), generator=generator, dtype=torch.uint8)
+            continue
+        values = torch.randn(count, generator=generator)
         made[rank] = (values * 10 ** (4 * torch.rand(values.shape, generator=generator) - 2)).to(dtype)
     return made
 
@@ -79,7 +85,8 @@ def test_every_collective_leaves_the_bits_of_the_local_exchange(
 def test_a_ring_leaves_the_same_sum_at_every_member(
     exchanges: list[WanExchange], transfer: Transfer, seed: int
 ) -> None:
-    transfer = replace(transfer, collective=Collective.ALL_REDUCE, algorithm=Algorithm.RING, root=None)
+    wire = WireType.INT8 if transfer.wire is WireType.UINT8 else transfer.wire
+    transfer = replace(transfer, wire=wire, collective=Collective.ALL_REDUCE, algorithm=Algorithm.RING, root=None)
     tensors, now = tensors_for(transfer, torch.float32, seed), next(step)
     exact = torch.stack([tensors[rank].double() for rank in transfer.members]).sum(0)
     scale = torch.stack([tensors[rank].double().abs() for rank in transfer.members]).sum(0)
