@@ -93,6 +93,7 @@ def test_what_the_cost_model_expected_stands_beside_it(tmp_path: Path) -> None:
     assert "expected, from first principles" in table.caption
 
 
+@pytest.mark.slow
 def test_the_report_has_both_and_a_report_without_faults_has_neither(faulty: Path, tmp_path: Path) -> None:
     document = build_report([faulty], tmp_path / "report")
     assert "fault-timeline" in document["figures"]

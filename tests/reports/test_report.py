@@ -116,6 +116,7 @@ def test_json_has_null_and_never_nan(built: Built) -> None:
     assert {answer["fastest"] for answer in built.document["answers"]} == {"diloco"}
 
 
+@pytest.mark.slow
 def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     RecordedRun(steps=20).write(tmp_path / "runs")
     out = tmp_path / "report"
@@ -186,6 +187,7 @@ def test_importing_the_command_brings_neither_torch_nor_pandas() -> None:
     assert found.stdout.split() == ["set()", "False"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "odd",
     [

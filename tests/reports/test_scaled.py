@@ -68,6 +68,7 @@ def test_the_figure_splits_both_into_computation_and_waiting(runs: Path) -> None
         assert bar * millions == pytest.approx(row[key].raw, rel=0.01)
 
 
+@pytest.mark.slow
 def test_only_a_report_of_runs_that_stand_for_something_has_them(runs: Path, tmp_path: Path) -> None:
     document = build_report([runs], tmp_path / "report")
     assert document["tables"]["scaled"][0]["evaluator"] == "closed form"

@@ -119,7 +119,7 @@ def two_sites(folder: Path, label: str, **changes: Any) -> RunSpec:
     return cell(folder, label, scenario=scenario, methods=methods, topologies=[pair], train=train, network=network)
 
 
-@pytest.mark.parametrize("label", ["ddp", "photon"])
+@pytest.mark.parametrize("label", ["ddp", pytest.param("photon", marks=pytest.mark.slow)])
 def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_without(
     tmp_path: Path, cache: Path, label: str
 ) -> None:
@@ -136,6 +136,7 @@ def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_witho
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_padded_run_goes_on_from_its_checkpoint_with_the_bytes_of_the_uninterrupted_one(
     tmp_path: Path, cache: Path
 ) -> None:
