@@ -106,6 +106,7 @@ def test_a_cell_whose_host_is_lost_is_run_at_another(cluster: DaskCluster, tmp_p
     assert watch.places == ["127.0.0.1", "127.0.0.2"]
 
 
+@pytest.mark.slow
 def test_workers_with_other_source_are_refused(cluster: DaskCluster) -> None:
     with pytest.raises(HostError, match="same source"), connected(cluster.scheduler, lambda: str(os.getpid())):
         pass

@@ -48,6 +48,7 @@ def test_a_dask_cluster_projects_the_same_rows(scheduler: str, tmp_path: Path) -
     assert there == here
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_that_is_not_there_is_named() -> None:
     with pytest.raises(HostError, match=re.escape("tcp://127.0.0.1:1")):
         sweep(square, [1], "dask", "tcp://127.0.0.1:1")

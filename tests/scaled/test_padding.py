@@ -119,7 +119,8 @@ def two_sites(folder: Path, label: str, **changes: Any) -> RunSpec:
     return cell(folder, label, scenario=scenario, methods=methods, topologies=[pair], train=train, network=network)
 
 
-@pytest.mark.parametrize("label", ["ddp", pytest.param("photon", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["ddp", "photon"])
 def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_without(
     tmp_path: Path, cache: Path, label: str
 ) -> None:
