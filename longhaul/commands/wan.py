@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from math import inf
 from pathlib import Path
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from longhaul.completion import topologies
 from netsim.emulated.gate import LinkReport
+from netsim.emulated.jitter import frame_spacing, mean_delay
 from netsim.framing import goodput
 from netsim.topology import GilbertElliott, Link, Topology, find_topology, load_topology
 from netsim.units import show_duration, show_rate, show_size
@@ -43,12 +45,12 @@ def show(
     for a, b in found.pairs():
         link, rate = found.link(a.name, b.name), found.rate(a.name, b.name)
         links.add_row(
-            f"{a.name} → {b.name}",
+            f"{a.name} -> {b.name}",
             show_duration(link.delay),
             show_duration(found.rtt(a.name, b.name)),
             show_rate(rate),
             show_rate(goodput(rate, found.transport.mtu)),
-            _jitter(link),
+            _jitter(found, a.name, b.name),
             _loss(link),
             show_size(found.queue(a.name, b.name)),
         )
@@ -67,7 +69,7 @@ def check(
     short: bool = typer.Option(False, "--short", help="The quick check that a run makes before and after itself."),
     as_json: bool = _JSON,
 ) -> None:
-    """Builds the network and probes every directed pair: RTT, goodput, loss. Exit code 1 outside tolerance."""
+    """Builds the network and probes its links: RTT, jitter, goodput, loss, order. Exit code 1 outside tolerance."""
     from netsim.emulated.network import open_network
 
     found = load_topology(find_topology(topology))
@@ -88,12 +90,12 @@ def check(
 
 def print_report(report: LinkReport, console: Console) -> None:
     """The links as a table, then every excess in words."""
-    table = Table("link", "RTT (asked) ms", "goodput (expected) Mbit/s", "loss (asked) %", "")
+    table = Table("link", "RTT (expected) ms", "goodput (expected) Mbit/s", "loss (expected) %", "")
     for link in report.links:
         found = "no answer" if link.rtt_ms is None else f"{link.rtt_ms:.2f}"
         table.add_row(
-            f"{link.source} → {link.target}",
-            f"{found} ({link.rtt_ms_asked:g})",
+            f"{link.source} -> {link.target}",
+            f"{found} ({link.rtt_ms_expected:g})",
             f"{link.goodput_mbit:.2f} ({link.goodput_mbit_expected:.2f})",
             f"{link.loss * 100:.3g} ({link.loss_asked * 100:.3g})",
             "[green]ok[/green]" if link.passed else "[red]off[/red]",
@@ -101,14 +103,27 @@ def print_report(report: LinkReport, console: Console) -> None:
     console.print(table)
     for problem in report.problems():
         console.print(f"[red]off[/red] {problem}", highlight=False)
+    if unjudged := sum(bool(link.not_judged) for link in report.links):
+        console.print(f"{unjudged} links are too short for the probes to show whether their RTT is too short")
+    if report.inferred:
+        others, unlike = sum(report.inferred.values()), report.inferred.get("", 0)
+        console.print(
+            f"{len(report.links)} pairs probed (seed {report.seed}): every access link each way, pairs that differ, a "
+            f"sample; {others - unlike} others inferred from pairs of their class, {unlike} from access links alone",
+            highlight=False,
+        )
     console.print("passed" if report.passed else "failed")
 
 
-def _jitter(link: Link) -> str:
+def _jitter(topology: Topology, source: str, target: str) -> str:
+    link = topology.link(source, target)
     if link.jitter is None:
         return "-"
-    order = ", reorders" if link.jitter.reorder else ""
-    return f"{show_duration(link.jitter.spread)} {link.jitter.distribution}{order}"
+    kind = f"{show_duration(link.jitter.spread)} {link.jitter.distribution}"
+    if link.jitter.reorder:
+        return f"{kind}, reorders; mean delay {show_duration(mean_delay(link, inf))}"
+    loaded = mean_delay(link, frame_spacing(topology, source, target))
+    return f"{kind}; mean delay {show_duration(mean_delay(link, inf))}, saturated {show_duration(loaded)}"
 
 
 def _loss(link: Link) -> str:
@@ -137,6 +152,10 @@ def _document(topology: Topology) -> dict[str, object]:
                 "rate_bit_per_second": topology.rate(a.name, b.name),
                 "goodput_bit_per_second": goodput(topology.rate(a.name, b.name), mtu),
                 "loss": topology.link(a.name, b.name).mean_loss,
+                "mean_delay_seconds": mean_delay(topology.link(a.name, b.name), inf),
+                "mean_delay_seconds_saturated": mean_delay(
+                    topology.link(a.name, b.name), frame_spacing(topology, a.name, b.name)
+                ),
                 "jitter": (jitter := topology.link(a.name, b.name).jitter) and jitter.model_dump(),
                 "duplicate": topology.link(a.name, b.name).duplicate,
                 "queue_bytes": topology.queue(a.name, b.name),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from netsim.emulated.plan import Address, Impairment, NodePlan, Peer
 from netsim.framing import queue_limit
@@ -117,15 +117,3 @@ def sysctls(transport: Transport) -> dict[str, str]:
         "net.ipv6.conf.all.disable_ipv6": "1",
         "net.ipv6.conf.default.disable_ipv6": "1",
     }
-
-
-def matchings(names: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """Every unordered pair once, in as few rounds of disjoint pairs as possible (round-robin tournament)."""
-    seats: list[str | None] = [*names] if len(names) % 2 == 0 else [*names, None]
-    rounds = []
-    for _ in range(len(seats) - 1):
-        half = len(seats) // 2
-        pairs = zip(seats[:half], reversed(seats[half:]), strict=True)
-        rounds.append([(a, b) for a, b in pairs if a is not None and b is not None])
-        seats = [seats[0], seats[-1], *seats[1:-1]]
-    return rounds

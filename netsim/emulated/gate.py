@@ -1,14 +1,15 @@
-"""The link gate: measured RTT, goodput and loss of each directed pair against what was requested. Pure functions."""
+"""The link gate: what the probes of each directed pair measured against what was requested. Pure functions."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from netsim.framing import goodput
+from netsim.emulated.jitter import deviation, mean_delay, middle_half, round_trips
+from netsim.framing import ETHERNET, goodput
 from netsim.topology import GilbertElliott, Link, Topology
 
 
@@ -20,15 +21,23 @@ class Tolerance:
     rtt_share: float
     goodput: float
     confidence: float  # of the interval that the lost packets must lie in
+    tail: float | None = None  # p99 of the RTT above what was requested, of links without jitter; None: not judged
 
 
-FULL = Tolerance(rtt=0.001, rtt_share=0.01, goodput=0.03, confidence=0.999)
+FULL = Tolerance(rtt=0.001, rtt_share=0.01, goodput=0.03, confidence=0.999, tail=0.02)
 SHORT = Tolerance(rtt=0.002, rtt_share=0.02, goodput=0.06, confidence=0.9999)
+_SIGMAS = 4.0  # of a statistic, that it may be off by chance
+_FEWEST = 20  # echoes or losses from which a spread or a burst length is judged
+_QUARTILES_ERROR = 1.17  # relative standard error of the distance between quartiles, times the root of the count
 
 
 @dataclass(frozen=True)
 class LinkMeasurement:
-    """What the probes of one directed pair saw: seconds, payload bit/s in terms of TCP, datagrams."""
+    """What the probes of one directed pair saw: seconds, payload bit/s in terms of TCP, datagrams.
+
+    spacing: seconds between the echoes' packets on the link; gaps: runs of consecutive datagrams that were lost;
+    reordered: datagrams that a later one had overtaken; window: seconds over which the goodput was counted.
+    """
 
     round_trips: tuple[float, ...]
     goodput: float
@@ -36,16 +45,26 @@ class LinkMeasurement:
     seen: int
     duplicated: int
     probe: str
+    spacing: float = 1.0
+    gaps: int = 0
+    reordered: int = 0
+    window: float = 1.0
 
 
 @dataclass(frozen=True)
 class LinkFinding:
-    """One directed pair, requested (`asked`) and measured. `why` names each excess; it is empty if the pair passed."""
+    """One directed pair, requested (`asked`), expected and measured.
+
+    expected: what follows from the request for these probes: an RTT with the mean of the jitter that is applied, the
+    goodput that the framing leaves. why: each excess; empty if the pair passed. not_judged: what no probe can show.
+    """
 
     source: str
     target: str
     rtt_ms_asked: float
+    rtt_ms_expected: float
     rtt_ms: float | None
+    rtt_ms_p99: float | None
     jitter_ms_asked: float
     jitter_ms: float | None
     rate_mbit_asked: float
@@ -55,9 +74,12 @@ class LinkFinding:
     loss: float
     datagrams: int
     lost: int
+    bursts: int
     duplicated: int
+    reordered: int
     probe: str
     why: tuple[str, ...]
+    not_judged: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -69,13 +91,19 @@ class LinkFinding:
 
 @dataclass(frozen=True)
 class LinkReport:
-    """The check of a whole network."""
+    """The check of a whole network.
+
+    links: the pairs that were probed. inferred: how many pairs are of the same class as a probed one, by `a -> b`; by
+    the empty text, those of which only the access links were probed. seed: of the choice of pairs.
+    """
 
     topology: str
     engine: str
     substrate: str
     links: tuple[LinkFinding, ...]
     tolerance: Tolerance
+    inferred: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
 
     @property
     def passed(self) -> bool:
@@ -92,6 +120,8 @@ class LinkReport:
             "substrate": self.substrate,
             "passed": self.passed,
             "links": [link.to_json() for link in self.links],
+            "inferred": self.inferred,
+            "seed": self.seed,
             "tolerance": asdict(self.tolerance),
         }
 
@@ -99,41 +129,53 @@ class LinkReport:
 def evaluate(topology: Topology, source: str, target: str, found: LinkMeasurement, tolerance: Tolerance) -> LinkFinding:
     """Compares one directed pair. A jittery link is judged by its mean, any other by its median."""
     there, back = topology.link(source, target), topology.link(target, source)
-    asked, rate = topology.rtt(source, target), topology.rate(source, target)
+    rate = topology.rate(source, target)
     expected = goodput(rate, topology.transport.mtu) * (1 - there.mean_loss)
-    spread = math.hypot(deviation(there), deviation(back))
-    rtt, jitter = _round_trip(found.round_trips, jittery=spread > 0)
-    lost = 1 - found.seen / found.sent if found.sent else 0.0
+    expected_rtt = mean_delay(there, found.spacing) + mean_delay(back, found.spacing)
+    spread = math.hypot(deviation(there, found.spacing), deviation(back, found.spacing))
+    times = found.round_trips
+    rtt = (statistics.fmean(times) if spread else statistics.median(times)) if times else None
+    p99 = sorted(times)[math.ceil(0.99 * len(times)) - 1] if times else None
+    allowed = max(tolerance.rtt, tolerance.rtt_share * expected_rtt) + _SIGMAS * spread / math.sqrt(max(1, len(times)))
+    lost = found.sent - found.seen
+    spacing = (topology.transport.mtu + ETHERNET) * 8 / rate
     why = [
-        *_check_rtt(asked, rtt, spread, len(found.round_trips), there, back, tolerance),
+        *_check_rtt(expected_rtt, rtt, allowed, there, back),
+        *(
+            _check_tail(expected_rtt, p99, tolerance)
+            if not spread
+            else _check_spread(times, there, back, found.spacing)
+        ),
         *_check_goodput(expected, found.goodput, there, found, tolerance),
         *_check_loss(there, found, tolerance),
+        *_check_bursts(there, found),
+        *_check_copies(there, found, tolerance),
+        *_check_order(there, found, spacing),
     ]
     return LinkFinding(
         source=source,
         target=target,
-        rtt_ms_asked=_ms(asked),
+        rtt_ms_asked=_ms(topology.rtt(source, target)),
+        rtt_ms_expected=_ms(expected_rtt),
         rtt_ms=None if rtt is None else _ms(rtt),
+        rtt_ms_p99=None if p99 is None else _ms(p99),
         jitter_ms_asked=_ms(spread),
-        jitter_ms=None if jitter is None else _ms(jitter),
+        jitter_ms=_ms(statistics.stdev(times)) if len(times) > 1 else None,
         rate_mbit_asked=round(rate / 1e6, 6),
         goodput_mbit_expected=round(expected / 1e6, 4),
         goodput_mbit=round(found.goodput / 1e6, 4),
         loss_asked=there.mean_loss,
-        loss=round(lost, 6),
+        loss=round(lost / found.sent, 6) if found.sent else 0.0,
         datagrams=found.sent,
-        lost=found.sent - found.seen,
+        lost=lost,
+        bursts=found.gaps,
         duplicated=found.duplicated,
+        reordered=found.reordered,
         probe=found.probe,
         why=tuple(why),
+        # Where the tolerance is as long as the RTT, a link without any delay would pass: only too slow is noticed.
+        not_judged=("whether the RTT is too short",) if 0 < expected_rtt <= allowed else (),
     )
-
-
-def deviation(link: Link) -> float:
-    """Standard deviation of the link's one-way delay, seconds; a uniform spread is a half-width."""
-    if link.jitter is None:
-        return 0.0
-    return link.jitter.spread / math.sqrt(3) if link.jitter.distribution == "uniform" else link.jitter.spread
 
 
 def loss_interval(link: Link, sent: int, confidence: float) -> tuple[int, int]:
@@ -155,23 +197,30 @@ def loss_interval(link: Link, sent: int, confidence: float) -> tuple[int, int]:
     return math.floor(low * scale), math.ceil(high * scale)
 
 
-def _round_trip(times: Sequence[float], *, jittery: bool) -> tuple[float | None, float | None]:
-    if not times:
-        return None, None
-    centre = statistics.fmean(times) if jittery else statistics.median(times)
-    return centre, statistics.stdev(times) if len(times) > 1 else None
-
-
-def _check_rtt(
-    asked: float, rtt: float | None, spread: float, count: int, there: Link, back: Link, tolerance: Tolerance
-) -> list[str]:
+def _check_rtt(expected: float, rtt: float | None, allowed: float, there: Link, back: Link) -> list[str]:
     if rtt is None:
         silent = there.mean_loss >= 1 or back.mean_loss >= 1
-        return [] if silent else [f"no echo came back, expected an RTT of {_ms(asked):g} ms"]
-    allowed = max(tolerance.rtt, tolerance.rtt_share * asked) + 4 * spread / math.sqrt(count)
-    if abs(rtt - asked) <= allowed:
+        return [] if silent else [f"no echo came back, expected an RTT of {_ms(expected):g} ms"]
+    if abs(rtt - expected) <= allowed:
         return []
-    return [f"RTT {_ms(rtt):g} ms, expected {_ms(asked):g} ms +/- {_ms(allowed):.3g} ms"]
+    return [f"RTT {_ms(rtt):g} ms, expected {_ms(expected):g} ms +/- {_ms(allowed):.3g} ms"]
+
+
+def _check_tail(expected: float, p99: float | None, tolerance: Tolerance) -> list[str]:
+    if p99 is None or tolerance.tail is None or p99 <= expected + tolerance.tail:
+        return []
+    return [f"p99 RTT {_ms(p99):g} ms, expected at most {_ms(expected + tolerance.tail):g} ms"]
+
+
+def _check_spread(times: Sequence[float], there: Link, back: Link, spacing: float) -> list[str]:
+    """By the quartiles, which a host that stalls for a moment does not move."""
+    if len(times) < _FEWEST:
+        return []
+    expected, found = middle_half(round_trips(there, back, spacing)), middle_half(list(times))
+    allowed = _SIGMAS * _QUARTILES_ERROR / math.sqrt(len(times)) * expected + 0.001
+    if abs(found - expected) <= allowed:
+        return []
+    return [f"middle half of the RTTs {_ms(found):g} ms wide, expected {_ms(expected):g} ms +/- {_ms(allowed):.3g} ms"]
 
 
 def _check_goodput(
@@ -180,7 +229,8 @@ def _check_goodput(
     # On a lossy link the rate that arrives is as random as the loss.
     low, high = loss_interval(link, max(1, counts.sent), tolerance.confidence)
     slack = (high - low) / max(1, counts.sent) / 2 if link.mean_loss else 0.0
-    share = tolerance.goodput + slack + link.duplicate
+    blurred = 2 * link.jitter.spread / counts.window if link.jitter else 0.0
+    share = tolerance.goodput + slack + blurred
     if abs(found - expected) <= share * expected:
         return []
     return [f"goodput {found / 1e6:.4g} Mbit/s, expected {expected / 1e6:.4g} Mbit/s +/- {share:.1%}"]
@@ -192,6 +242,45 @@ def _check_loss(link: Link, found: LinkMeasurement, tolerance: Tolerance) -> lis
         return []
     lost = f"{found.sent - found.seen} of {found.sent} packets lost"
     return [f"{lost}, expected {low} to {high} at a loss of {link.mean_loss:.3%}"]
+
+
+def burst_length(link: Link) -> float | None:
+    """Mean number of packets lost in a row; None where the chain is not of the kind whose bursts are counted easily."""
+    if not isinstance(link.loss, GilbertElliott):
+        return 1 / (1 - link.loss) if link.loss < 1 else None
+    if link.loss.loss_in_bad < 1 or link.loss.loss_in_good > 0 or link.loss.to_good == 0:
+        return None
+    return 1 / link.loss.to_good
+
+
+def _check_bursts(link: Link, found: LinkMeasurement) -> list[str]:
+    expected, lost = burst_length(link), found.sent - found.seen
+    if expected is None or found.gaps < _FEWEST:
+        return []
+    length = lost / found.gaps
+    allowed = _SIGMAS * math.sqrt(expected * (expected - 1) / found.gaps) + 0.05 * expected
+    if abs(length - expected) <= allowed:
+        return []
+    return [f"{length:.2f} packets lost in a row on average, expected {expected:.2f} +/- {allowed:.2f}"]
+
+
+def _check_copies(link: Link, found: LinkMeasurement, tolerance: Tolerance) -> list[str]:
+    if link.duplicate in (0.0, 1.0):
+        low = high = round(link.duplicate * found.seen)
+    else:
+        from scipy.stats import binom  # takes a second to import, and hardly any link duplicates
+
+        low, high = (int(bound) for bound in binom.interval(tolerance.confidence, max(1, found.seen), link.duplicate))
+    if low <= found.duplicated <= high:
+        return []
+    return [f"{found.duplicated} of {found.seen} packets duplicated, expected {low} to {high}"]
+
+
+def _check_order(link: Link, found: LinkMeasurement, spacing: float) -> list[str]:
+    if link.jitter is None or not link.jitter.reorder:
+        return [f"{found.reordered} packets overtaken, expected none"] if found.reordered else []
+    many = found.seen >= _FEWEST and link.jitter.spread > 2 * spacing
+    return [f"no packet overtaken by another among {found.seen}"] if many and not found.reordered else []
 
 
 def _ms(seconds: float) -> float:

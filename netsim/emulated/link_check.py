@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from itertools import count
 
 from netsim.emulated.agent_client import AgentClient, wait
-from netsim.emulated.compile import matchings
 from netsim.emulated.gate import FULL, SHORT, LinkFinding, LinkMeasurement, LinkReport, Tolerance, evaluate
 from netsim.emulated.node.probes import Stream, pace_of
 from netsim.emulated.node.requests import Echo, ReadStream, RoundTrips, SendStream, StreamReceived
 from netsim.emulated.plan import NodePlan
+from netsim.emulated.probe_plan import ALL_UP_TO, Pair, disjoint_rounds, plan_probes
 from netsim.framing import ETHERNET, bandwidth_delay_product, datagram, segment
-from netsim.topology import Topology
+from netsim.topology import Link, Topology
 
 _numbers = count(1)
-_Pair = tuple[str, str]
 MOST_SECONDS = 4.0  # for counting rare losses
 AT_ONCE = 2e9  # bit/s of streams at a time, beyond which the host would be measured
+ECHOES_PER_SECOND = 1000  # of the whole network, for the same reason
+STREAM_OVERHEAD = 0.25  # seconds per round of streams, to start them and to fetch what arrived
+SECONDS_PER_SITE = {True: 1.0, False: 10.0}  # of a short and of a full check of a large network, at most
 
 
 @dataclass(frozen=True)
@@ -47,84 +49,119 @@ class _Counted:
 
     rate: float
     sent: int
-    seen: int
-    copies: int
+    received: StreamReceived
 
 
 class LinkChecker:
-    """Checks the links of a running network."""
+    """Checks the links of a running network. seed: of the choice of pairs, where not all are probed."""
 
-    def __init__(self, topology: Topology, links: Mapping[str, AgentClient], plans: Mapping[str, NodePlan]) -> None:
-        self._topology, self._links, self._plans = topology, links, plans
+    def __init__(
+        self, topology: Topology, links: Mapping[str, AgentClient], plans: Mapping[str, NodePlan], seed: int
+    ) -> None:
+        self._topology, self._links, self._plans, self._seed = topology, links, plans, seed
 
     def check(self, budget: ProbeBudget, substrate: str, engine: str) -> LinkReport:
-        names = [site.name for site in self._topology.sites]
-        pairs = [(a.name, b.name) for a, b in self._topology.pairs()]
-        findings = self._findings(pairs, budget)
-        again = [pair for pair in pairs if not findings[pair].passed]
+        limit = SECONDS_PER_SITE[budget.tcp_window is None] * len(self._topology.sites) / 2  # the rest: a second try
+        plan = plan_probes(self._topology, self._seed, lambda pairs: self._seconds(pairs, budget), limit)
+        findings = self._findings(plan.pairs, budget)
+        again = [pair for pair in plan.pairs if not findings[pair].passed]
         if again:  # once: a probe may have met a busy moment of the host
             findings |= self._findings(again, budget)
-        ordered = tuple(findings[pair] for pair in pairs)
-        assert len(names) * (len(names) - 1) == len(ordered)
-        return LinkReport(self._topology.name, engine, substrate, ordered, budget.tolerance)
+        ordered = tuple(findings[pair] for pair in plan.pairs)
+        return LinkReport(self._topology.name, engine, substrate, ordered, budget.tolerance, plan.inferred, plan.seed)
 
-    def _findings(self, pairs: Sequence[_Pair], budget: ProbeBudget) -> dict[_Pair, LinkFinding]:
-        times = self._echoes(pairs, budget)
+    def _seconds(self, pairs: Sequence[Pair], budget: ProbeBudget) -> float:
+        """About how long probing these pairs takes."""
+        streams = [self._rounds(pairs, both_ways=True)]
+        if budget.tcp_window:
+            streams.append(self._rounds([pair for pair in pairs if self._tcp_shows_rate(pair)], both_ways=False))
+        designs = (self._datagrams, self._tcp)
+        lengths = [
+            max(design(pair, budget)[0].seconds + self._topology.link(*pair).delay for pair in group)
+            for design, groups in zip(designs, streams, strict=False)
+            for group in groups
+        ]
+        interval, count = self._echo_pace(pairs, budget)
+        return interval * count + sum(lengths) + STREAM_OVERHEAD * len(lengths)
+
+    def _findings(self, pairs: Sequence[Pair], budget: ProbeBudget) -> dict[Pair, LinkFinding]:
+        times, spacing = self._echoes(pairs, budget)
         # Datagrams need no answers, so both directions of a link can be full at once; acknowledgements take room.
-        datagrams = self._rounds(pairs, lambda pair: self._datagrams(pair, budget), both_ways=True)
+        datagrams = self._measure(pairs, lambda pair: self._datagrams(pair, budget), both_ways=True)
         smooth = [pair for pair in pairs if self._tcp_shows_rate(pair)] if budget.tcp_window else []
-        tcp = self._rounds(smooth, lambda pair: self._tcp(pair, budget), both_ways=False)
+        tcp = self._measure(smooth, lambda pair: self._tcp(pair, budget), both_ways=False)
         found = {}
         for pair in pairs:
             counted, kind = datagrams[pair], "tcp" if pair in tcp else "udp"
-            rate = tcp[pair].rate if pair in tcp else counted.rate
-            one = LinkMeasurement(tuple(times[pair]), rate, counted.sent, counted.seen, counted.copies, kind)
+            received = counted.received
+            one = LinkMeasurement(
+                round_trips=tuple(times[pair]),
+                goodput=tcp[pair].rate if pair in tcp else counted.rate,
+                sent=counted.sent,
+                seen=received.seen,
+                duplicated=received.datagrams - received.seen,
+                probe=kind,
+                spacing=spacing,
+                gaps=received.gaps,
+                reordered=received.reordered,
+                window=self._datagrams(pair, budget)[1],
+            )
             found[pair] = evaluate(self._topology, *pair, one, budget.tolerance)
         return found
 
-    def _tcp_shows_rate(self, pair: _Pair) -> bool:
+    def _tcp_shows_rate(self, pair: Pair) -> bool:
         """Loss, reordering and jitter make TCP slower than the link by right; there datagrams show the rate."""
         there, back = self._topology.link(*pair), self._topology.link(pair[1], pair[0])
         return not any(link.mean_loss or link.jitter or link.duplicate for link in (there, back))
 
-    def _echoes(self, pairs: Sequence[_Pair], budget: ProbeBudget) -> dict[_Pair, list[float]]:
+    def _echo_pace(self, pairs: Sequence[Pair], budget: ProbeBudget) -> tuple[float, int]:
+        """Seconds between the echoes of a pair, and how many.
+
+        Echoes are spaced by the size of the network, and by its jitter, which close packets would see less of.
+        """
+        jitters = [link.jitter for pair in pairs for link in self._both_ways(pair) if link.jitter is not None]
+        spread = max((jitter.spread for jitter in jitters if not jitter.reorder), default=0.0)
+        interval = max(budget.interval, len(pairs) / ECHOES_PER_SECOND, 2 * spread)
+        return interval, 5 * budget.echoes if jitters else budget.echoes
+
+    def _both_ways(self, pair: Pair) -> tuple[Link, Link]:
+        return self._topology.link(*pair), self._topology.link(pair[1], pair[0])
+
+    def _echoes(self, pairs: Sequence[Pair], budget: ProbeBudget) -> tuple[dict[Pair, list[float]], float]:
+        """Round trips by pair, and the spacing of packets on a link: each way carries echoes and answers to others."""
+        interval, echoes = self._echo_pace(pairs, budget)
         waits: list[tuple[str, list[str], Future[RoundTrips]]] = []
-        times: dict[_Pair, list[float]] = {}
-        for source in {a for a, _ in pairs}:
+        times: dict[Pair, list[float]] = {}
+        for source in dict.fromkeys(a for a, _ in pairs):
             targets = [b for a, b in pairs if a == source]
-            jittery = any(self._jittery(source, target) for target in targets)
-            echoes = 5 * budget.echoes if jittery else budget.echoes
             patience = max(self._topology.rtt(source, b) for b in targets) * 1.5 + 0.5
-            future = self._links[source].request(
-                Echo(tuple(self._plans[b].address for b in targets), echoes, budget.interval, patience)
-            )
+            addresses = tuple(self._plans[b].address for b in targets)
+            future = self._links[source].request(Echo(addresses, echoes, interval, patience))
             waits.append((source, targets, future))
         for source, targets, future in waits:
-            answer = wait([future], 60)[0]
+            answer = wait([future], 60 + interval * echoes)[0]
             for target, answered in zip(targets, answer.echoes, strict=True):
                 found = [took for _, took in answered if took is not None]
                 # The first echo of a fresh pair meets cold caches.
                 times[source, target] = found[1:] if len(found) > 2 else found
-        return times
+        return times, interval / 2
 
-    def _jittery(self, a: str, b: str) -> bool:
-        return self._topology.link(a, b).jitter is not None or self._topology.link(b, a).jitter is not None
+    def _rounds(self, pairs: Sequence[Pair], *, both_ways: bool) -> list[list[Pair]]:
+        """Pairs whose streams can be sent at once: they share no access link, and the host can carry them."""
+        return [
+            group for together in disjoint_rounds(pairs, both_ways=both_ways) for group in self._affordable(together)
+        ]
 
-    def _rounds(
-        self, pairs: Sequence[_Pair], design: Callable[[_Pair], tuple[Stream, float]], *, both_ways: bool
-    ) -> dict[_Pair, _Counted]:
-        """Streams over all pairs, in rounds that share no access link in one direction and that the host can carry."""
-        wanted = set(pairs)
-        found: dict[_Pair, _Counted] = {}
-        for matching in matchings([site.name for site in self._topology.sites]):
-            there, back = list(matching), [(b, a) for a, b in matching]
-            for together in [[*there, *back]] if both_ways else [there, back]:
-                for group in self._affordable([pair for pair in together if pair in wanted]):
-                    found |= self._streams({pair: design(pair) for pair in group})
+    def _measure(
+        self, pairs: Sequence[Pair], design: Callable[[Pair], tuple[Stream, float]], *, both_ways: bool
+    ) -> dict[Pair, _Counted]:
+        found: dict[Pair, _Counted] = {}
+        for group in self._rounds(pairs, both_ways=both_ways):
+            found |= self._streams({pair: design(pair) for pair in group})
         return found
 
-    def _affordable(self, pairs: list[_Pair]) -> list[list[_Pair]]:
-        groups: list[list[_Pair]] = []
+    def _affordable(self, pairs: list[Pair]) -> list[list[Pair]]:
+        groups: list[list[Pair]] = []
         left = 0.0
         for pair in pairs:
             weight = self._topology.rate(*pair) * (12 if self._plans[pair[0]].segmented else 1)
@@ -135,7 +172,7 @@ class LinkChecker:
             left -= weight
         return groups
 
-    def _streams(self, streams: Mapping[_Pair, tuple[Stream, float]]) -> dict[_Pair, _Counted]:
+    def _streams(self, streams: Mapping[Pair, tuple[Stream, float]]) -> dict[Pair, _Counted]:
         longest = max(stream.seconds for stream, _ in streams.values())
         sent = wait(
             [self._links[pair[0]].request(SendStream(stream)) for pair, (stream, _) in streams.items()],
@@ -148,10 +185,10 @@ class LinkChecker:
             if stream.kind == "udp":
                 mtu = self._topology.transport.mtu
                 rate *= segment(mtu) / datagram(mtu)  # what TCP would carry in the same frames
-            found[pair] = _Counted(rate, answer.sent, report.seen, report.datagrams - report.seen)
+            found[pair] = _Counted(rate, answer.sent, report)
         return found
 
-    def _report(self, pair: _Pair, stream: Stream, window: float) -> StreamReceived:
+    def _report(self, pair: Pair, stream: Stream, window: float) -> StreamReceived:
         """The receiver's count, once nothing more arrives."""
         topology = self._topology
         link = topology.link(*pair)
@@ -168,7 +205,7 @@ class LinkChecker:
             time.sleep(settle - quiet if quiet is not None else settle)
         return receiver.call(ReadStream(stream.number, window, finish=True))
 
-    def _datagrams(self, pair: _Pair, budget: ProbeBudget) -> tuple[Stream, float]:
+    def _datagrams(self, pair: Pair, budget: ProbeBudget) -> tuple[Stream, float]:
         """A stream of datagrams and the window at its end that is measured. Its bursts must fit the link's queues."""
         rate, mtu = self._topology.rate(*pair), self._topology.transport.mtu
         frame, payload = mtu + ETHERNET, datagram(mtu)
@@ -176,7 +213,10 @@ class LinkChecker:
         if budget.tcp_window and (loss := self._topology.link(*pair).mean_loss):
             datagrams = max(datagrams, round(60 / loss))  # enough of them lost to tell how many
         window = max(budget.window, min(MOST_SECONDS, datagrams * frame * 8 / rate))
-        window = max(window, budget.datagrams * frame * 8 / rate)
+        if (jitter := self._topology.link(*pair).jitter) is not None:  # blurs both ends of the window
+            window = max(window, min(MOST_SECONDS, (100 if budget.tcp_window else 40) * jitter.spread))
+        if len(self._topology.sites) <= ALL_UP_TO:
+            window = max(window, budget.datagrams * frame * 8 / rate)
         source, target = (self._plans[name] for name in pair)
         queue = min([target.queue_down, *(peer.queue for peer in source.peers if peer.site == target.site)])
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))
@@ -186,7 +226,7 @@ class LinkChecker:
         stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room, pace)
         return stream, window
 
-    def _tcp(self, pair: _Pair, budget: ProbeBudget) -> tuple[Stream, float]:
+    def _tcp(self, pair: Pair, budget: ProbeBudget) -> tuple[Stream, float]:
         """TCP streams and the window at their end, when slow start is over."""
         rate, rtt, mtu = self._topology.rate(*pair), self._topology.rtt(*pair), self._topology.transport.mtu
         assert budget.tcp_window is not None

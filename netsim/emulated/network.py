@@ -161,6 +161,7 @@ class Network:
         order: NetworkRequest,
         directory: Path,
         compile_state: Callable[[Topology], list[NodePlan]],
+        seed: int,
     ) -> None:
         self.topology, self.substrate, self.engine, self.reason = (
             topology,
@@ -170,10 +171,14 @@ class Network:
         )
         self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
         self._base, self._links, self._compile = substrate, links, compile_state
-        self._checker = LinkChecker(topology, {link.site: link for link in links}, {plan.site: plan for plan in plans})
+        by_site = {link.site: link for link in links}
+        self._checker = LinkChecker(topology, by_site, {plan.site: plan for plan in plans}, seed)
 
     def check(self, short: bool) -> LinkReport:
-        """Probes every directed pair; a pair outside tolerance is probed once more before it counts as failed."""
+        """Probes the links: every directed pair of up to eight sites, of more sites those that can differ.
+
+        A pair outside tolerance is probed once more before it counts as failed.
+        """
         return self._checker.check(budget_of(short), self.substrate, self.engine)
 
     def echo(self, source: str, target: str, *, count: int, interval: float = 0.02) -> list[tuple[float, float | None]]:
@@ -241,7 +246,7 @@ def open_network(
 
     directory: for the agents' complaints; programs start in it. read_only, writable: what programs may see besides it,
     under the same paths, where the substrate does not share the file system. cpus, memory (bytes): limits per node,
-    where the substrate has them. seed: of loss and jitter.
+    where the substrate has them. seed: of loss, jitter and the choice of pairs to probe.
     Raises HostError for what the host lacks, LinkError if a link cannot be set up as asked.
     """
     choice = resolve(substrate, engine)
@@ -288,7 +293,7 @@ def open_network(
         plans = compile_state(replace(topology, timeline=Timeline()))
         with allowed(control) if base.pins_sysctls else nullcontext():
             _shape(plans, base, links)
-        yield Network(topology, choice, base, links, plans, order, directory, compile_state)
+        yield Network(topology, choice, base, links, plans, order, directory, compile_state, seed)
 
 
 def _capabilities_of_sites() -> Mapping[str, Capability]:

@@ -1,11 +1,8 @@
 """From a topology to what each node must do."""
 
 import json
-from itertools import combinations
 
-import pytest
-
-from netsim.emulated.compile import compile_topology, duplicates_ever, matchings
+from netsim.emulated.compile import compile_topology, duplicates_ever
 from netsim.emulated.plan import Address, NodePlan
 from netsim.states import states
 from netsim.topology import Topology, topology_from
@@ -96,15 +93,3 @@ def test_duplication_is_foreseen_when_only_the_timeline_brings_it() -> None:
     later = [{"at": "5 s", "set": {"between": ["a", "b"], "duplicate": "1 %"}}]
     assert duplicates_ever(pair(timeline=later))
     assert not duplicates_ever(pair())
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
-def test_rounds_of_disjoint_pairs_cover_every_pair_once(count: int) -> None:
-    names = [str(number) for number in range(count)]
-    rounds = matchings(names)
-    assert len(rounds) == (count - 1 if count % 2 == 0 else count)
-    for together in rounds:
-        busy = [name for both in together for name in both]
-        assert len(set(busy)) == len(busy)
-    met = sorted(tuple(sorted(both)) for together in rounds for both in together)
-    assert met == sorted(combinations(names, 2))

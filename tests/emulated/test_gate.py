@@ -1,8 +1,11 @@
 """The gate's judgement: what passes, what does not, and how it says so."""
 
+from dataclasses import replace
+from random import Random
+
 import pytest
 
-from netsim.emulated.gate import FULL, LinkMeasurement, LinkReport, evaluate, loss_interval
+from netsim.emulated.gate import FULL, SHORT, LinkMeasurement, LinkReport, evaluate, loss_interval
 from netsim.framing import goodput
 from netsim.links import GilbertElliott
 from netsim.topology import Topology
@@ -85,3 +88,72 @@ def test_the_json_has_the_fields_that_other_programs_rely_on() -> None:
         "source target rtt_ms_asked rtt_ms rate_mbit_asked goodput_mbit_expected goodput_mbit loss_asked loss passed"
     )
     assert set(wanted.split()) <= set(link)
+
+
+JITTERY = pair(defaults={**PAIR["defaults"], "delay": "100 ms", "jitter": {"spread": "30 ms"}})
+
+
+def jittery(link_spread: float = 0.03, spacing: float = 0.03, seed: int = 1) -> LinkMeasurement:
+    """45 echoes over a link of 100 ms and that jitter, kept in order as the engines do."""
+    random = Random(seed)
+    times = []
+    last = {"there": 0.0, "back": 0.0}
+    for number in range(2000):
+        due = number * spacing
+        for way in last:
+            due = last[way] = max(last[way], due + max(0.0, 0.1 + link_spread * random.gauss()))
+        times.append(due - number * spacing)
+    return LinkMeasurement(tuple(times[::45][:45]), PAYLOAD, 1000, 1000, 0, "udp", spacing=spacing)
+
+
+def test_jitter_is_expected_with_the_mean_that_is_applied() -> None:
+    finding = evaluate(JITTERY, "a", "b", jittery(), FULL)
+    assert finding.why == ()
+    assert finding.rtt_ms_asked == 200
+    assert finding.rtt_ms_expected == pytest.approx(217, abs=4)
+
+
+def test_jitter_above_the_delay_has_a_longer_mean() -> None:
+    short = pair(defaults={**PAIR["defaults"], "delay": "5 ms", "jitter": {"spread": "20 ms", "reorder": True}})
+    assert evaluate(short, "a", "b", found(), FULL).rtt_ms_expected == pytest.approx(21.5, abs=0.5)
+
+
+def test_jitter_of_half_or_twice_the_spread_is_named() -> None:
+    for spread in (0.0, 0.07):
+        assert any("middle half" in one for one in why(jittery(spread), JITTERY))
+
+
+def test_copies_where_none_were_requested_are_named() -> None:
+    copied = replace(found(), duplicated=3)
+    assert why(copied) == ("3 of 1000 packets duplicated, expected 0 to 0",)
+    copying = pair(defaults={**PAIR["defaults"], "duplicate": "5 %"})
+    assert why(replace(found(), duplicated=50), copying) == ()
+    assert any("duplicated" in one for one in why(found(), copying))
+
+
+def test_packets_out_of_order_are_named_unless_requested() -> None:
+    assert why(replace(found(), reordered=2)) == ("2 packets overtaken, expected none",)
+    loose = pair(defaults={**PAIR["defaults"], "jitter": {"spread": "4 ms", "reorder": True}})
+    assert any("no packet overtaken" in one for one in why(found(), loose))
+    assert not any("overtaken" in one for one in why(replace(found(), reordered=300), loose))
+
+
+def test_bursts_of_another_length_are_named() -> None:
+    bursty = pair(defaults={**PAIR["defaults"], "loss": {"to_bad": 0.01, "to_good": 0.25}})
+    lost = replace(found(rate=PAYLOAD * 0.96, sent=10_000, seen=9_615), gaps=96)
+    assert why(lost, bursty) == ()
+    assert any("in a row" in one for one in why(replace(lost, gaps=380), bursty))
+
+
+def test_a_late_tail_is_named_by_the_full_check() -> None:
+    tail = replace(found(), round_trips=(0.0302,) * 28 + (0.06,) * 2)
+    assert why(tail) == ("p99 RTT 60 ms, expected at most 50 ms",)
+    assert evaluate(TOPOLOGY, "a", "b", tail, SHORT).why == ()
+
+
+def test_what_the_tolerance_hides_is_stated_as_not_judged() -> None:
+    near = pair(defaults={**PAIR["defaults"], "delay": "0.1 ms"})
+    finding = evaluate(near, "a", "b", found(rtt=0.0006), FULL)
+    assert (finding.why, finding.not_judged) == ((), ("whether the RTT is too short",))
+    assert evaluate(near, "a", "b", found(rtt=0.0016), FULL).why != ()
+    assert evaluate(TOPOLOGY, "a", "b", found(), FULL).not_judged == ()

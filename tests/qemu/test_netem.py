@@ -14,7 +14,8 @@ import pytest
 from scipy.stats import binom
 
 from netsim.emulated.compile import compile_topology
-from netsim.emulated.gate import deviation, loss_interval
+from netsim.emulated.gate import loss_interval
+from netsim.emulated.jitter import deviation
 from netsim.emulated.substrates.netns_nodes import NetnsNodes
 from netsim.framing import datagram, goodput, segment
 from netsim.library import ROOT
@@ -152,7 +153,7 @@ def test_loss_is_as_asked(found: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", of("jittery", "heavy", "even"))
 def test_jitter_has_the_mean_and_deviation_asked_for(found: dict[str, Any], name: str) -> None:
     topology, times = TOPOLOGIES[name], took(found[name])
-    asked = deviation(topology.link("a", "b"))
+    asked = deviation(topology.link("a", "b"), 0.05)
     assert fmean(times) == pytest.approx(topology.rtt("a", "b"), abs=0.001 + 3.3 * asked / len(times) ** 0.5)
     # So few draws of a heavy tail say little of its deviation.
     assert stdev(times) == pytest.approx(asked, rel=0.7 if "heavy" in name else 0.4)

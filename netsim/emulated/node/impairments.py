@@ -67,12 +67,17 @@ class Fate:
         return max(0.0, i.delay + i.spread * deviate(i.distribution, self._jitter))
 
 
+def pareto_deviate(share: float) -> float:
+    """The quantile of a Pareto delay at `share`; the delays have mean zero and standard deviation one."""
+    mean, deviation = pareto_moments()
+    return (_pareto(1.0 - share) - mean) / deviation
+
+
 def deviate(distribution: str, generator: random.Random) -> float:
     """One draw with mean zero; standard deviation one (normal, pareto) or half-width one (uniform)."""
     if distribution == "uniform":
         return generator.uniform(-1.0, 1.0)
     if distribution == "pareto":
-        mean, deviation = pareto_moments()
-        return (_pareto(1.0 - generator.random()) - mean) / deviation
+        return pareto_deviate(generator.random())
     assert distribution == "normal", distribution
     return max(-TAIL, min(TAIL, generator.gauss(0.0, 1.0)))
