@@ -10,6 +10,7 @@ import torch
 
 from harness.elastic.elastic_trainer import ElasticTrainer
 from harness.records.run_record import read_record, write_json
+from harness.worker.heartbeat import start_heartbeat
 from harness.worker.job import Job
 from harness.worker.process_memory import disable_malloc_trim, freeze_gc
 from harness.worker.trainer import Trainer
@@ -23,6 +24,7 @@ def main() -> int:
     try:
         trainer = Trainer(job) if job.store is None else ElasticTrainer(job)
         freeze_gc()
+        start_heartbeat(job.files.heartbeat)
         summary = trainer.run()
     except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)

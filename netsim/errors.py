@@ -108,9 +108,10 @@ class PeerError(LonghaulError):
     """A peer did not answer in time, closed its connection or sent a malformed message.
 
     ranks: the peers that cannot be reached or must not be trusted; empty where nobody is to blame, as for those who
-    left in order or are only late. hung_up: they ended the connection, which is also how a peer leaves for a meeting.
+    left in order or are only late. hung_up: they ended the connection, which is also how a peer leaves for a
+    rendezvous. corrupt: they sent what no sound peer sends, which is evidence against them.
     """
 
-    def __init__(self, message: str, ranks: tuple[int, ...] = (), hung_up: bool = False) -> None:
-        self.ranks, self.hung_up = ranks, hung_up
+    def __init__(self, message: str, ranks: tuple[int, ...] = (), hung_up: bool = False, corrupt: bool = False) -> None:
+        self.ranks, self.hung_up, self.corrupt = ranks, hung_up, corrupt
         super().__init__(message)

@@ -12,6 +12,13 @@ from harness.spec.run_spec import RunSpec
 from harness.transport.frames import Kind, pack_header
 from harness.transport.wan_exchange import WanExchange
 
+# A SIGCONT that comes before the SIGSTOP continues nothing: it is sent until the process ($2) no longer is stopped.
+CONTINUE = """sleep "$1"
+while read -r _ _ state _ < "/proc/$2/stat"; do
+  case $state in T|t) kill -CONT "$2"; stopped=yes ;; *) [ "$stopped" ] && exit 0 ;; esac
+  sleep 0.02
+done"""
+
 
 class FaultInjector:
     """Injects each fault once per step, however often the step is repeated and by whichever process."""
@@ -40,7 +47,7 @@ class FaultInjector:
         if fault.kind == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.kind == "pause":
-            subprocess.Popen(["/bin/sh", "-c", f"sleep {fault.lasts}; kill -CONT {os.getpid()}"])
+            subprocess.Popen(["/bin/sh", "-c", CONTINUE, "sh", str(fault.lasts), str(os.getpid())])
             os.kill(os.getpid(), signal.SIGSTOP)
         elif fault.kind in ("corrupt", "short"):
             damage(wan, short=fault.kind == "short")

@@ -21,12 +21,17 @@ from typing import Any
 
 from torch._C._distributed_c10d import TCPStore
 
+from harness.elastic.bounded_call import BoundedCaller
 from harness.elastic.views import Report, View
 from harness.worker.job import STORE_PORT
 from netsim.documents import Document
-from netsim.errors import PeerError
+from netsim.errors import LonghaulError, PeerError
 
 RENEW_SECONDS = 0.2
+
+
+class CoordinatorError(LonghaulError):
+    """The coordinator does not answer; the run cannot continue."""
 
 
 class JoinRequest(Document):
@@ -38,16 +43,15 @@ class JoinRequest(Document):
 
 
 class Membership:
-    """The store, as a worker uses it. Every call raises PeerError when the store does not answer."""
+    """The store, as a worker uses it. Every call raises CoordinatorError when it is not answered within `timeout`."""
 
     def __init__(self, address: str, timeout: float) -> None:
-        self._timeout = timeout
-        try:
-            self._store = TCPStore(
+        self._caller = BoundedCaller(f"the coordinator at {address}", timeout)
+        self._store: TCPStore = self._request(
+            lambda: TCPStore(
                 address, STORE_PORT, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=timeout)
             )
-        except RuntimeError as error:
-            raise PeerError(f"the store at {address} did not answer within {timeout:g} s ({error})") from None
+        )
 
     def wanted(self, generation: int) -> bool:
         """Whether somebody has called for `generation`."""
@@ -62,9 +66,19 @@ class Membership:
         self._request(lambda: self._store.set(f"report/{generation}/{report.rank}", report.model_dump_json()))
         self._request(lambda: self._store.set(f"wanted/{generation}", "1"))
 
-    def view(self, generation: int, patience: float) -> View:
-        """Wait for what the coordinator decides."""
-        return View.model_validate_json(self._request(lambda: self._wait(f"view/{generation}", patience)))
+    def view(self, generation: int) -> View | None:
+        """What the coordinator has decided; None if it has not yet."""
+        key = f"view/{generation}"
+        if not self._request(lambda: self._store.check([key])):
+            return None
+        return View.model_validate_json(self._request(lambda: self._store.get(key)))
+
+    def latest(self) -> View:
+        """The last view that was decided."""
+        generation = int(self._request(lambda: self._store.get("latest")))
+        view = self.view(generation)
+        assert view is not None, "`latest` is set after its view"
+        return view
 
     def enter(self, report: Report, patience: float, reachable: Callable[[tuple[int, ...]], bool]) -> View:
         """Stay in the waiting room until a generation takes this worker in.
@@ -74,10 +88,10 @@ class Membership:
         """
         end, turn, ticket = time.monotonic() + patience, 0, secrets.token_hex(8)
         while time.monotonic() < end:
-            latest = int(self._request(lambda: self._store.get("latest")))
-            if self._request(partial(self._admitted, latest, report.rank, ticket)):
-                return self.view(latest, self._timeout)
-            if reachable(self.view(latest, self._timeout).members):
+            latest = self.latest()
+            if self._request(partial(self._admitted, latest.generation, report.rank, ticket)):
+                return latest
+            if reachable(latest.members):
                 turn += 1
                 self._request(partial(self._renew, JoinRequest(ticket=ticket, turn=turn, report=report)))
             time.sleep(RENEW_SECONDS)
@@ -90,12 +104,8 @@ class Membership:
         key = f"admitted/{generation}/{rank}"
         return self._store.check([key]) and self._store.get(key).decode() == ticket
 
-    def _wait(self, key: str, patience: float) -> bytes:
-        self._store.wait([key], timedelta(seconds=patience))
-        return self._store.get(key)
-
     def _request(self, call: Callable[[], Any]) -> Any:
         try:
-            return call()
-        except RuntimeError as error:
-            raise PeerError(f"the store did not answer: {error}") from None
+            return self._caller.run(call)
+        except (RuntimeError, TimeoutError) as error:
+            raise CoordinatorError(f"the coordinator is gone: {error}") from None

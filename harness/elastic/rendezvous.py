@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
 from harness.elastic.connections import reachable
 from harness.elastic.membership import Membership
-from harness.elastic.views import MAX_GENERATIONS, Report, View
+from harness.elastic.views import MAX_GENERATIONS, RETURN_SECONDS, Report, View
 from harness.records.logs import WorkerLog
 from harness.worker.job import Job
 from netsim.errors import LonghaulError, PeerError
 
+POLL_SECONDS = 0.05
+PROBE_AFTER_SECONDS = 1.0  # a decision that takes longer waits for somebody
 WAITING_TIMEOUTS = 10  # how many timeouts a worker stays in the waiting room
 
 
@@ -25,6 +28,7 @@ class Rendezvous:
         self._job, self._membership, self._log = job, membership, log
         self._timeout = job.spec.network.timeout_seconds
         self._attempts = 0  # since the last step
+        self._own = Report(rank=job.rank, step=0, committed=0)  # the last that was brought
         self.view = View(generation=0, members=tuple(range(job.world)), source=0)
 
     def wanted(self) -> bool:
@@ -50,9 +54,11 @@ class Rendezvous:
             raise LonghaulError(f"no progress in {MAX_GENERATIONS} generations; the last failed for: {error}")
         upcoming = self.view.generation + 1
         suspects = suspects_of(error, self._membership.wanted(upcoming))
-        own = report(suspects)
+        evidence = suspects if error is not None and error.corrupt else ()
+        own = report(suspects).model_copy(update={"evidence": evidence})
         kind = "called" if error is None else "detected"
         self._log.add(kind, generation=upcoming, step=own.step, reason=str(error or ""), blamed=suspects)
+        self._own = own
         self._membership.call(upcoming, own)
 
     def next_view(self) -> View | None:
@@ -60,7 +66,15 @@ class Rendezvous:
 
         Raises LonghaulError when the run cannot continue.
         """
-        view = self._membership.view(self.view.generation + 1, 3 * self._timeout)
+        upcoming, began = self.view.generation + 1, time.monotonic()
+        probe = began + PROBE_AFTER_SECONDS
+        while (view := self._membership.view(upcoming)) is None:
+            if time.monotonic() > began + 3 * self._timeout + RETURN_SECONDS:
+                raise LonghaulError(f"the coordinator did not decide generation {upcoming}")
+            time.sleep(POLL_SECONDS)
+            if time.monotonic() > probe and set(self._own.suspects) - set(self._own.healed):
+                self._report_healed(upcoming)
+                probe = time.monotonic() + PROBE_AFTER_SECONDS
         if view.abandoned:
             raise LonghaulError(view.abandoned)
         if self._job.rank not in view.members:
@@ -77,7 +91,15 @@ class Rendezvous:
 
     def rollback_of(self, generation: int) -> int | None:
         """The checkpoint that an earlier generation went back to."""
-        return self._membership.view(generation, self._timeout).rollback
+        view = self._membership.view(generation)
+        return None if view is None else view.rollback
+
+    def _report_healed(self, upcoming: int) -> None:
+        """Tell the coordinator which suspects can be reached again: a partition may have healed since."""
+        healed = tuple(rank for rank in self._own.suspects if reachable(self._job, (rank,)))
+        if healed != self._own.healed:
+            self._own = self._own.model_copy(update={"healed": healed})
+            self._membership.call(upcoming, self._own)
 
 
 def suspects_of(error: PeerError | None, called: bool) -> tuple[int, ...]:
@@ -85,6 +107,6 @@ def suspects_of(error: PeerError | None, called: bool) -> tuple[int, ...]:
 
     Not one that hung up after a rendezvous was called: that is what coming to the rendezvous looks like.
     """
-    if error is None or (called and error.hung_up):
+    if error is None or (called and error.hung_up and not error.corrupt):
         return ()
     return tuple(sorted(set(error.ranks)))

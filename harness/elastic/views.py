@@ -13,6 +13,7 @@ import networkx
 
 from netsim.documents import Document
 
+RETURN_SECONDS = 120.0  # for a site that is declared to return to be ready once it is due: its program starts
 MAX_GENERATIONS = 20  # without a step in between, after which a worker gives up
 
 
@@ -22,7 +23,9 @@ class Report(Document):
     rank: int
     step: int  # done, whole
     committed: int
-    suspects: tuple[int, ...] = ()  # whom it could not reach
+    suspects: tuple[int, ...] = ()  # whom it could not reach or must not trust
+    evidence: tuple[int, ...] = ()  # those of them who sent it what no sound peer sends
+    healed: tuple[int, ...] = ()  # those of them whom it can reach again
     checkpoints: tuple[int, ...] = ()  # steps that it can restore
 
 
@@ -86,8 +89,14 @@ def decide(
 
 
 def _agreeing(reports: Mapping[int, Report]) -> tuple[int, ...]:
-    """The largest set of ranks none of which suspects another; of equals the one with the lowest ranks."""
+    """The largest set of ranks none of which suspects another.
+
+    Of equal sets the one with the fewest ranks against which there is evidence: that a connection ended says nothing
+    about who is at fault, a corrupt payload does. Then the one with the lowest ranks.
+    """
+    accused = {other for report in reports.values() for other in report.evidence}
     graph: networkx.Graph[int] = networkx.complete_graph(sorted(reports))
-    graph.remove_edges_from((rank, other) for rank, report in reports.items() for other in report.suspects)
+    for rank, report in reports.items():
+        graph.remove_edges_from((rank, other) for other in set(report.suspects) - set(report.healed))
     groups = [tuple(sorted(group)) for group in networkx.find_cliques(graph)]
-    return min(groups, key=lambda group: (-len(group), group), default=())
+    return min(groups, key=lambda group: (-len(group), len(accused & set(group)), group), default=())

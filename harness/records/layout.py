@@ -67,6 +67,11 @@ class WorkerDirectory:
         return self.path / "ended"
 
     @property
+    def heartbeat(self) -> Path:
+        """Touched by the trainer every second: a process that is stopped does not."""
+        return self.path / "heartbeat"
+
+    @property
     def log(self) -> Path:
         """What the trainer printed."""
         return self.path / "log.txt"

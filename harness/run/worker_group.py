@@ -15,6 +15,7 @@ from harness.elastic.coordinator import CoordinatorJob
 from harness.records.layout import RunDirectory
 from harness.records.logs import read_worker_log
 from harness.records.run_record import write_json
+from harness.run.stall_watch import STALL_SECONDS, StallWatch
 from harness.spec.faults import undisturbed_site
 from harness.spec.resolved import ResolvedRun
 from harness.worker.data import Dataset
@@ -48,6 +49,7 @@ class WorkerGroup:
         self._files = RunDirectory(directory)
         self._sites = [site.name for site in network.topology.sites]
         self.declares_faults = run.declares_faults
+        self._stalls = StallWatch(self._files, run.spec.faults)
         self._processes: dict[int, NodeProcess] = {}
         self._restarts = [0] * len(self._sites)
         self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
@@ -101,6 +103,11 @@ class WorkerGroup:
             for rank, code in codes.items():
                 if code and rank not in self.absent:
                     self._on_worker_death(rank, code)
+                elif code is None and self._stalls.silent_seconds(rank) > STALL_SECONDS:
+                    raise LonghaulError(
+                        f"training failed: rank {rank} has shown no sign of life for {STALL_SECONDS:g} s: "
+                        "its process is stopped, or its host is overloaded"
+                    )
             done = [rank for rank, code in codes.items() if code == 0]
             left = [rank for rank in codes if rank not in done and rank not in self.absent]
             if self._coordinator is not None and self._coordinator.poll() is not None:
@@ -146,6 +153,7 @@ class WorkerGroup:
         job.rank_directory.chmod(0o777)  # the trainer runs as nobody in a container
         for path in (job.files.ended, job.files.ready):
             path.unlink(missing_ok=True)
+        self._stalls.launched(rank)
         write_json(job.files.job, job)
         argv = [sys.executable, "-m", "harness.worker_main", str(job.files.job)]
         self._processes[rank] = node.start(argv, self._environment(), job.files.log)
@@ -193,6 +201,8 @@ class WorkerGroup:
             self._events.add(event.kind, site=event.site)
             if event.kind == "crash":
                 self._crashed.add(rank)
+            elif event.kind in ("pause", "resume"):
+                self._stalls.freeze(rank, event.kind == "pause")
             elif event.kind == "restart":
                 self._returns[rank] = time.monotonic()
 

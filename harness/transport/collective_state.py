@@ -126,9 +126,10 @@ class CollectiveState(ABC):
     def room(self, kind: Kind, source: int, piece: int, length: int) -> Body:
         """Where to receive a body of `length` bytes. PeerError if it must not come."""
         if (kind, source, piece) not in self._expected:
-            raise PeerError(f"sent {kind.name} {piece} of {self.transfer.name!r} uncalled for")
+            raise PeerError(f"sent {kind.name} {piece} of {self.transfer.name!r} uncalled for", corrupt=True)
         if length != (size := self._size(piece)):
-            raise PeerError(f"sent {length} bytes as {kind.name} {piece} of {self.transfer.name!r}, which has {size}")
+            why = f"sent {length} bytes as {kind.name} {piece} of {self.transfer.name!r}, which has {size}"
+            raise PeerError(why, corrupt=True)
         # A result may overwrite our numbers once they have left; it cannot honestly come earlier.
         if kind is Kind.RESULT and self._in_place and (piece in self._departed or not self._contributes(piece)):
             return body_of(self._own(piece))

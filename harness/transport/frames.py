@@ -95,9 +95,9 @@ def unpack_header(data: bytes | bytearray) -> Header:
     """PeerError if `data` is not the header of a frame."""
     magic, kind, _, _, piece, length, key, checksum = _HEADER.unpack_from(data)
     if magic != _MAGIC or _CRC.unpack_from(data, _HEADER.size)[0] != zlib.crc32(memoryview(data)[: _HEADER.size]):
-        raise PeerError("sent something that is not a frame")
+        raise PeerError("sent something that is not a frame", corrupt=True)
     if kind not in Kind.__members__.values() or length > BODY_LIMIT:
-        raise PeerError(f"sent a frame of kind {kind} with {length} bytes")
+        raise PeerError(f"sent a frame of kind {kind} with {length} bytes", corrupt=True)
     return Header(Kind(kind), piece, length, key, checksum)
 
 

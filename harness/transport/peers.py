@@ -37,11 +37,14 @@ TICKS = 20  # looks at who is late, per timeout
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Why a peer is no longer connected. orderly: it had said goodbye. hung_up: it ended the connection itself."""
+    """Why a peer is no longer connected. orderly: it had said goodbye. hung_up: it ended the connection itself.
+    corrupt: it sent what no sound peer sends.
+    """
 
     why: str
     orderly: bool = False
     hung_up: bool = False
+    corrupt: bool = False
 
 
 class Owner(Protocol):
@@ -221,7 +224,7 @@ class Peers:
         self.reactor.at(time.monotonic() + min(self._timeout / TICKS, 1.0), partial(self._tick, owner))
 
     def _broken(self, rank: int, error: PeerError) -> None:
-        self.drop(rank, Disconnect(str(error), hung_up=error.hung_up))
+        self.drop(rank, Disconnect(str(error), hung_up=error.hung_up, corrupt=error.corrupt))
 
     def _stream_ended(self, peer: _Peer) -> None:
         """Every stream says goodbye before it ends: one more end than goodbyes, and the peer did not mean it."""

@@ -134,7 +134,7 @@ class Stream:
             if count == 0:
                 self.ended = True
                 if self._rest or self._head_size:
-                    raise PeerError("closed its connection in the middle of a frame", hung_up=True)
+                    raise PeerError("closed its connection in the middle of a frame", hung_up=True, corrupt=True)
                 return
             budget -= count
             self._advance(count)
@@ -171,5 +171,5 @@ class Stream:
         assert header is not None
         self._header = self._body = None
         if body is not None and word_sum(body.memory) != header.checksum:
-            raise PeerError("sent a body that does not have its checksum")
+            raise PeerError("sent a body that does not have its checksum", corrupt=True)
         self._receiver.arrived(header, body)

@@ -192,7 +192,7 @@ class WanExchange:
             try:
                 running.carrier.room(header.kind, source, header.piece, header.length)
             except PeerError as error:
-                self._peers.drop(source, Disconnect(str(error)))
+                self._peers.drop(source, Disconnect(str(error), corrupt=error.corrupt))
                 return
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
         for peer in running.carrier.others:  # one that has left may have sent its part before
@@ -297,7 +297,7 @@ class WanExchange:
                 for peer in running.carrier.others:
                     self._peers.say(peer, Kind.PING, running.key)
             elif quiet > self._timeout:
-                self._fail(running, *self._suspects(running, owing))
+                self._fail(running, PeerError(*self._suspects(running, owing)))
 
     def _suspects(self, running: _Running, owing: set[int]) -> tuple[str, tuple[int, ...]]:
         """What to say of whom, and who of them cannot be reached: not those who are there and only late."""
@@ -312,15 +312,16 @@ class WanExchange:
 
     def _fail_without(self, running: _Running, peer: int, parting: Disconnect) -> None:
         suspects = () if parting.orderly else (peer,)
-        self._fail(running, f"{self._peers.name(peer)} {parting.why}", suspects, parting.hung_up)
+        error = PeerError(f"{self._peers.name(peer)} {parting.why}", suspects, parting.hung_up, parting.corrupt)
+        self._fail(running, error)
 
-    def _fail(self, running: _Running, why: str, suspects: tuple[int, ...] = (), hung_up: bool = False) -> None:
+    def _fail(self, running: _Running, error: PeerError) -> None:
         if self._running.pop(running.key, None) is running:
             self._failed = True
             self._handles.discard(running.handle)
             self._peers.withdraw(running.key)
             where = f"step {running.step}, {running.handle.transfer.name!r}"
-            running.handle.finish(PeerError(f"{why} ({where})", suspects, hung_up))
+            running.handle.finish(PeerError(f"{error} ({where})", error.ranks, error.hung_up, error.corrupt))
 
     def ended(self, error: BaseException | None) -> None:
         """The reactor has stopped; `error` if it was not asked to."""

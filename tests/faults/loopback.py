@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,13 @@ class LocalNode:
 
     def __init__(self, site: str, address: str) -> None:
         self.site, self.wan_address, self.mgmt_address = site, address, address
+        self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, argv: list[str], env: dict[str, str], log: Path) -> LocalProcess:
         with log.open("ab") as output:
-            return LocalProcess(
-                subprocess.Popen(argv, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
-            )
+            process = subprocess.Popen(argv, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
+        self.started.append(process)
+        return LocalProcess(process)
 
 
 class LocalNetwork:
@@ -132,7 +134,9 @@ class LocalNetwork:
         """Nothing is shaped."""
 
 
-def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, list[dict[str, Any]]]:
+def run_through(
+    spec: RunSpec, directory: Path, cache: Path, disturb: Callable[[LocalNetwork], None] = lambda network: None
+) -> tuple[Result, list[dict[str, Any]]]:
     """The whole of a run with declared faults but for its network; result and events."""
     directory.mkdir()
     run = ResolvedRun.of(spec)
@@ -145,6 +149,7 @@ def run_through(spec: RunSpec, directory: Path, cache: Path) -> tuple[Result, li
     ):
         trainers.wait_until_ready()
         RunDirectory(directory).go.touch()
+        disturb(network)
         trainers.wait()
     left = sorted(set(range(sites)) - trainers.absent)
     summaries = [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in left]

@@ -101,11 +101,43 @@ def test_the_largest_group_that_can_reach_itself_stays(
     assert set(decision.lost) == set(range(4)) - set(stay)
 
 
-def test_who_leaves_for_a_meeting_is_not_blamed() -> None:
+def test_evidence_of_corruption_outweighs_a_closed_connection() -> None:
+    """The culprit saw its victim hang up; both exclude each other, and the victim has the evidence."""
+    for culprit, victim in ((0, 1), (3, 0)):
+        found = reports(
+            **{f"r{culprit}": {"suspects": (victim,)}, f"r{victim}": {"suspects": (culprit,), "evidence": (culprit,)}}
+        )
+        decision = decide(FOUR, found, {}, "redo", anyone)
+        assert decision is not None
+        assert decision.lost == (culprit,)
+
+
+def test_members_who_reach_each_other_again_stay_together() -> None:
+    """A partition that heals while the decision waits for somebody who is needed."""
+
+    def everyone(members: tuple[int, ...]) -> bool:
+        return len(members) == 4
+
+    cut = {
+        "r0": {"suspects": (2, 3)},
+        "r1": {"suspects": (2, 3)},
+        "r2": {"suspects": (0, 1)},
+        "r3": {"suspects": (0, 1)},
+    }
+    assert decide(FOUR, reports(**cut), {}, "redo", everyone) is None
+    healed = {name: {**changes, "healed": changes["suspects"]} for name, changes in cut.items()}
+    decision = decide(FOUR, reports(**healed), {}, "redo", everyone)
+    assert decision is not None
+    assert decision.members == (0, 1, 2, 3)
+
+
+def test_who_leaves_for_a_rendezvous_is_not_suspected() -> None:
     hung_up = PeerError("rank 2 (10.0.0.3) closed its connection", (2,), hung_up=True)
     assert suspects_of(hung_up, called=False) == (2,)
     assert suspects_of(hung_up, called=True) == ()
     assert suspects_of(PeerError("rank 2 (10.0.0.3) has left"), called=False) == ()
     silent = PeerError("rank 3 (10.0.0.4) and rank 1 (10.0.0.2) did not answer within 3 s", (3, 1))
     assert suspects_of(silent, called=True) == (1, 3)
+    corrupt = PeerError("rank 2 ended in the middle of a frame", (2,), hung_up=True, corrupt=True)
+    assert suspects_of(corrupt, called=True) == (2,)
     assert suspects_of(None, called=False) == ()
