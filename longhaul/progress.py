@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.records.files import open_to_read
 from harness.records.layout import RunDirectory
 from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome
+from netsim.errors import InputError
 from netsim.units import show_duration, show_size
 
 _STYLE = {"complete": "green", "reused": "cyan", "invalid": "yellow", "failed": "red"}
@@ -86,7 +88,7 @@ def _position(cell: Cell, directory: Path) -> str:
     try:
         step: dict[str, Any] = json.loads(line)
         done, clock = int(step["step"]), float(step["clock"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return ""
     total = cell.spec.train.steps
     left = (total - done) * clock / done
@@ -99,10 +101,10 @@ def _position(cell: Cell, directory: Path) -> str:
 
 def _last_line(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 4096))
             lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
+    except (OSError, InputError):
         return None
     return lines[-1] if lines else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,13 +32,9 @@ class StateSync:
         self._interrupted = False  # whether the step after progress.step has been begun
         self._snapshot: tuple[int, int, dict[str, Tensor]] | None = None  # step, tokens, model and worker
 
-    @property
-    def _directory(self) -> Path:
-        return self._training.job.rank_directory
-
     def report(self, suspects: tuple[int, ...] = ()) -> Report:
         """What this worker brings to a rendezvous."""
-        checkpoints = valid_steps(self._directory, self._training.job.run_id)
+        checkpoints = valid_steps(self._training.job.checkpoint_owner)
         return Report(
             rank=self._training.job.rank,
             step=self._training.progress.step,
@@ -150,8 +145,8 @@ class StateSync:
         if training.method.after_loss != "rollback" and self._any_site_may_be_lost():
             return
         with training.watch.bucket("checkpoint"):
-            if not valid_steps(self._directory, training.job.run_id):
-                save(self._directory, training.job.run_id, training.progress, training.model, training.worker.state())
+            if not valid_steps(training.job.checkpoint_owner):
+                save(training.job.checkpoint_owner, training.progress, training.model, training.worker.state())
 
     def _any_site_may_be_lost(self) -> bool:
         """Whether any one site may be lost without going back to a checkpoint."""

@@ -70,10 +70,10 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         raise InputError(str(path), "", error.strerror, "a readable record") from None
 
 
-def write_atomically(path: Path, content: bytes | str, mode: int = MODE, owner: int | None = None) -> None:
+def write_atomically(path: Path, content: bytes | str, owner: int | None = None) -> None:
     """A reader sees the whole file or the one before. An OSError (full disk) leaves nothing behind.
 
-    owner: user and group number of the file, where this process may give files away.
+    owner: user and group number of the file; root gives it to the owner of its folder where nothing else is said.
     """
     data = content.encode() if isinstance(content, str) else content
     name = f".{secrets.token_hex(8)}.part"
@@ -83,9 +83,10 @@ def write_atomically(path: Path, content: bytes | str, mode: int = MODE, owner: 
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fchmod(file.fileno(), mode)
-                if owner is not None:
-                    os.fchown(file.fileno(), owner, owner)
+                os.fchmod(file.fileno(), MODE)
+                if os.geteuid() == 0:
+                    place = os.fstat(folder)
+                    os.fchown(file.fileno(), *((place.st_uid, place.st_gid) if owner is None else (owner, owner)))
                 os.fsync(file.fileno())
             os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
@@ -94,9 +95,14 @@ def write_atomically(path: Path, content: bytes | str, mode: int = MODE, owner: 
             raise
 
 
-def make_empty(path: Path) -> None:
-    """An empty file, whatever was there."""
-    write_atomically(path, b"")
+def give_folder(path: Path, owner: int | None, mode: int) -> None:
+    """Make the folder if there is none; it is of `owner` (None: whoever owns it already) and has `mode` from now on."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    with folder_descriptor(path) as descriptor:
+        if owner is not None and owner != os.fstat(descriptor).st_uid:
+            os.fchown(descriptor, owner, owner)
+        os.fchmod(descriptor, mode)
 
 
 def remove(path: Path) -> None:

@@ -63,8 +63,8 @@ class WorkerDirectory:
 
     @property
     def ended(self) -> Path:
-        """Made by the runner when the trainer is no more."""
-        return self.path / "ended"
+        """Made by the runner when the trainer is no more; beside the folder, which only the trainer can enter."""
+        return self.path.with_name(f"{self.path.name}.ended")
 
     @property
     def heartbeat(self) -> Path:

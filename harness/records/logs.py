@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harness.records.files import open_to_read
 from harness.records.layout import WorkerDirectory
+from netsim.errors import InputError
 
 
 class WorkerLog:
@@ -28,17 +30,39 @@ class WorkerLog:
 
 def read_worker_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a worker's log; one that was being written when its process was killed is left out."""
-    found = []
+    return [entry for _, entry in whole_lines(path)]
+
+
+def whole_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Each line of a log with what it says; without the last ones that are no JSON: their process was killed in them.
+
+    No file is an empty log. InputError for a line that is something else than a mapping, and for what is no file.
+    """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with open_to_read(path) as file:
+            lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    for line in text.splitlines():
+    found = []
+    for number, line in enumerate(lines, start=1):
         try:
-            found.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if not isinstance(entry, dict):
+            raise InputError(str(path), f"line {number}", entry, "a mapping of fields")
+        found.append((line, entry))
     return found
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a program's output that are not blank; none where there is no file, or something else."""
+    try:
+        with open_to_read(path) as file:
+            text = file.read().decode(errors="replace")
+    except (OSError, InputError):
+        return []
+    return [line for line in text.splitlines() if line.strip()]
 
 
 class Events:

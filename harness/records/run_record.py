@@ -188,10 +188,10 @@ class Run:
         return sorted(read_lines(path, RecordedEvent, self.result.schema_version), key=lambda event: event.at)
 
 
-def write_json(path: Path, document: object, owner: int | None = None) -> None:
-    """Atomically: a reader sees the whole file or none. owner: see `write_atomically`."""
+def write_json(path: Path, document: object) -> None:
+    """Atomically: a reader sees the whole file or none."""
     text = document.model_dump_json(indent=1) if isinstance(document, BaseModel) else json.dumps(document, indent=1)
-    write_atomically(path, text + "\n", owner=owner)
+    write_atomically(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

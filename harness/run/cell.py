@@ -13,16 +13,17 @@ from typing import Any
 
 from harness.records.code_hash import code_hash
 from harness.records.environment import fingerprint
+from harness.records.files import remove, write_atomically
 from harness.records.layout import RunDirectory, WorkerDirectory
-from harness.records.logs import Events, read_worker_log
+from harness.records.logs import Events, read_worker_log, text_lines
 from harness.records.run_record import Result, read_record, write_json
 from harness.run.fault_cost import fault_cost
 from harness.run.result import Costs, Observed, assemble_result, memory_record
-from harness.run.worker_group import WorkerGroup, lines_of, start_worker_group
+from harness.run.worker_group import WorkerGroup, start_worker_group
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
 from harness.worker.data import prepare
-from harness.worker.job import Summary
+from harness.worker.job import CheckpointOwner, Summary
 from harness.worker.resume import common_step, truncate_log
 from netsim.emulated.network import LinkReport, Network, open_network
 from netsim.errors import InputError, LinkError, LonghaulError
@@ -106,8 +107,13 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
 
     Returns that step, 0 for a fresh start.
     """
-    ranks = range(cell.run.world)
-    step = 0 if fresh or not _interrupted(cell) else common_step(cell.directory, ranks, cell.run_id)
+    ranks, code = range(cell.run.world), code_hash(cell.spec.method)
+    step = 0
+    if not fresh and _interrupted(cell):
+        named = cell.spec, cell.run_id
+        step = common_step(
+            CheckpointOwner.of(cell.files.worker(rank), *named, rank, cell.run.world, code) for rank in ranks
+        )
     if not step:
         if cell.directory.exists():
             shutil.rmtree(cell.directory)
@@ -119,7 +125,7 @@ def _make_ready(cell: Cell, fresh: bool) -> int:
     for worker in map(files.worker, ranks):
         truncate_log(worker.steps, step)
         truncate_log(worker.ledger, step)
-        worker.summary.unlink(missing_ok=True)
+        remove(worker.summary)
     return step
 
 
@@ -266,11 +272,10 @@ def _gate_after(network: Network, spec: RunSpec, events: Events) -> LinkReport |
 
 
 def _log_tail(files: RunDirectory) -> dict[str, list[str]]:
-    return {worker.path.name: lines_of(worker.log)[-20:] for worker in files.workers()}
+    return {worker.path.name: text_lines(worker.log)[-20:] for worker in files.workers()}
 
 
 def _join_logs(files: RunDirectory) -> None:
     """The log of all processes, each line under its rank."""
-    with files.log.open("w", encoding="utf-8") as file:
-        for worker in files.workers():
-            file.writelines(f"{worker.path.name}: {line}\n" for line in lines_of(worker.log))
+    lines = (f"{worker.path.name}: {line}\n" for worker in files.workers() for line in text_lines(worker.log))
+    write_atomically(files.log, "".join(lines))

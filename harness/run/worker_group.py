@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.elastic.coordinator import CoordinatorJob
+from harness.records.code_hash import code_hash
+from harness.records.files import give_folder, remove, write_atomically
 from harness.records.layout import RunDirectory
-from harness.records.logs import read_worker_log
+from harness.records.logs import read_worker_log, text_lines
 from harness.records.run_record import write_json
 from harness.run.stall_watch import STALL_SECONDS, StallWatch
 from harness.spec.faults import undisturbed_site
@@ -67,6 +69,7 @@ class WorkerGroup:
             job = CoordinatorJob(spec=self._spec, directory=self._directory, address=self._store.mgmt_address)
             write_json(self._files.membership, job)
             argv = [sys.executable, "-m", "harness.elastic.coordinator", str(self._files.membership)]
+            write_atomically(self._files.membership_log, b"", owner=self._store.user)
             self._coordinator = self._store.start(argv, self._environment(), self._files.membership_log)
         for rank in range(len(self._sites)):
             self._launch(rank, resume_from)
@@ -77,7 +80,7 @@ class WorkerGroup:
         end = time.monotonic() + START_SECONDS
         waiting = {rank: self._files.worker(rank).ready for rank in self._processes}
         store = self._files.membership_log
-        while waiting or not (self._coordinator is None or "generation" in " ".join(lines_of(store))):
+        while waiting or not (self._coordinator is None or "generation" in " ".join(text_lines(store))):
             for rank, process in self._processes.items():
                 if (code := process.poll()) is not None:
                     raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
@@ -133,6 +136,8 @@ class WorkerGroup:
         for process in [*self._processes.values(), *([self._coordinator] if self._coordinator else [])]:
             if process.poll() is None:
                 process.kill()
+        for worker in self._files.workers():
+            give_folder(worker.path, None, 0o755)  # from now on a record that anybody may read
 
     def _launch(self, rank: int, resume_from: int = 0) -> None:
         node = self._network.nodes[rank]
@@ -146,13 +151,13 @@ class WorkerGroup:
             shard=self._dataset.shards[rank],
             held_out=self._dataset.held_out,
             resume_from=resume_from,
+            code=code_hash(self._spec.method),
             restarts=self._restarts[rank],
             store=self._store.mgmt_address if self._store else None,
         )
-        job.rank_directory.mkdir(exist_ok=True)
-        job.rank_directory.chmod(0o777)  # the trainer runs as nobody in a container
+        give_folder(job.files.path, node.user, 0o700)
         for path in (job.files.ended, job.files.ready):
-            path.unlink(missing_ok=True)
+            remove(path)
         self._stalls.launched(rank)
         write_json(job.files.job, job)
         argv = [sys.executable, "-m", "harness.worker_main", str(job.files.job)]
@@ -166,6 +171,7 @@ class WorkerGroup:
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             "HOME": str(self._directory),
+            "USER": "trainer",  # a number without a name in containers
         }
 
     def _on_worker_death(self, rank: int, code: int) -> None:
@@ -245,13 +251,6 @@ def start_worker_group(
         made.end()
 
 
-def lines_of(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return []
-
-
 def last_line(path: Path) -> str:
-    lines = lines_of(path)
+    lines = text_lines(path)
     return lines[-1] if lines else "it left no message"

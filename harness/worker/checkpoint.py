@@ -25,6 +25,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.records.files import read_bytes
 from netsim.errors import InputError
 
 KEPT = 2
@@ -78,11 +79,11 @@ def load(directory: Path, step: int) -> Checkpoint:
     """The checkpoint of `step`. Raises InputError when it is missing, truncated or changed."""
     place = _place(directory, step)
     try:
-        manifest = json.loads((place / "manifest.json").read_bytes())
+        manifest = json.loads(read_bytes(place / "manifest.json"))
         content = manifest["content"]
         if _digest(content) != manifest["sha256"] or content["step"] != step:
             raise InputError(str(place / "manifest.json"), "sha256", "another hash", "the hash of its content")
-        data = (place / "tensors.safetensors").read_bytes()
+        data = read_bytes(place / "tensors.safetensors", most=2**50)
         if hashlib.sha256(data).hexdigest() != content["sha256"]:
             raise InputError(
                 str(place / "tensors.safetensors"), "", f"{len(data)} bytes with another hash", "as written"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.records.layout import RunDirectory, WorkerDirectory
 from harness.spec.run_spec import RunSpec
@@ -25,6 +27,7 @@ class Job(Document):
     shard: Path
     held_out: Path
     resume_from: int = 0  # step of the checkpoint to go on from; 0: from the start
+    code: str = ""  # harness.records.code_hash, of the runner that began the run
     restarts: int = 0  # how often this worker has been started again
     store: str | None = None  # address of the coordinator, when faults are declared
 
@@ -44,6 +47,32 @@ class Job(Document):
     def files(self) -> WorkerDirectory:
         """This worker's own."""
         return self.run_files.worker(self.rank)
+
+    @property
+    def checkpoint_owner(self) -> CheckpointOwner:
+        return CheckpointOwner.of(self.files, self.spec, self.run_id, self.rank, self.world, self.code)
+
+
+@dataclass(frozen=True)
+class CheckpointOwner:
+    """Whose checkpoints they are. Their manifests say so, and none of another run, rank, world or code is restored.
+
+    tokens_per_step: of this worker; more than that per step it cannot have trained on.
+    """
+
+    folder: Path
+    run: str
+    rank: int
+    world: int
+    code: str
+    tokens_per_step: int
+
+    @classmethod
+    def of(cls, files: WorkerDirectory, spec: RunSpec, run: str, rank: int, world: int, code: str) -> CheckpointOwner:
+        return cls(files.checkpoints, run, rank, world, code, spec.train.batch * spec.model.sequence)
+
+    def manifest(self) -> dict[str, Any]:
+        return {"run": self.run, "rank": self.rank, "world": self.world, "code": self.code}
 
 
 class Summary(Document):

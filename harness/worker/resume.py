@@ -6,7 +6,6 @@ records cut back to it.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,8 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.worker import Worker
-from harness.records.layout import RunDirectory, WorkerDirectory
+from harness.records.files import write_atomically
+from harness.records.logs import whole_lines
+from harness.records.run_record import ByBucket, Bytes, Count, Loss, Record, Seconds
 from harness.worker import checkpoint
+from harness.worker.job import CheckpointOwner
+from netsim.documents import validate
 from netsim.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -43,45 +46,66 @@ class Progress:
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
 
-def checkpoints_of(rank_directory: Path) -> Path:
-    return WorkerDirectory(rank_directory).checkpoints
-
-
-def save(rank_directory: Path, run_id: str, progress: Progress, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def save(owner: CheckpointOwner, progress: Progress, model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """The checkpoint of `progress.step`; `state` is the worker's. Raises OSError (full disk); those before stay."""
     tensors: dict[str, Tensor] = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
     tensors |= {f"worker.{name}": tensor for name, tensor in state.items()}
     tensors["random"] = torch.get_rng_state()
-    meta = {"run_id": run_id, "progress": asdict(progress)}
-    checkpoint.save(checkpoints_of(rank_directory), progress.step, tensors, meta)
+    meta = {**owner.manifest(), "progress": asdict(progress)}
+    checkpoint.save(owner.folder, progress.step, tensors, meta)
 
 
 @torch.no_grad()
-def restore(rank_directory: Path, run_id: str, step: int, model: nn.Module, worker: Worker) -> Progress:
+def restore(owner: CheckpointOwner, step: int, model: nn.Module, worker: Worker) -> Progress:
     """Model and worker as they were after `step`. Raises InputError for a damaged or a foreign checkpoint."""
-    found = _sound(rank_directory, run_id, step)
+    tensors, progress = _sound(owner, step)
     for name, parameter in model.named_parameters():
-        parameter.copy_(found.tensors[f"model.{name}"])
+        found = tensors.get(f"model.{name}")
+        if found is None or found.shape != parameter.shape:
+            shape = "nothing" if found is None else f"shape {tuple(found.shape)}"
+            raise InputError(str(owner.folder), f"step {step}, model.{name}", shape, f"shape {tuple(parameter.shape)}")
+        parameter.copy_(found)
     prefix = "worker."
-    worker.load({n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)})
-    torch.set_rng_state(found.tensors["random"])
-    return Progress(**found.meta["progress"])
+    worker.load({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    torch.set_rng_state(tensors["random"])
+    return progress
 
 
-def _sound(rank_directory: Path, run_id: str, step: int) -> checkpoint.Checkpoint:
-    place = checkpoints_of(rank_directory)
-    found = checkpoint.load(place, step)
-    if found.meta.get("run_id") != run_id:
-        raise InputError(str(place), f"step {step}", f"a checkpoint of {found.meta.get('run_id')}", f"one of {run_id}")
-    return found
+class _StoredProgress(Record):
+    step: Count
+    tokens: Count
+    clock: Seconds
+    seconds: ByBucket
+    payload_bytes: Bytes
+    wire_bytes: Bytes
+    overruns: Count
+    final_loss: Loss | None
+    time_to_target: Seconds | None
 
 
-def valid_steps(rank_directory: Path, run_id: str) -> set[int]:
+def _sound(owner: CheckpointOwner, step: int) -> tuple[dict[str, Tensor], Progress]:
+    found = checkpoint.load(owner.folder, step)
+    where = str(owner.folder)
+    for key, expected in owner.manifest().items():
+        if found.meta.get(key) != expected:
+            raise InputError(where, f"step {step}, {key}", found.meta.get(key), f"that of this worker, {expected!r}")
+    progress = validate(_StoredProgress, found.meta.get("progress"), where, f"step {step}, progress")
+    if progress.step != step:
+        raise InputError(where, f"step {step}, progress.step", progress.step, f"{step}")
+    if progress.tokens > step * owner.tokens_per_step:
+        most = f"at most the {step * owner.tokens_per_step} of so many steps"
+        raise InputError(where, f"step {step}, progress.tokens", progress.tokens, most)
+    if "random" not in found.tensors:
+        raise InputError(where, f"step {step}", "no random state", "a checkpoint of a worker")
+    return found.tensors, Progress(**progress.model_dump())
+
+
+def valid_steps(owner: CheckpointOwner) -> set[int]:
     """The steps that can be restored; every file is read and verified, and what is damaged is passed over."""
     steps = set()
-    for step in checkpoint.steps(checkpoints_of(rank_directory)):
+    for step in checkpoint.steps(owner.folder):
         try:
-            _sound(rank_directory, run_id, step)
+            _sound(owner, step)
         except InputError as error:
             _log.warning("not resumed from: %s", error)
         else:
@@ -89,32 +113,28 @@ def valid_steps(rank_directory: Path, run_id: str) -> set[int]:
     return steps
 
 
-def common_step(directory: Path, ranks: Iterable[int], run_id: str) -> int:
-    """The last step that every rank can restore; 0 when there is none, which means from the start."""
-    found = [valid_steps(RunDirectory(directory).worker(rank).path, run_id) for rank in ranks]
-    return max(set.intersection(*found), default=0)
+def common_step(owners: Iterable[CheckpointOwner]) -> int:
+    """The last step that every worker can restore; 0 when there is none, which means from the start."""
+    return max(set.intersection(*map(valid_steps, owners)), default=0)
 
 
 def truncate_log(path: Path, step: int) -> list[dict[str, Any]]:
-    """Leave in a JSON-lines file only whole lines up to `step`; returns the lines that were cut off, if whole."""
-    kept, cut = [], []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    """Leave in a JSON-lines file only whole lines up to `step`; returns the lines that were cut off, if whole.
+
+    A line without a step was damaged, and goes with those that were cut off in the middle.
+    """
+    if not path.exists():
         return []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # the process was killed while it wrote this one
+    kept, cut = [], []
+    for line, record in whole_lines(path):
+        done = record.get("step")
+        if not isinstance(done, int):
             continue
-        if record["step"] <= step:
+        if done <= step:
             kept.append(line)
         else:
             cut.append(record)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    part.chmod(0o666)  # whoever goes on may be another user than whoever cuts
-    part.replace(path)
+    write_atomically(path, "".join(f"{line}\n" for line in kept))
     return cut
 
 

@@ -90,7 +90,7 @@ class Training:
 
     def restore(self, step: int) -> Progress:
         """Model and worker as they were after `step`; returns the progress of that time."""
-        return restore(self.job.rank_directory, self.job.run_id, step, self.model, self.worker)
+        return restore(self.job.checkpoint_owner, step, self.model, self.worker)
 
     def start_clock(self) -> None:
         """The training clock runs from now on."""
@@ -206,7 +206,7 @@ class Training:
         self.progress.payload_bytes = payload_bytes()
         self.progress.overruns = self.pacer.overruns
         self.progress.wire_bytes = wire_bytes_sent() - self._wire_zero
-        save(self.job.rank_directory, self.job.run_id, self.progress, self.model, state)
+        save(self.job.checkpoint_owner, self.progress, self.model, state)
 
     # --- after the last step ------------------------------------------------------------------------------------------
 

@@ -130,7 +130,8 @@ class NodeProcess:
 class Node:
     """One site's place in the network."""
 
-    def __init__(self, link: AgentClient, plan: NodePlan, owner: Owner, directory: Path) -> None:
+    def __init__(self, link: AgentClient, plan: NodePlan, owner: Owner, directory: Path, user: int | None) -> None:
+        self.user = user  # that its programs run as; None: this process's own
         self.site, self.wan_address, self.mgmt_address = plan.site, plan.address, plan.mgmt_address
         self._link, self._owner, self._directory = link, owner, directory
 
@@ -169,7 +170,10 @@ class Network:
             choice.engine,
             choice.reason,
         )
-        self.nodes = [Node(*pair, order.owner, directory) for pair in zip(links, plans, strict=True)]
+        self.nodes = [
+            Node(link, plan, order.owner, directory, substrate.user(index))
+            for index, (link, plan) in enumerate(zip(links, plans, strict=True))
+        ]
         self._base, self._links, self._compile = substrate, links, compile_state
         by_site = {link.site: link for link in links}
         self._checker = LinkChecker(topology, by_site, {plan.site: plan for plan in plans}, seed)

@@ -6,6 +6,7 @@ A process number alone may be taken by another program later; with its start tim
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,19 @@ def runtime_root() -> Path:
     return Path("/tmp" if len(temporary.encode()) > _LONGEST_TEMPORARY else temporary) / f"longhaul-{os.getuid()}"
 
 
-def make_runtime(run_id: str, owner: Owner) -> Path:
-    """A directory for one network's control socket."""
+def own_runtime_root() -> Path:
+    """The same, made if need be. PermissionError where another user made it, or may write in it."""
     root = runtime_root()
     root.mkdir(mode=0o711, exist_ok=True)
-    if root.stat().st_uid != os.getuid():
-        raise PermissionError(f"{root} belongs to another user")
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{root} belongs to another user, or others may write in it")
+    return root
+
+
+def make_runtime(run_id: str, owner: Owner) -> Path:
+    """A directory for one network's control socket."""
+    root = own_runtime_root()
     made = Path(tempfile.mkdtemp(prefix=f"{owner}.", dir=root))
     made.chmod(0o711)
     (made / "run").write_text(run_id)

@@ -112,7 +112,7 @@ class LocalNode:
     """A site whose links are loopback."""
 
     def __init__(self, site: str, address: str) -> None:
-        self.site, self.wan_address, self.mgmt_address = site, address, address
+        self.site, self.wan_address, self.mgmt_address, self.user = site, address, address, None
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, argv: list[str], env: dict[str, str], log: Path) -> LocalProcess:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
 
+from algorithms.worker import Worker
+from harness.records.layout import RunDirectory
 from harness.records.run_record import Step, read_lines
 from harness.spec.run_spec import RunSpec
-from harness.worker.resume import checkpoints_of, common_step, truncate_log
+from harness.worker.job import CheckpointOwner
+from harness.worker.resume import Progress, common_step, restore, save, truncate_log, valid_steps
+from netsim.errors import InputError
 from tests.faults.loopback import spec_of, train
 
 METHODS: list[Any] = [
@@ -38,6 +44,10 @@ def losses(directory: Path) -> list[list[Any]]:
     ]
 
 
+def owners(spec: RunSpec, run: Path, name: str = "loopback") -> list[CheckpointOwner]:
+    return [CheckpointOwner.of(RunDirectory(run).worker(rank), spec, name, rank, 2, "") for rank in range(2)]
+
+
 def interrupted(spec: RunSpec, whole: Path, directory: Path, step: int) -> None:
     """A copy of a run as it would stand had it been killed after the checkpoint of `step`."""
     shutil.copytree(whole, directory)
@@ -55,7 +65,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
     spec = spec_of(tmp_path, method, options, train={"checkpoint_every": 4})
     before = train(spec, tmp_path / "whole", cache)
     interrupted(spec, tmp_path / "whole", tmp_path / "again", 4)
-    assert common_step(tmp_path / "again", range(2), "loopback") == 4
+    assert common_step(owners(spec, tmp_path / "again")) == 4
     after = train(spec, tmp_path / "again", cache, resume_from=4)
     assert losses(tmp_path / "again") == losses(tmp_path / "whole")
     assert [s.final_loss for s in after] == [s.final_loss for s in before]
@@ -70,13 +80,13 @@ def test_only_a_step_that_every_worker_can_restore_is_resumed_from(tmp_path: Pat
     spec = spec_of(tmp_path, "diloco", {"sync_every": 3}, train={"checkpoint_every": 2})
     run = tmp_path / "run"
     train(spec, run, cache)
-    assert common_step(run, range(2), "loopback") == 6
-    newest = checkpoints_of(run / "rank-1") / "step-00000006" / "tensors.safetensors"
+    assert common_step(owners(spec, run)) == 6
+    newest = RunDirectory(run).worker(1).checkpoints / "step-00000006" / "tensors.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"x")
-    assert common_step(run, range(2), "loopback") == 4
-    assert common_step(run, range(2), "another run") == 0
-    shutil.rmtree(checkpoints_of(run / "rank-0"))
-    assert common_step(run, range(2), "loopback") == 0
+    assert common_step(owners(spec, run)) == 4
+    assert common_step(owners(spec, run, "another run")) == 0
+    shutil.rmtree(RunDirectory(run).worker(0).checkpoints)
+    assert common_step(owners(spec, run)) == 0
 
 
 def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(tmp_path: Path) -> None:
@@ -85,3 +95,53 @@ def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(tmp_path
     assert truncate_log(path, 2) == [{"step": 3}]
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
     assert truncate_log(tmp_path / "none.jsonl", 2) == []
+
+
+def saved(tmp_path: Path, **changes: Any) -> list[CheckpointOwner]:
+    """Two workers with a checkpoint of step 2; `changes` of its progress, under an honest hash."""
+    found = owners(spec_of(tmp_path, "ddp", {}), tmp_path / "run")
+    for owner in found:
+        owner.folder.mkdir(parents=True)
+        progress = Progress(step=2, tokens=2 * owner.tokens_per_step, clock=1.0, seconds={"compute": 1.0})
+        save(owner, replace(progress, **changes), torch.nn.Linear(2, 2), {})
+    return found
+
+
+def test_checkpoints_of_two_ranks_cannot_be_swapped(tmp_path: Path) -> None:
+    first, second = saved(tmp_path)
+    assert common_step([first, second]) == 2
+    first.folder.rename(tmp_path / "between")
+    second.folder.rename(first.folder)
+    (tmp_path / "between").rename(second.folder)
+    assert valid_steps(first) == valid_steps(second) == set()
+    with pytest.raises(InputError, match="rank: found 1; allowed: that of this worker, 0"):
+        restore(first, 2, torch.nn.Linear(2, 2), cast(Worker, None))
+
+
+@pytest.mark.parametrize("field", ["run", "world", "code"])
+def test_a_checkpoint_of_another_run_world_or_code_is_refused(tmp_path: Path, field: str) -> None:
+    owner = saved(tmp_path)[0]
+    other: Any = {field: 3 if field == "world" else "another"}
+    assert valid_steps(replace(owner, **other)) == set()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": -1},
+        {"tokens": 10**15},
+        {"clock": float("nan")},
+        {"clock": -1.0},
+        {"seconds": {"compute": -5.0}},
+        {"seconds": {"elsewhere": 1.0}},
+        {"payload_bytes": -1},
+        {"overruns": 2**70},
+    ],
+)
+def test_nonsense_progress_with_an_honest_hash_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert valid_steps(saved(tmp_path, **changes)[0]) == set()
+
+
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="allowed: shape"):
+        restore(saved(tmp_path)[0], 2, torch.nn.Linear(3, 2), cast(Worker, None))

@@ -7,12 +7,14 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import subprocess
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from netsim.emulated.node.realtime import die_with_parent, set_process_name
+from netsim.errors import HostError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
@@ -75,19 +77,34 @@ def launch(
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _log_to(
+            log
+        )  # with the program's own rights: the log is in a directory that other programs of its user write to
         die_with_parent(parent)  # last: a change of user forgets it
 
-    with log.open("ab") as output:
+    try:
         return subprocess.Popen(
             list(argv),
             env=dict(env),
             cwd=directory,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=give_up,
         )
+    except subprocess.SubprocessError as error:
+        raise HostError(f"a program cannot be started with its output in {log}, a file of its own: {error}") from None
+
+
+def _log_to(path: Path) -> None:
+    """Standard output and error are appended to `path`, which must be a regular file or none: no link, no pipe."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(f"{path} is not a file")
+    for number in (1, 2):
+        os.dup2(descriptor, number)
 
 
 def end_group(process: subprocess.Popen[bytes], number: int) -> None:

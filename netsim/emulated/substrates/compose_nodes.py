@@ -21,10 +21,9 @@ from typing import Any
 from netsim.emulated.plan import Address
 from netsim.emulated.substrates.capabilities import Capability, named
 from netsim.emulated.substrates.compose_site import MEETING_VARIABLE, SOCKET
-from netsim.emulated.substrates.launch import NetworkRequest
+from netsim.emulated.substrates.launch import NetworkRequest, program_user
 from netsim.errors import HostError, LinkError
 
-NOBODY = 65534
 _MEET_SECONDS = 30.0
 _ANSWER_SECONDS = 20.0
 # The variables by which compose.yaml is told the kernel settings of sites.
@@ -97,7 +96,7 @@ class ComposeNodes:
         _release(present.values())
         for launch, site in zip(order.nodes, self._sites, strict=True):
             message = {
-                "argv": launch.argv(NOBODY),
+                "argv": launch.argv(program_user(launch.index)),
                 "env": launch.env(order.owner),
                 "log": str(launch.log),
                 "sysctls": dict(order.sysctls),
@@ -109,6 +108,9 @@ class ComposeNodes:
 
     def address(self, index: int) -> Address:
         return self._sites[index].address
+
+    def user(self, index: int) -> int | None:
+        return program_user(index)
 
     def alive(self) -> bool:
         return not any(site.gone for site in self._sites)

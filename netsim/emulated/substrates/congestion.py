@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from netsim.emulated.owner import runtime_root
+from netsim.emulated.owner import own_runtime_root, runtime_root
 
 _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 
@@ -56,8 +56,7 @@ def _before() -> Path:
 
 def _alone() -> FileLock:
     """The kernel releases it when its holder ends, however it ends."""
-    runtime_root().mkdir(mode=0o711, exist_ok=True)
-    return FileLock(runtime_root() / "congestion.lock")
+    return FileLock(own_runtime_root() / "congestion.lock")
 
 
 def _put_back() -> bool:

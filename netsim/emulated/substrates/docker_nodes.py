@@ -23,13 +23,12 @@ from netsim.emulated.node.realtime import set_realtime_in_container
 from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
 from netsim.emulated.plan import Address
 from netsim.emulated.substrates.host_image import host_image, mounts
-from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
+from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest, program_user
 from netsim.errors import HostError
 
 # NET_ADMIN: shaping and the delay daemon's queues. SYS_NICE: the daemon's priority. The rest: to start the trainer as
 # another user with fewer rights, and to end it.
 CAPABILITIES = ["NET_ADMIN", "SYS_NICE", "SETUID", "SETGID", "SETPCAP", "KILL"]
-NOBODY = 65534
 PROCESSES = 4096
 REMOVAL_SECONDS = 20.0  # for the engine to remove a container that was killed
 
@@ -75,10 +74,9 @@ class DockerNodes:
 
     def _container(self, launch: AgentSpec, order: NetworkRequest, labels: dict[str, str]) -> Container:
         writable = [launch.log.parent, launch.control.parent, *order.writable]
-        user = NOBODY if os.getuid() == 0 else os.getuid()
         container = self._client.containers.create(
             self._image,
-            command=launch.argv(user),
+            command=launch.argv(program_user(launch.index)),
             name=f"longhaul-{order.runtime.name[-8:]}-{launch.site}",
             hostname=launch.site,
             labels={**labels, "longhaul.site": launch.site},
@@ -105,6 +103,9 @@ class DockerNodes:
         ends = self._containers[index].attrs["NetworkSettings"]["Networks"]
         wan, mgmt = (ends[str(self._networks[kind].name)] for kind in ("wan", "mgmt"))
         return Address(wan["IPAddress"], wan["MacAddress"], mgmt["IPAddress"], wan["IPPrefixLen"], mgmt["IPPrefixLen"])
+
+    def user(self, index: int) -> int | None:
+        return program_user(index)
 
     def alive(self) -> bool:
         with contextlib.suppress(DockerException):

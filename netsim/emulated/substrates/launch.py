@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,13 @@ from pathlib import Path
 
 from netsim.emulated.owner import VARIABLE, Owner
 from netsim.library import ROOT
+
+FIRST_USER = 61_000  # of a range that Debian and its kin give to nobody
+
+
+def program_user(index: int) -> int:
+    """The user number that programs of node `index` run as in a container: another one at each site, never root."""
+    return FIRST_USER + index if os.getuid() == 0 else os.getuid()
 
 
 @dataclass(frozen=True)

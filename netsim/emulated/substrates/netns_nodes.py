@@ -73,6 +73,9 @@ class NetnsNodes:
         host = f"{(index + 1) // 256}.{(index + 1) % 256}"
         return Address(f"{WAN_PREFIX}.{host}", _mac(0, index), f"{MGMT_PREFIX}.{host}")
 
+    def user(self, index: int) -> int | None:
+        return None
+
     def alive(self) -> bool:
         return self._switch is not None and self._switch.poll() is None
 
