@@ -20,7 +20,9 @@ sites:
 links:
   - {between: [barn, city], delay: 15 ms}
 """
-SERVE = "import socket; s = socket.create_server((sys.argv[1], 5000)); print(len(s.accept()[0].recv(100)), 'bytes came')"
+SERVE = (
+    "import socket; s = socket.create_server((sys.argv[1], 5000)); print(len(s.accept()[0].recv(100)), 'bytes came')"
+)
 SEND = "import socket; socket.create_connection((sys.argv[1], 5000)).sendall(b'x' * 42)"
 
 with tempfile.TemporaryDirectory() as name:

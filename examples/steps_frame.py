@@ -17,7 +17,9 @@ rows = [
     for rank in range(run.result.sites)
     for step in run.steps(rank)
 ]
-steps = pd.json_normalize(rows)  # `seconds` becomes a column for each bucket: seconds.compute, seconds.communication, ...
+steps = pd.json_normalize(
+    rows
+)  # `seconds` becomes a column for each bucket: seconds.compute, seconds.communication, ...
 
 buckets = [name for name in steps.columns if name.startswith("seconds.")]
 totals = steps.groupby(["method", "worker"])[buckets].sum().groupby("method").mean()
