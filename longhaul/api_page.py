@@ -104,7 +104,3 @@ def _members(kind: type) -> Iterator[str]:
 def _without_self(method: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(inspect.unwrap(method))
     return signature.replace(parameters=[p for name, p in signature.parameters.items() if name != "self"])
-
-
-if __name__ == "__main__":
-    print(api_page(), end="")

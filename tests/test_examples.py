@@ -57,7 +57,6 @@ def test_an_example_prints_what_is_stored(name: str) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.slow
 def test_the_network_opened_by_hand_carries_programs() -> None:
     lines = run("own_network.py").splitlines()
     assert lines[0] == "2 directed pairs probed"
@@ -68,7 +67,6 @@ def test_the_network_opened_by_hand_carries_programs() -> None:
 
 
 @pytest.mark.root
-@pytest.mark.slow
 def test_all_steps_of_all_runs_are_one_frame(records: Path) -> None:
     lines = run("steps_frame.py", str(records)).splitlines()
     assert lines[0] == "24 rows: 2 methods, 2 workers"  # of 6 steps each
@@ -77,13 +75,13 @@ def test_all_steps_of_all_runs_are_one_frame(records: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.slow
 def test_a_figure_of_ones_own_is_drawn(records: Path, tmp_path: Path) -> None:
     printed = run("own_figure.py", str(records), str(tmp_path / "figure.svg"))
     assert printed == "ddp: 2 evaluations\ndiloco: 2 evaluations\n"
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_the_notebook_prints_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "Agg")
     notebook = json.loads((FOLDER / "first_look.ipynb").read_text(encoding="utf-8"))

@@ -14,8 +14,9 @@ import pytest
 
 from netsim.library import ROOT, names
 
+pytestmark = pytest.mark.slow  # a wheel is built, and an environment around it
 PACKAGES = ("netsim", "algorithms", "harness", "reports", "longhaul")
-SOURCES = (*PACKAGES, "topologies", "suites", "scenarios", "schemas")
+SOURCES = (*PACKAGES, "topologies", "suites", "scenarios")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 TINY = """
@@ -110,7 +111,6 @@ def test_a_topology_is_found_by_its_name(python: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.slow
 def test_a_suite_runs_and_is_reported_on(python: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     found = longhaul(python, tmp_path, "run", "tiny.yaml")

@@ -15,6 +15,7 @@ from harness.bench.soak_report import load_soak
 from harness.costmodel.calibration import load_calibration
 from harness.costmodel.validation import validate_runs
 from harness.records.archive import read_runs
+from longhaul.api_page import api_page
 from netsim.library import ROOT
 from reports.pages.all_reduce_page import collectives_page
 from reports.pages.link_accuracy_page import accuracy_page
@@ -46,7 +47,12 @@ def _validation() -> MarkdownPage:
     return validation_page(validate_runs(runs, calibration), calibration)
 
 
+def _api() -> MarkdownPage:
+    return MarkdownPage("api", api_page())
+
+
 STORED_PAGES: dict[str, Callable[[], MarkdownPage]] = {
+    "api": _api,
     "accuracy": _accuracy,
     "collectives": _collectives,
     "reliability": _reliability,
