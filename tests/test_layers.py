@@ -156,3 +156,9 @@ def test_every_room_says_what_is_in_it() -> None:
 def test_the_schema_is_read_without_torch() -> None:
     program = "import sys, harness.spec.suite, harness.spec.scenario, harness.records; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+def test_architecture_draws_every_package() -> None:
+    drawn = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+    packages = [path.parent for path in FILES.values() if path.name == "__init__.py"]
+    assert [p.relative_to(ROOT).as_posix() for p in packages if f"{p.name}/ " not in drawn] == []
