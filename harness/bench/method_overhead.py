@@ -27,20 +27,21 @@ from algorithms.worker import Worker, WorkerSetup
 from harness.worker.model import Transformer, build_model
 
 PERIOD = 32  # steps of a round, for every method that has rounds
+# Beside that period: what is benched of a method where its defaults would not show it.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "single": {},
-    "diloco": {"sync_every": PERIOD},
-    "photon": {"sync_every": PERIOD, "server_optimizer": "nesterov", "server_momentum": 0.9},
-    "lordo": {"sync_every": PERIOD},
-    "fomoe": {"sync_every": PERIOD},
-    "local_adam": {"sync_every": PERIOD},
-    "desloc": {"sync_every": PERIOD},
-    "streaming_diloco": {"sync_every": PERIOD, "wire_dtype": "fp32"},
+    "photon": {"server_optimizer": "nesterov", "server_momentum": 0.9},
+    "streaming_diloco": {"wire_dtype": "fp32"},
     "lowrank_ddp": {"refresh_every": PERIOD},
-    "ddp": {},
+    "eager_diloco": {"wire_dtype": "fp32"},
 }
 TARGET_PERCENT = {"lordo": 25.0}
 OTHERS_PERCENT = 10.0
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The options with which a method is benched: rounds of `PERIOD` steps where it has rounds."""
+    has_rounds = "sync_every" in type(find(name, {}, "bench")).Options.model_fields
+    return {**({"sync_every": PERIOD} if has_rounds else {}), **SETTINGS.get(name, {})}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Loop:
 
     def __init__(self, name: str, shape: ModelShape, batch: int, steps: int) -> None:
         self.step = 0
-        method = find(name, SETTINGS[name], "bench")
+        method = find(name, settings_of(name), "bench")
         self.model: Transformer = build_model(shape, 1, method.view(shape, 1, 0, 1))
         (exchange,), (control,) = local_group(1), local_group(1)
         plan = method.plan(shape, 1, steps, 1)

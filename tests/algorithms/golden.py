@@ -67,6 +67,13 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "overlap-3": {"sync_every": 4, "layers_per_fragment": 1, "overlap": 3},
         "alpha-0-no-overlap": {"sync_every": 4, "layers_per_fragment": 1, "alpha": 0.0, "overlap": 0},
     },
+    "sparseloco": {"2-bit": {"sync_every": 3, "chunk": 64, "k": 4}},
+    "muloco": {"2-bit": {"sync_every": 3, "chunk": 64}, "fp32": {"sync_every": 4, "bits": 32}},
+    "noloco": {"pairs": {"sync_every": 3}},
+    "demo": {"k3": {"chunk": 32, "k": 3}},
+    "compressed_ddp": {"top-k": {"chunk": 64, "k": 4}, "sign": {"codec": "sign", "chunk": 64}},
+    "powersgd": {"r2": {"rank": 2}},
+    "eager_diloco": {"fragments": {"sync_every": 3, "layers_per_fragment": 1}},
     "fomoe": {
         "half-masked": {"sync_every": 4},
         "half-skip": {"sync_every": 4, "routing": "skip"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from algorithms import lowrank
-from algorithms.method import names
-from harness.bench.method_overhead import SETTINGS, measure_methods
+from algorithms.method import find, names
+from harness.bench.method_overhead import PERIOD, measure_methods, settings_of
 from tests.algorithms.training import DENSE
 
 
@@ -21,4 +21,6 @@ def test_methods_are_measured_against_adamw_with_their_svd_apart() -> None:
 
 
 def test_every_method_is_benched() -> None:
-    assert set(SETTINGS) == set(names())
+    for name in names():
+        assert find(name, settings_of(name), "bench").name == name
+    assert settings_of("photon")["sync_every"] == PERIOD

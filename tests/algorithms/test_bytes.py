@@ -199,6 +199,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("lowrank_ddp", {"send": "projected", "refresh_every": 3, "error_feedback": False}),
     ("streaming_diloco", {"sync_every": 4, "layers_per_fragment": 1}),
     ("streaming_diloco", {"sync_every": 3, "overlap": 2, "pattern": "sequential"}),
+    ("sparseloco", {"sync_every": 3, "chunk": 64, "k": 4}),
+    ("sparseloco", {"sync_every": 2, "chunk": 100, "k": 9, "bits": 16}),
+    ("muloco", {"sync_every": 3, "chunk": 64}),
+    ("muloco", {"sync_every": 3, "bits": 4}),
+    ("noloco", {"sync_every": 2}),
+    ("demo", {"chunk": 32, "k": 3}),
+    ("compressed_ddp", {"chunk": 64, "k": 4}),
+    ("compressed_ddp", {"codec": "int8", "error_feedback": False}),
+    ("compressed_ddp", {"codec": "sign", "chunk": 64}),
+    ("powersgd", {"rank": 2}),
+    ("eager_diloco", {"sync_every": 2, "layers_per_fragment": 1}),
     ("single", {}),
 ]
 EXPERTS: list[tuple[str, dict[str, Any]]] = [
