@@ -111,6 +111,7 @@ class Calibration(Document):
     recovery: Recovery | None = None
     domain: Domain
     error: Error  # on the runs of the fit
+    held_out: Error | None = None  # of exposed communication, on runs that the fit did not see
 
     @property
     def seen(self) -> frozenset[str]:

@@ -6,24 +6,24 @@ claimed; what a method's tokens are worth is measured by suites, not projected.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from algorithms.method import find
+from algorithms.method import Method, find
 from algorithms.shape import ModelShape
 from harness.costmodel.calibration import Calibration
 from harness.costmodel.projected_row import ProjectedRow
-from harness.costmodel.projection import Projected, Variant, link_model_of, project
-from harness.costmodel.site_memory import site_memory
+from harness.costmodel.projection import Projected, Variant, link_model_of, memory_of, plan_of, project
 from harness.spec.scenario import MethodEntry, Scenario
 from netsim.errors import InputError
-from netsim.simulated.closed_form import Load, load_of, times
+from netsim.simulated.closed_form import load_of, times
 from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
+from netsim.traffic import Plan
 
 RATES: Floats = np.logspace(5, 14, 901)  # bit/s; 1 % of a decade between neighbours is 2.3 %
 LONGEST_PERIOD = 1 << 16
@@ -112,7 +112,7 @@ def answers(scenario: Scenario, rows: Sequence[ProjectedRow], calibration: Calib
     largest = tuple(largest_models(scenario))
     if scenario.topology is not None:
         return Answers(None, None, largest, None, None)
-    link_model = link_model_of(calibration)
+    link_model = link_model_of(calibration, scenario.framing)
     base = [project(scenario, Variant(entry, scenario.sites)) for entry in scenario.methods]
     return Answers(
         bandwidth_for_utilisation=tuple(bandwidth_for(scenario, each, link_model) for each in base),
@@ -174,9 +174,9 @@ class _Periods:
             entry, scenario = self.projected.variant.entry, self.scenario
             method = find(entry.method, {**entry.options, "sync_every": period}, scenario.where)
             steps = ROUNDS * period  # whole rounds, few enough to be quick, and enough to dilute a warm-up
-            load = load_of(method.plan(scenario.shape_of(entry), scenario.sites, steps), self.link_model.chunking)
-            step = self.projected.step_seconds
-            found = times(load, step, scenario.rate or 0.0, scenario.rtt or 0.0, self.link_model)
+            load = load_of(plan_of(scenario, entry, method, scenario.sites, steps), self.link_model.chunking)
+            step, share = self.projected.step_seconds, self.projected.backward_share
+            found = times(load, step, scenario.rate or 0.0, scenario.rtt or 0.0, self.link_model, share)
             total = float(found.total)
             tokens = self.projected.tokens / self.projected.plan.steps * steps
             self.known[period] = total / tokens, steps * step / total
@@ -198,43 +198,42 @@ class _Periods:
 
 
 def largest_models(scenario: Scenario) -> list[LargestModel]:
-    """The largest model of the scenario's width, by adding layers, that fits a site's memory under each method."""
+    """The largest model of the scenario's width, by adding layers, that fits a site's memory under each method, the
+    buffers of a synchronisation included."""
     found: list[LargestModel] = []
     for entry in scenario.methods:
-        shape = scenario.shape_of(entry)
+        shape, method = scenario.shape_of(entry), find(entry.method, entry.options, scenario.where)
+        steps = _first_steps(method.plan(shape, scenario.sites, entry.steps or scenario.steps))
 
         def deeper(layers: int, shape: ModelShape = shape) -> ModelShape:
             return ModelShape.model_validate({**shape.model_dump(), "layers": layers})
 
-        def needed(layers: int, entry: MethodEntry = entry, deeper: Callable[[int], ModelShape] = deeper) -> int:
-            return _needed(scenario, entry, deeper(layers))
+        def needed(
+            layers: int,
+            entry: MethodEntry = entry,
+            method: Method[Any] = method,
+            deeper: Callable[[int], ModelShape] = deeper,
+            steps: int = steps,
+        ) -> int:
+            load = load_of(method.plan(deeper(layers), scenario.sites, steps))
+            return sum(memory_of(scenario, entry, method, deeper(layers), scenario.sites, load).values())
 
-        # Every component grows by the same bytes with every layer.
-        least, per_layer = needed(1), needed(2) - needed(1)
-        layers = max(0, min(MOST_LAYERS, 1 + (scenario.site_memory - least) // per_layer))
+        layers = bisect_right(range(1, MOST_LAYERS + 1), scenario.site_memory, key=needed)
         found.append(
             LargestModel(
                 label=entry.label or entry.method,
                 site_memory_bytes=scenario.site_memory,
                 layers=layers,
                 parameters=deeper(layers).count() if layers else 0,
-                memory_bytes=least + (layers - 1) * per_layer if layers else None,
+                memory_bytes=needed(layers) if layers else None,
             )
         )
     return found
 
 
-def _needed(scenario: Scenario, entry: MethodEntry, shape: ModelShape) -> int:
-    """Bytes that a site needs for a model, without the buffers of a synchronisation (which may be sent in parts)."""
-    method = find(entry.method, entry.options, scenario.where)
-    sequences = min(
-        scenario.site.devices * scenario.site.micro_batch,
-        max(1, round((entry.batch or scenario.batch) / scenario.sites)),
-    )
-    memory = site_memory(
-        method, shape, scenario.sites, Load(0, 0, ()), scenario.precision, sequences, scenario.site.recompute
-    )
-    return sum(memory.values())
+def _first_steps(plan: Plan) -> int:
+    """So many steps release everything that the plan ever releases, but for what changes from one time to the next."""
+    return min(plan.steps, max((r.first + (r.every if r.count > 1 else 0) for r in plan.recurrences), default=1))
 
 
 def cheapest(scenario: Scenario, rows: Sequence[ProjectedRow]) -> list[Cheapest]:

@@ -15,16 +15,20 @@ from typing import Any
 import numpy as np
 
 from algorithms.method import Method, find
+from algorithms.shape import ModelShape
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Span
+from harness.costmodel.exchange_variants import carried_by, layerwise, layerwise_backward_share, without_last_sync
 from harness.costmodel.projected_row import Band, ProjectedRow
 from harness.costmodel.site_memory import site_memory
-from harness.spec.scenario import METHOD_AXES, MethodEntry, Scenario, Uncertainty
+from harness.spec.scenario import METHOD_AXES, MethodEntry, Scenario, Uncertainty, check_rank
 from netsim.errors import InputError
+from netsim.framing import goodput
 from netsim.simulated.closed_form import Load, load_of, times, uniform_topology
 from netsim.simulated.compute import Compute
 from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
+from netsim.topology import Transport
 from netsim.traffic import Plan
 
 SIMULATED_TRANSFERS = 16  # of one step; more are merged before they are simulated
@@ -57,10 +61,11 @@ class Projected:
     payload_bytes_per_worker: float
     transfer_bytes: Span
     memory: dict[str, int]
+    backward_share: float
 
     def seconds(self, rate: Floats, rtt: Floats, link_model: LinkModel, faster: float = 1.0) -> tuple[Floats, Floats]:
         """Compute and exposed communication, seconds, over arrays of rates (bit/s) and RTTs (s)."""
-        found = times(self.load, self.step_seconds / faster, rate, rtt, link_model)
+        found = times(self.load, self.step_seconds / faster, rate, rtt, link_model, self.backward_share)
         return found.compute, found.communication
 
     def utilisation(self, rate: Floats, rtt: Floats, link_model: LinkModel) -> Floats:
@@ -68,9 +73,24 @@ class Projected:
         return compute / (compute + communication)
 
 
-def link_model_of(calibration: Calibration | None) -> LinkModel:
-    """Constants for sites with machines of their own, connections warm (a run is long against their start)."""
-    return replace(calibration.machines_of_their_own, cold_start=False) if calibration else LinkModel()
+def link_model_of(calibration: Calibration | None, framing: bool = True) -> LinkModel:
+    """Constants for sites with machines of their own, connections warm (a run is long against their start).
+
+    framing: whether packet headers take their part of the rate.
+    """
+    known = replace(calibration.machines_of_their_own, cold_start=False) if calibration else LinkModel()
+    return known if framing else replace(known, efficiency=known.efficiency / goodput(1.0, Transport().mtu))
+
+
+def plan_of(scenario: Scenario, entry: MethodEntry, method: Method[Any], sites: int, steps: int) -> Plan:
+    """The method's plan with what the scenario says about exchanges. A server is one member more."""
+    shape = scenario.shape_of(entry)
+    plan = method.plan(shape, sites, steps)
+    if not scenario.final_sync:
+        plan = without_last_sync(plan)
+    if scenario.exchange == "layerwise":
+        plan = layerwise(plan, method, shape)
+    return plan if entry.all_reduce == "auto" else carried_by(plan, entry.all_reduce)
 
 
 def variants(scenario: Scenario) -> Iterator[Variant]:
@@ -101,32 +121,36 @@ def _fitting(scenario: Scenario, entry: MethodEntry, sites: int) -> MethodEntry:
 def project(scenario: Scenario, variant: Variant) -> Projected:
     """Plan, compute time and memory of a variant. InputError where the method cannot be on so many sites."""
     entry, shape, sites = variant.entry, scenario.shape_of(variant.entry), variant.sites
-    method = find(entry.method, entry.options, f"{scenario.where}: methods.{entry.label}")
+    where = f"{scenario.where}: methods.{entry.label}"
+    method = find(entry.method, entry.options, where)
+    check_rank(method, shape, where)
     steps, batch = entry.steps or scenario.steps, entry.batch or scenario.batch
-    plan = method.plan(shape, sites, steps)
+    plan = plan_of(scenario, entry, method, sites, steps)
     load = load_of(plan, LinkModel().chunking)
-    sequences = batch / sites
-    memory = site_memory(
-        method,
-        shape,
-        sites,
-        load,
-        scenario.precision,
-        min(scenario.site.devices * scenario.site.micro_batch, max(1, round(sequences))),
-        scenario.site.recompute,
-    )
+    by_layer = scenario.exchange == "layerwise"
     return Projected(
         variant=variant,
         method=method,
         plan=plan,
         load=load,
-        step_seconds=scenario.step_seconds(entry, method, sites),
+        step_seconds=scenario.seconds_per_step(entry, method, sites),
         tokens=steps * batch * shape.sequence,
         parameters=shape.count(),
-        payload_bytes_per_worker=plan.payload_bytes_per_worker,
+        payload_bytes_per_worker=plan.payload_bytes / sites,
         transfer_bytes=Span.over({t.size for r in plan.recurrences for t in r.transfers} or {0}),
-        memory=memory,
+        memory=memory_of(scenario, entry, method, shape, sites, load),
+        backward_share=layerwise_backward_share(shape.layers) if by_layer else scenario.backward_share(shape),
     )
+
+
+def memory_of(
+    scenario: Scenario, entry: MethodEntry, method: Method[Any], shape: ModelShape, sites: int, load: Load
+) -> dict[str, int]:
+    """Bytes by component at the site that holds most."""
+    sequences = min(
+        scenario.site.devices * scenario.site.micro_batch, max(1, round((entry.batch or scenario.batch) / sites))
+    )
+    return site_memory(method, shape, sites, load, scenario.precision, sequences, scenario.site.recompute)
 
 
 def rows_of(
@@ -147,7 +171,7 @@ def rows_of(
     rates = np.array(sorted({scenario.rate, *scenario.sweep.rate}))
     rtts = np.array(sorted({scenario.rtt, *scenario.sweep.rtt}))
     grid_rate, grid_rtt = (a.ravel() for a in np.meshgrid(rates, rtts, indexing="ij"))
-    link_model, off = link_model_of(calibration), scenario.uncertainty
+    link_model, off = link_model_of(calibration, scenario.framing), scenario.uncertainty
     compute, communication = projected.seconds(grid_rate, grid_rtt, link_model)
     best, _, worst = _band(projected, grid_rate, grid_rtt, link_model, off)
     return [
@@ -172,11 +196,15 @@ def _simulated(scenario: Scenario, projected: Projected, calibration: Calibratio
     """Through SimPy, on the scenario's topology or at its base rate and RTT."""
     sites = projected.variant.sites
     topology = scenario.topology or uniform_topology(sites, scenario.rate or 0.0, scenario.rtt or 0.0)
-    plan, link_model, off = projected.plan.merged(SIMULATED_TRANSFERS), link_model_of(calibration), scenario.uncertainty
+    plan, off = projected.plan.merged(SIMULATED_TRANSFERS), scenario.uncertainty
+    link_model = link_model_of(calibration, scenario.framing)
+    if plan.sites != sites or any(t.due for r in plan.recurrences for t in r.transfers):
+        allowed = "the closed form, with exchange: layerwise and all_reduce: server"
+        raise InputError(scenario.where, "", "--simulate", allowed)
 
     def run(faster: float = 1.0, wider: float = 1.0) -> tuple[float, float]:
         scaled = topology.scaled(rates=wider)
-        compute = Compute((projected.step_seconds / faster,) * sites)
+        compute = Compute((projected.step_seconds / faster,) * sites, projected.backward_share)
         outcome = simulate(plan, scaled, compute, link_model=link_model)
         return fmean(outcome.compute_seconds), outcome.wall_seconds
 
@@ -205,7 +233,7 @@ def _row(
     evaluator: str = "closed form",
 ) -> ProjectedRow:
     variant, memory, total = projected.variant, projected.memory, compute + communication
-    needed, error = sum(memory.values()), calibration.error.max if calibration else 0.0
+    needed = sum(memory.values())
     inside = calibration is not None and calibration.domain.covers(
         Span(low=rate, high=rate), Span(low=rtt, high=rtt), variant.sites, projected.transfer_bytes
     )
@@ -236,7 +264,7 @@ def _row(
         memory=memory,
         site_memory_bytes=scenario.site_memory,
         fits=needed <= scenario.site_memory,
-        error_band=Band(band.low_seconds * (1 - error), band.high_seconds * (1 + error)),
+        error_band=_widened(band, communication, calibration),
         extrapolated=not inside,
         basis=FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}",
         evaluator=evaluator,
@@ -244,6 +272,18 @@ def _row(
         energy_kwh=energy,
         cost_usd=_cost_usd(scenario, variant.sites, total, sent, energy),
     )
+
+
+def _widened(band: Band, communication: float, calibration: Calibration | None) -> Band:
+    """The band with the calibration's own error: of exposed communication, on runs that its fit did not see; where that
+    has not been measured, of wall time on the runs of the fit."""
+    if calibration is None:
+        return band
+    if (error := calibration.held_out) is not None:
+        return Band(
+            max(0.0, band.low_seconds - error.max * communication), band.high_seconds + error.max * communication
+        )
+    return Band(band.low_seconds * (1 - calibration.error.max), band.high_seconds * (1 + calibration.error.max))
 
 
 def _energy_kwh(scenario: Scenario, sites: int, total: float) -> float | None:

@@ -79,7 +79,7 @@ def target_of(scenario: Scenario, entry: MethodEntry, share: float) -> Target:
         model=scenario.shape_of(entry),
         site=f"{devices} x {device.name} at {device.achieved_mfu:.1%} of {device.peak_flops / 1e12:g} TFLOP/s",
         batch=entry.batch or scenario.batch,
-        step_seconds=scenario.step_seconds(entry, method, scenario.sites),
+        step_seconds=scenario.seconds_per_step(entry, method, scenario.sites),
         bytes=share,
     )
 

@@ -15,7 +15,7 @@ from netsim.documents import Document, Label, Name, located, read_yaml, validate
 from netsim.errors import InputError
 from netsim.library import find as find_shipped
 from netsim.topology import Topology, find_topology, load_topology
-from netsim.units import Delay, Rate, Share
+from netsim.units import Delay, Duration, Rate, Share
 
 AXES = ("rate", "rtt", "sites", "sync_every", "replication", "rank")
 METHOD_AXES = ("sync_every", "replication", "rank")  # options of methods; a method without the option is not varied
@@ -41,11 +41,15 @@ class SiteEntry(Document):
 
 
 class NetworkEntry(Document):
-    """Equal access links of `rate`, sites `rtt` apart; or a topology file with as many sites."""
+    """Equal access links of `rate`, sites `rtt` apart; or a topology file with as many sites.
+
+    framing: whether packet headers take their part of the rate (4.4 % at an MTU of 1500), which papers leave out.
+    """
 
     rate: Rate | None = Field(default=None, gt=0)
     rtt: Delay | None = None
     topology: str | None = None
+    framing: bool = True
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -55,7 +59,10 @@ class NetworkEntry(Document):
 
 
 class MethodEntry(Document):
-    """`model`, `steps`, `batch` and the factor replace the scenario's for this method alone."""
+    """`model`, `steps`, `batch`, `step_seconds` and the factor replace the scenario's for this method alone.
+
+    all_reduce: how all-reduces are carried out where the method leaves it open (`harness.costmodel.exchange_variants`).
+    """
 
     method: str
     label: Label | None = None
@@ -63,7 +70,9 @@ class MethodEntry(Document):
     model: str | dict[str, Any] | ModelShape | None = None
     steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     batch: int | None = Field(default=None, ge=1, le=MOST_BATCH)
+    step_seconds: Duration | None = Field(default=None, gt=0)
     step_time_factor: Reasoned | None = None
+    all_reduce: Literal["auto", "direct", "ring", "all_to_all", "server"] = "auto"
     note: str = ""
 
 
@@ -99,8 +108,42 @@ class Uncertainty(Document):
     """How far the inputs may be off; bands follow from it."""
 
     compute: Share = 0.0
-    rate: Share = 0.0
+    rate: Share = Field(default=0.0, lt=1)
     reason: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.compute and not self.rate:
+            raise ValueError("compute, rate or both: inputs of which nothing is uncertain have no band")
+        return self
+
+
+class PublishedGrid(Document):
+    """Rates from `low` to `high`, equally spaced on a logarithmic scale: a table's cells are the least that suffice."""
+
+    low: Rate = Field(gt=0)
+    high: Rate = Field(gt=0)
+    points: int = Field(ge=2, le=10_000)
+
+
+class Published(Document):
+    """What a paper prints for this scenario, by the method's label, for `longhaul validate --published`.
+
+    rate_gbit: for each of the scenario's targets the least rate of `grid` that reaches it.  sync_seconds: exposed time
+    of one synchronisation.  total_hours: of the run.
+    """
+
+    source: str = Field(min_length=1)
+    grid: PublishedGrid | None = None
+    rate_gbit: dict[str, tuple[FiniteFloat, ...]] = {}
+    sync_seconds: dict[str, FiniteFloat] = {}
+    total_hours: dict[str, FiniteFloat] = {}
+
+    @model_validator(mode="after")
+    def _grid(self) -> Self:
+        if self.rate_gbit and self.grid is None:
+            raise ValueError("grid, whose rates the table's cells are")
+        return self
 
 
 class ScenarioFile(Document):
@@ -122,6 +165,10 @@ class ScenarioFile(Document):
     targets: tuple[Share, ...] = (0.5, 0.75, 0.9, 0.95, 0.99)
     prices: Prices | None = None
     uncertainty: Uncertainty
+    step_seconds: Duration | None = Field(default=None, gt=0)  # instead of what FLOPs and device give
+    exchange: Literal["whole", "layerwise"] = "whole"
+    final_sync: bool = True
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -147,19 +194,44 @@ class Scenario:
     targets: tuple[float, ...]
     prices: Prices | None
     uncertainty: Uncertainty
+    framing: bool = True
+    step_seconds: float | None = None
+    exchange: Literal["whole", "layerwise"] = "whole"
+    final_sync: bool = True
+    published: Published | None = None
 
     def shape_of(self, entry: MethodEntry) -> ModelShape:
         """The model that a method trains: its own, or the scenario's."""
         return entry.model if isinstance(entry.model, ModelShape) else self.model
 
-    def step_seconds(self, entry: MethodEntry, method: Method[Any], sites: int) -> float:
-        """Seconds of a local step: FLOPs of a site's part of the batch over what its devices achieve, times the factor
-        that the scenario states."""
+    def seconds_per_step(self, entry: MethodEntry, method: Method[Any], sites: int) -> float:
+        """Seconds of a local step at a site, times the stated factor: as the scenario states it for its own number of
+        sites, or FLOPs of a site's part of the batch, with what is computed again, over what its devices achieve."""
+        factor = entry.step_time_factor or self.site.step_time_factor
+        stretch = factor.value if factor else 1.0
+        if (stated := entry.step_seconds or self.step_seconds) is not None:
+            return stated * self.sites / sites * stretch
         shape = self.shape_of(entry)
         flops = method.flops_per_token(shape, sites) * (entry.batch or self.batch) / sites * shape.sequence
         flops += method.flops_per_step(shape, sites)
-        factor = entry.step_time_factor or self.site.step_time_factor
-        return flops / (self.site.devices * self.device.flops) * (factor.value if factor else 1.0)
+        flops *= 1 + self.recomputed(shape)
+        return flops / (self.site.devices * self.device.flops) * stretch
+
+    def recomputed(self, shape: ModelShape) -> float:
+        """FLOPs of computing activations again in the backward pass, as a share of a step's others: with `full`, every
+        layer's forward pass, a third of what the layer costs in training; the logits are kept.
+
+        Megatron-LM measured 29 to 32 % (Korthikanti et al. 2022, arXiv 2205.05198, table 5).
+        """
+        if self.site.recompute == "none":
+            return 0.0
+        logits = 6 * shape.vocabulary * shape.width
+        return (1 - logits / shape.flops_per_token()) / 3
+
+    def backward_share(self, shape: ModelShape) -> float:
+        """Of a step's computation: two thirds, and what is computed again."""
+        again = self.recomputed(shape)
+        return (2 / 3 + again) / (1 + again)
 
     @property
     def site_memory(self) -> int:
@@ -187,6 +259,8 @@ def load_scenario(path: Path) -> Scenario:
             raise InputError(where, "sweep", "rate, rtt or sites", "none of these with a topology")
     methods = tuple(_entry(entry, file.options, index, where) for index, entry in enumerate(file.methods))
     labels = [entry.label for entry in methods]
+    if topology is not None and (file.exchange != "whole" or any(entry.all_reduce == "server" for entry in methods)):
+        raise InputError(where, "network", "a topology", "rate and rtt with exchange: layerwise and all_reduce: server")
     if repeated := [label for label in labels if labels.count(label) > 1]:
         raise InputError(where, "methods", repeated[0], "labels that differ: give entries of one method a label")
     scenario = Scenario(
@@ -209,13 +283,27 @@ def load_scenario(path: Path) -> Scenario:
         targets=file.targets,
         prices=file.prices,
         uncertainty=file.uncertainty,
+        framing=file.network.framing,
+        step_seconds=file.step_seconds,
+        exchange=file.exchange,
+        final_sync=file.final_sync,
+        published=file.published,
     )
     for entry in methods:
         if (entry.batch or file.batch) < file.sites:
             raise InputError(where, "batch", entry.batch or file.batch, f"a sequence for each of {file.sites} sites")
         at = f"{where}: methods.{entry.label}"
-        find(entry.method, entry.options, at).view(scenario.shape_of(entry), file.sites, 0)
+        method, shape = find(entry.method, entry.options, at), scenario.shape_of(entry)
+        method.view(shape, file.sites, 0)
+        check_rank(method, shape, at)
     return scenario
+
+
+def check_rank(method: Method[Any], shape: ModelShape, where: str) -> None:
+    """InputError for a rank above the width, of which matrices of the model have no use."""
+    rank = getattr(method.options, "rank", None)
+    if isinstance(rank, int) and rank > shape.width:
+        raise InputError(where, "rank", rank, f"at most the width of {shape.name}, {shape.width}")
 
 
 def _entry(entry: str | MethodEntry, common: dict[str, Any], index: int, where: str) -> MethodEntry:

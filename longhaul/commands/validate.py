@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,20 +14,38 @@ from rich.table import Table
 
 from harness.costmodel.calibration import load_calibration
 from harness.costmodel.fault_validation import QUANTITIES, TITLES, errors_of, pair
+from harness.costmodel.published import SHARE, agreement, published_cells
 from harness.costmodel.validation import Validation, validate_runs
 from harness.records.archive import read_runs, store_runs
+from harness.spec.scenario import find_scenario, load_scenario
+from netsim.errors import InputError
+from netsim.library import shipped
 from reports.pages.markdown_page import write_page
 from reports.pages.validation_page import validation_page
 
 
 def validate(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs, or files of --store.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Directories of runs, or files of --store; with --published, scenarios.", show_default=False
+        ),
+    ] = None,
     calibration: Annotated[Path | None, typer.Option(help="A file of `longhaul calibrate`.")] = None,
     store: Annotated[Path | None, typer.Option(help="Keep what comparing needs of RUNS in this file (.jsonl).")] = None,
     docs: Annotated[Path | None, typer.Option(help="Write validation.md and its plot into this directory.")] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Tables that papers print against their scenarios; by default all shipped."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare the wall time, bytes and memory of RUNS with what the cost model predicts."""
+    if published:
+        _published(runs or sorted((shipped("scenarios") / "published").glob("*.yaml")), as_json)
+        return
+    if not runs:
+        raise InputError("validate", "RUNS", "none", "directories of runs, or --published")
     constants = load_calibration(calibration) if calibration else None
     found = read_runs(runs, lambda problem: typer.echo(f"left out: {problem}", err=True))
     with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
@@ -41,6 +60,30 @@ def validate(
     else:
         _show(validation)
     if not validation.bytes_exact:
+        raise typer.Exit(1)
+
+
+def _published(scenarios: list[Path], as_json: bool) -> None:
+    cells = [cell for path in scenarios for cell in published_cells(load_scenario(find_scenario(str(path))))]
+    if not cells:
+        raise InputError(", ".join(map(str, scenarios)), "published", "nothing", "scenarios with a published block")
+    share = agreement(cells)
+    if as_json:
+        document = {"cells": [cell.to_json() for cell in cells], "agreement": share}
+        print(json.dumps(document))
+    else:
+        table = Table("scenario", "method", "quantity", "published", "projected", "off", "agrees")
+        for cell in cells:
+            off = f"{cell.off:+.0f} notches" if cell.quantity.startswith("Gbit/s") else f"{cell.off:+.2f} %"
+            projected = "none" if cell.projected is None else f"{cell.projected:.4g}"
+            agrees = "yes" if cell.agrees else "no"
+            published = f"{cell.published:g}"
+            table.add_row(cell.scenario, cell.label, cell.quantity, published, projected, off, agrees)
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+        console.print(table)
+        exact = sum(cell.off == 0 for cell in cells if cell.quantity.startswith("Gbit/s"))
+        console.print(f"{len(cells)} cells: {share:.0%} within one notch or 2 %, {exact} rates exact")
+    if share < SHARE:
         raise typer.Exit(1)
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from math import lcm
+from math import ceil, lcm
 
 import numpy as np
 
@@ -213,7 +213,9 @@ def _work(transfer: Transfer, sites: int, chunking: Chunking) -> _Work:
         leaves[transfer.root], star[transfer.root] = 0.0, (n - 1) * size
         return _Work(up, down, (n - 1) * size, 1.0)
     if transfer.algorithm is Algorithm.PS:
-        pieces = chunking.of(size, n)
+        pieces = max(
+            1, ceil(size / chunking.size(size))
+        )  # all of them: the results end a piece after the contributions
         up[members] = size
         up[transfer.root] = (n - 1) * size
         return _Work(up, up, (n - 1) * size * (1 + 1 / pieces), 2.0, 1, pieces, through_root=True)

@@ -65,6 +65,8 @@ def test_common_options_go_to_the_methods_that_have_them(tmp_path: Path) -> None
         ({"sweep": {"rate": ["0 Mbit"]}}, "rates above zero"),
         ({"sweep": {"latency": ["1 ms"]}}, "latency"),
         ({"uncertainty": {"compute": "10 %"}}, "reason"),
+        ({"uncertainty": {"reason": "none"}}, "compute, rate or both"),
+        ({"uncertainty": {"rate": "100 %", "reason": "none"}}, "less than 1"),
         ({"site": {"device": "h100", "step_time_factor": {"value": 1.2}}}, "reason"),
         ({"targets": [2]}, "share"),
         ({"name": "Not A Name"}, "name"),
