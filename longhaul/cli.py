@@ -27,6 +27,7 @@ COMMANDS = {
     "validate": ("longhaul.commands.validate:validate", "Predicted against measured, for runs not calibrated on."),
     "project": ("longhaul.commands.project:project", "The cost model at scale."),
     "list": ("longhaul.commands.list:list_shipped", "What is shipped, by name: suites, topologies, methods, ..."),
+    "schemas": ("longhaul.commands.schemas:schemas", "JSON Schemas of documents and records, for editors."),
     "bench": ("longhaul.commands.bench:app", "Our own benchmarks."),
     "clean": ("longhaul.commands.clean:clean", "Remove what a killed run left behind."),
 }

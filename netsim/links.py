@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from netsim.documents import Document
-from netsim.units import Delay, Rate, Share, Size, parse_duration, parse_size
+from netsim.units import QUEUE_SCHEMA, Delay, Rate, Share, Size, parse_duration, parse_size
 
 LONGEST_QUEUE = 2**32 - 1  # bytes; the limit of the kernel's queues is a 32-bit number
 
@@ -29,7 +29,7 @@ def parse_queue(text: object) -> int | float:
         raise ValueError("a size like '150 kB', or a duration like '50 ms'") from None
 
 
-Queue = Annotated[int | float, BeforeValidator(parse_queue)]
+Queue = Annotated[int | float, BeforeValidator(parse_queue), QUEUE_SCHEMA]
 
 
 class Jitter(Document):

@@ -138,7 +138,9 @@ class _Defaults(Impairments):
     down: Rate | None = None
 
 
-class _File(Document):
+class TopologyFile(Document):
+    """A topology as written; the format is described in docs/topologies.md."""
+
     name: Name
     description: str = ""
     source: str = ""
@@ -186,10 +188,10 @@ def read_topology(path: Path) -> dict[str, Any]:
 
 def topology_from(document: Mapping[str, Any], where: str) -> Topology:
     """The topology in an already read document (a run record keeps the document, in its human units)."""
-    return _resolve(validate(_File, document, where), where)
+    return _resolve(validate(TopologyFile, document, where), where)
 
 
-def _resolve(file: _File, where: str) -> Topology:
+def _resolve(file: TopologyFile, where: str) -> Topology:
     sites = tuple(_site(name, entry, file.defaults, where) for name, entry in file.sites.items())
     given: dict[tuple[str, str], _LinkEntry] = {}
     for index, entry in enumerate(file.links):
@@ -227,7 +229,7 @@ def _site(name: str, entry: _SiteEntry, defaults: _Defaults, where: str) -> Site
     return Site(name, rates["up"], rates["down"], entry.workers)
 
 
-def _link(source: str, target: str, entry: _LinkEntry | None, file: _File, where: str) -> Link:
+def _link(source: str, target: str, entry: _LinkEntry | None, file: TopologyFile, where: str) -> Link:
     """The pair's own entry over the defaults, field by field: setting one impairment never erases another."""
     fields = {**_given(file.defaults), **(_given(entry) if entry else {})}
     regions = file.sites[source].region, file.sites[target].region

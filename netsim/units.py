@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%/]*)\s*$")
 
@@ -84,12 +85,31 @@ def _at_most(most: float, shown: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Rate = Annotated[float, BeforeValidator(parse_rate)]
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+def _schema(units: Iterable[str], example: str, suffix: str = "") -> WithJsonSchema:
+    """As a file has it: a number with its unit."""
+    pattern = rf"^\s*[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\s*({'|'.join(units)}){suffix}\s*$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+RATE_SCHEMA = _schema(_RATES, "200 Mbit", "(/s)?")
+DURATION_SCHEMA = _schema(_DURATIONS, "35 ms")
+SIZE_SCHEMA = _schema(_SIZES, "150 kB")
+QUEUE_SCHEMA = _schema([*_SIZES, *_DURATIONS], "150 kB")
+SHARE_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": 1},
+            {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\s*%?\s*$", "examples": ["0.5 %"]},
+        ]
+    }
+)
+
+Rate = Annotated[float, BeforeValidator(parse_rate), RATE_SCHEMA]
+Duration = Annotated[float, BeforeValidator(parse_duration), DURATION_SCHEMA]
 Delay = Annotated[Duration, _at_most(60.0, "60 s")]  # what a packet may be held back
 Moment = Annotated[Duration, _at_most(30 * 86_400.0, "720 h")]  # within a run
-Size = Annotated[int, BeforeValidator(parse_size)]
-Share = Annotated[float, BeforeValidator(parse_share)]
+Size = Annotated[int, BeforeValidator(parse_size), SIZE_SCHEMA]
+Share = Annotated[float, BeforeValidator(parse_share), SHARE_SCHEMA]
 
 
 def show_rate(rate: float) -> str:

@@ -21,7 +21,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from netsim.documents import Document, read_yaml, validate
 from netsim.units import Share
@@ -62,11 +62,14 @@ def _side(value: object) -> object:
     return {"label": value} if isinstance(value, str) else value
 
 
+_SIDE_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})  # see _side
+
+
 class Claim(Document):
     claim: str = Field(min_length=1, max_length=300)
     source: str = ""
-    candidate: Annotated[Side, BeforeValidator(_side)]
-    reference: Annotated[Side, BeforeValidator(_side)]
+    candidate: Annotated[Side, BeforeValidator(_side), _SIDE_SCHEMA]
+    reference: Annotated[Side, BeforeValidator(_side), _SIDE_SCHEMA]
     metric: Literal[
         "final_loss",
         "final_perplexity",
@@ -103,7 +106,9 @@ class Claim(Document):
         return f"at {'most' if self.expect == 'less' else 'least'} {self.ratio:g}"
 
 
-class _File(Document):
+class ClaimsFile(Document):
+    """Claims as written; the format is described in docs/reports.md."""
+
     claims: tuple[Claim, ...] = Field(min_length=1)
 
 
@@ -119,7 +124,7 @@ class Tested:
 
 
 def load_claims(path: Path) -> tuple[Claim, ...]:
-    return validate(_File, read_yaml(path), str(path)).claims
+    return validate(ClaimsFile, read_yaml(path), str(path)).claims
 
 
 def claims(study: Study, listed: Sequence[Claim]) -> list[Tested]:

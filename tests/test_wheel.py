@@ -16,7 +16,7 @@ from netsim.library import ROOT, names
 
 pytestmark = pytest.mark.slow  # a wheel is built, and an environment around it
 PACKAGES = ("netsim", "algorithms", "harness", "reports", "longhaul")
-SOURCES = (*PACKAGES, "topologies", "suites", "scenarios")
+SOURCES = (*PACKAGES, "topologies", "suites", "scenarios", "schemas")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 TINY = """
@@ -70,8 +70,8 @@ def longhaul(python: Path, folder: Path, *arguments: str) -> Any:
 
 def test_the_wheel_has_what_the_clone_ships(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    for kind in ("topologies", "suites", "scenarios"):
-        for path in (ROOT / kind).rglob("*.yaml"):
+    for kind in ("topologies", "suites", "scenarios", "schemas"):
+        for path in (path for path in (ROOT / kind).rglob("*") if path.suffix in (".yaml", ".json")):
             assert f"longhaul/library/{path.relative_to(ROOT).as_posix()}" in inside
     for name in PACKAGES:
         assert f"{name}/py.typed" in inside

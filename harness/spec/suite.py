@@ -35,7 +35,9 @@ class _MethodEntry(Document):
     data: dict[str, Any] = {}
 
 
-class _Suite(Document):
+class SuiteFile(Document):
+    """A suite as written; the format is described in docs/suites.md."""
+
     name: Name
     description: str = Field(default="", max_length=10_000)
     model: str | dict[str, Any] = "tiny"
@@ -70,7 +72,7 @@ def find_suite(name: str) -> Path:
 def load_suite(path: Path) -> Suite:
     """The suite in a YAML file; everything in it is checked now, so that nothing fails halfway for a wrong word."""
     where = str(path)
-    file = validate(_Suite, read_yaml(path), where)
+    file = validate(SuiteFile, read_yaml(path), where)
     entries = [_MethodEntry(method=entry) if isinstance(entry, str) else entry for entry in file.methods]
     labels = [entry.label or entry.method for entry in entries]
     if repeated := {label for label in labels if labels.count(label) > 1}:
@@ -88,7 +90,7 @@ def load_suite(path: Path) -> Suite:
     )
 
 
-def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
+def _cells(file: SuiteFile, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
     where = str(path)
     model, scenario = find_model(file.model, where), _scenario(file, path)
     for seed in file.seeds:
@@ -124,7 +126,7 @@ def _cells(file: _Suite, entries: list[_MethodEntry], path: Path) -> Iterator[Ru
                 yield cell
 
 
-def _train(file: _Suite, entry: _MethodEntry, where: str, field: str) -> Train:
+def _train(file: SuiteFile, entry: _MethodEntry, where: str, field: str) -> Train:
     """The suite's training settings with those of one entry over them."""
     given = {**_given(file.train), **entry.train}
     if {"evaluation_sequences", "evaluation_batches"} <= given.keys():
@@ -142,7 +144,7 @@ def _check_fits(method: Method[Any], model: ModelShape, sites: int, seed: int, w
         raise InputError(where, field, error.found, error.allowed) from None
 
 
-def _scenario(file: _Suite, path: Path) -> Scenario | None:
+def _scenario(file: SuiteFile, path: Path) -> Scenario | None:
     """What the suite's runs stand for, if for anything but themselves."""
     if file.stands_for is None:
         return None
@@ -155,7 +157,7 @@ def _scenario(file: _Suite, path: Path) -> Scenario | None:
 
 
 def _standing(
-    file: _Suite, entry: _MethodEntry, scenario: Scenario | None, where: str
+    file: SuiteFile, entry: _MethodEntry, scenario: Scenario | None, where: str
 ) -> tuple[dict[str, Any], Target | None]:
     """The options of the runs, and what they stand for, whose options hold where the suite's entry has none."""
     if scenario is None or file.stands_for is None:
