@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from longhaul.interrupts import INTERRUPTED, interrupt_once, interrupted
 from netsim.errors import InputError, LonghaulError
 
 COMMANDS = {
@@ -78,11 +79,16 @@ def _summarised(summary: str) -> Callable[[], None]:
 
 
 def main() -> None:
+    interrupt_once()
     console = Console(stderr=True, highlight=False)
     words = os.environ.get("_TYPER_COMPLETE_ARGS", "").split() or sys.argv
     wanted = next((word for word in words[1:] if not word.startswith("-")), None)
     try:
         build(wanted, completion=True)(prog_name="longhaul")
+    except (KeyboardInterrupt, SystemExit):
+        if interrupted():
+            sys.exit(INTERRUPTED)
+        raise
     except InputError as error:
         console.print(f"[red]bad input[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)

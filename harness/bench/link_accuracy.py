@@ -7,7 +7,6 @@ and loss are measured by the gate's probes, jitter by a long series of echoes.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from harness.bench.rows import append_host, append_row, stored_rows
 from harness.records.environment import fingerprint
 from netsim.emulated.gate import loss_interval
 from netsim.emulated.network import open_network
+from netsim.emulated.owner import scratch
 from netsim.errors import LonghaulError
 from netsim.topology import Topology, topology_from
 
@@ -95,9 +95,9 @@ def _measure(point: LinkPoint) -> LinkAccuracy:
     interval = APART if point.distribution else INTERVAL
     psutil.cpu_percent()
     with (
-        tempfile.TemporaryDirectory(prefix="longhaul-bench-") as directory,
+        scratch("bench") as directory,
         open_network(
-            topology, run_id="bench-wan", directory=Path(directory), substrate=point.substrate, engine=point.engine
+            topology, run_id="bench-wan", directory=directory, substrate=point.substrate, engine=point.engine
         ) as network,
     ):
         report = network.check(short=False)

@@ -103,7 +103,7 @@ def _host(worker: str) -> str:
 
 
 def _send(client: Any, cell: Cell, worker: str, stop: str) -> Any:
-    order = RemoteRequest(spec=cell.spec.model_dump_json(), run_id=cell.run_id)
+    order = RemoteRequest(spec=cell.spec.model_dump_json(), asked=cell.asked.model_dump_json(), run_id=cell.run_id)
     return client.submit(_at_worker, order, stop, workers=[worker], pure=False, retries=0)
 
 

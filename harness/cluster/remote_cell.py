@@ -31,13 +31,15 @@ from netsim.library import ROOT
 
 POLL_SECONDS = 1.0
 OUTCOME = "outcome.json"
+ASKED = "asked.json"
 
 
 @dataclass(frozen=True)
 class RemoteRequest:
-    """spec: a RunSpec as JSON. run_id: what the cell must be called on the host, too, or its source is another one."""
+    """spec, asked: those of the Cell, as JSON. run_id: its name, also on the host, or the source there is another."""
 
     spec: str
+    asked: str
     run_id: str
 
 
@@ -58,6 +60,7 @@ def run_remote(order: RemoteRequest, stopped: Callable[[], bool]) -> RemoteResul
             return RemoteResult("failed", "interrupted before its turn", b"")
         folder.chmod(0o755)  # trainers in containers are nobody
         RunDirectory(folder).spec.write_text(order.spec)
+        (folder / ASKED).write_text(order.asked)
         with (folder / "said.txt").open("wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "harness.cluster.remote_cell", str(folder)],
@@ -134,7 +137,7 @@ def _main(folder: Path) -> None:
     die_with_parent(os.getppid())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     spec = read_record(RunDirectory(folder).spec, RunSpec)
-    cell = Cell.of(spec, folder / "runs")
+    cell = Cell.of(spec, folder / "runs", read_record(folder / ASKED, RunSpec))
     try:
         (outcome,) = run_suite([cell], folder / "runs", fresh=True, observer=_Nobody())
         found: tuple[State, str] = (outcome.state, outcome.reason)

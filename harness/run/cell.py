@@ -43,16 +43,22 @@ class CellError(LonghaulError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A run with its substrate and engine chosen, and where its record goes."""
+    """A run with its substrate and engine chosen, and where its record goes.
+
+    asked: the spec as the user has it, before a substrate was chosen. The run's id is its hash, so that a run which may
+    take any substrate stays the same run when the host has another one to offer.
+    """
 
     run: ResolvedRun
+    asked: RunSpec
     run_id: str
     directory: Path
 
     @classmethod
-    def of(cls, spec: RunSpec, runs: Path) -> Cell:
-        run_id = spec.run_id(code_hash(spec.method))
-        return cls(ResolvedRun.of(spec), run_id, runs.absolute() / spec.suite / run_id)
+    def of(cls, spec: RunSpec, runs: Path, asked: RunSpec | None = None) -> Cell:
+        asked = asked or spec
+        run_id = asked.run_id(code_hash(spec.method))
+        return cls(ResolvedRun.of(spec), asked, run_id, runs.absolute() / spec.suite / run_id)
 
     @property
     def spec(self) -> RunSpec:

@@ -46,30 +46,31 @@ class Observer(Protocol):
 
 
 def cells_of(suite: Suite, runs: Path, substrate: str, engine: str) -> list[Cell]:
-    """The suite's cells with substrate and engine resolved for this host; the command line's choice goes first."""
-    return [Cell.of(_resolved(spec, substrate, engine), runs) for spec in suite.cells]
+    """The suite's cells with substrate and engine chosen for this host; the command line's choice goes first."""
+    asked = [_with_network(spec, substrate, engine) for spec in suite.cells]
+    return [Cell.of(_chosen(spec), runs, asked=spec) for spec in asked]
 
 
 def describe(suite: Suite, runs: Path) -> None:
     """Writes what the suite is beside its runs, for reports."""
     folder = runs / suite.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            suite_description(folder),
-            {"suite": suite.name, "description": suite.description, "baseline": suite.baseline},
-        )
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    document = {"suite": suite.name, "description": suite.description, "baseline": suite.baseline}
+    with alone(folder):  # a runner that is turned away must not describe the runs of another one
+        try:
+            write_json(suite_description(folder), document)
+        except OSError as error:
+            raise _unwritable(folder, error) from None
 
 
-def _resolved(spec: RunSpec, substrate: str, engine: str) -> RunSpec:
-    wanted = spec.network
-    chosen = resolve(
-        substrate if substrate != "auto" else wanted.substrate,
-        engine if engine != "auto" else wanted.engine,
-    )
-    fields = {**wanted.model_dump(), "substrate": chosen.substrate, "engine": chosen.engine}
+def _chosen(spec: RunSpec) -> RunSpec:
+    choice = resolve(spec.network.substrate, spec.network.engine)
+    return _with_network(spec, choice.substrate, choice.engine)
+
+
+def _with_network(spec: RunSpec, substrate: str, engine: str) -> RunSpec:
+    """The spec with another substrate and engine; auto leaves what it has."""
+    named = {"substrate": substrate, "engine": engine}
+    fields = spec.network.model_dump() | {name: value for name, value in named.items() if value != "auto"}
     return spec.model_copy(update={"network": Network.model_validate(fields)})
 
 

@@ -182,6 +182,7 @@ class WorkerGroup:
         last: dict[str, Any] = next(reversed(self._worker_log(rank)), {})
         declared = code == -signal.SIGKILL and (rank in self._crashed or last.get("kind") == "crash")
         if not declared:
+            self._network.verify()  # a trainer whose node is gone was killed with it: the node is to be named
             raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
         self.absent.add(rank)
         self._files.worker(rank).ended.touch()

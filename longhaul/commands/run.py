@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +41,6 @@ def run(
     from harness.run.suite_runner import cells_of, describe, run_suite
     from longhaul.progress import Progress
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean way out as Ctrl-C
     loaded = load_suite(find_suite(suite))
     cells = cells_of(loaded, runs, substrate, engine)
     if dry_run:

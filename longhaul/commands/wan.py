@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from math import inf
-from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -71,11 +69,12 @@ def check(
 ) -> None:
     """Builds the network and probes its links: RTT, jitter, goodput, loss, order. Exit code 1 outside tolerance."""
     from netsim.emulated.network import open_network
+    from netsim.emulated.owner import scratch
 
     found = load_topology(find_topology(topology))
     with (
-        tempfile.TemporaryDirectory(prefix="longhaul-check-") as directory,
-        open_network(found, run_id="wan-check", directory=Path(directory), substrate=substrate, engine=engine) as net,
+        scratch("wan-check") as directory,
+        open_network(found, run_id="wan-check", directory=directory, substrate=substrate, engine=engine) as net,
     ):
         if not as_json:
             Console().print(f"{found.name} on {net.substrate}, engine {net.engine} ({net.reason})", highlight=False)

@@ -6,8 +6,11 @@ A process number alone may be taken by another program later; with its start tim
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +97,16 @@ def make_runtime(run_id: str, owner: Owner) -> Path:
     made.chmod(0o711)
     (made / "run").write_text(run_id)
     return made
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A directory for the files of a network that leaves no record; `longhaul clean` removes it should we be killed."""
+    made = make_runtime(name, Owner.this())
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def owner_of(runtime: Path) -> Owner | None:

@@ -14,6 +14,7 @@ import pytest
 
 from harness.spec.run_spec import Data
 from harness.worker.data import Dataset, prepare
+from harness.worker.data import dataset as dataset_module
 from harness.worker.data.sources import read_corpus
 from netsim.errors import InputError
 
@@ -209,3 +210,16 @@ def test_the_record_in_the_cache_describes_the_dataset(make_text: MakeText, tmp_
     record = json.loads((dataset.held_out.parent / "dataset.json").read_text())
     assert record["digest"] == dataset.digest
     assert Dataset.model_validate_json(dataset.model_dump_json()) == dataset
+
+
+def test_a_full_disk_leaves_no_part_behind(
+    make_text: MakeText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, parts: object) -> None:
+        path.write_bytes(b"the beginning")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset_module, "_write", full)
+    with pytest.raises(OSError, match="No space"):
+        prepare(make_text(some_text()), 3, 64, 1, tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir() or path.suffix == ".part"] == []

@@ -137,6 +137,28 @@ def test_an_interrupted_suite_takes_everything_down(tmp_path: Path, number: sign
 
 
 @needs_root
+def test_a_killed_agent_is_named(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runner = command(tmp_path, runs, train={**SUITE["train"], "steps": 100_000})
+    end = time.monotonic() + 120
+    while not list(runs.rglob("rank-0/steps.jsonl")) and time.monotonic() < end:
+        time.sleep(0.2)
+    started = start_time(runner.pid)
+    assert started is not None
+    agents = [
+        process
+        for process in processes_of(str(Owner(boot(), runner.pid, started)))
+        if b"netsim.emulated.node.agent" in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+    os.kill(agents[0], signal.SIGKILL)
+    code, output, _ = ended(runner)
+    assert code == 1
+    (run,) = json.loads(output)["runs"]
+    assert "agent" in run["reason"]
+    assert "left no message" not in run["reason"]
+
+
+@needs_root
 def test_a_suite_whose_runner_was_killed_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     train = {**SUITE["train"], "steps": 60, "evaluate_every": 20, "checkpoint_every": 5}

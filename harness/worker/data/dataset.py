@@ -79,24 +79,28 @@ def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, dir
     building = directory.with_name(f".{directory.name}.part")
     for old in (building, directory):
         shutil.rmtree(old, ignore_errors=True)
-    building.mkdir(mode=0o755)
-    names = [f"shard-{site}.bin" for site in range(sites)]
-    for name, parts in zip([*names, "held-out.bin"], [*shards, kept], strict=True):
-        _write(building / name, parts)
-    fields = {
-        "digest": corpus.digest,
-        "shards": names,
-        "shard_tokens": [tokens_in(parts) for parts in shards],
-        "shard_groups": [sorted({part.group for part in parts}) for parts in shards],
-        "held_out": "held-out.bin",
-        "held_out_tokens": tokens_in(kept),
-        "held_out_files": [file.name for file in held_out],
-        "files": len(corpus.files),
-        "duplicates": corpus.duplicates,
-        "vocabulary": 1 + max(int(file.tokens.max()) for file in corpus.files),
-    }
-    (building / "dataset.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-    building.replace(directory)
+    try:
+        building.mkdir(mode=0o755)
+        names = [f"shard-{site}.bin" for site in range(sites)]
+        for name, parts in zip([*names, "held-out.bin"], [*shards, kept], strict=True):
+            _write(building / name, parts)
+        fields = {
+            "digest": corpus.digest,
+            "shards": names,
+            "shard_tokens": [tokens_in(parts) for parts in shards],
+            "shard_groups": [sorted({part.group for part in parts}) for parts in shards],
+            "held_out": "held-out.bin",
+            "held_out_tokens": tokens_in(kept),
+            "held_out_files": [file.name for file in held_out],
+            "files": len(corpus.files),
+            "duplicates": corpus.duplicates,
+            "vocabulary": 1 + max(int(file.tokens.max()) for file in corpus.files),
+        }
+        (building / "dataset.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+        building.replace(directory)
+    except BaseException:  # a full disk, an interrupt
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     dataset = _cached(directory)
     assert dataset is not None
     return dataset
