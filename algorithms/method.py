@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_
 from pydantic import field_validator
 
 from algorithms.catch_up import CATCH_UP, to_those_behind
+from algorithms.loading import installed, is_file, module_from
 from algorithms.settings import InnerOptimizer, LearningRateSchedule, OptimizerName
 from algorithms.shape import ModelShape
 from netsim.documents import Document, validate
@@ -172,16 +173,38 @@ def find(name: str, options: Mapping[str, Any], where: str, inner: InnerOptimize
 
     inner: the suite's inner optimizer; by default AdamW, as in a projection.
     """
-    if name not in names():
-        raise InputError.unknown(where, "method", name, names())
-    module = import_module(f"algorithms.methods.{name}")
-    kind: type[Method[Any]] = module.METHOD
+    kind = find_class(name, where)
     method = kind(validate(kind.Options, dict(options), where, "options"), inner)
     if method.inner.name not in method.inner_optimizers:
         raise InputError(
             where, "train.optimizer.name", method.inner.name, f"with {name} {_listed(method.inner_optimizers)}"
         )
     return method
+
+
+def find_class(name: str, where: str) -> type[Method[Any]]:
+    """The method `name`: of this package, of an installed one (`longhaul.methods`), or in the file of that path."""
+    if is_file(name):
+        return _checked(getattr(module_from(Path(name), where), "METHOD", None), name, where)
+    if name in names():
+        return _checked(import_module(f"algorithms.methods.{name}").METHOD, name, where)
+    if name in (others := installed()):
+        found = others[name].load()
+        return _checked(getattr(found, "METHOD", found), f"{name} ({others[name].value})", where)
+    raise InputError.unknown(where, "method", name, [*names(), *others], prefix="a path to a .py file, or one of")
+
+
+def _checked(found: object, name: str, where: str) -> type[Method[Any]]:
+    """`found` if it is a method. InputError names what its author has to add."""
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        allowed = "a file with `METHOD = YourMethod`, a subclass of algorithms.method.Method"
+        raise InputError(where, "method", name, allowed)
+    missing = [attribute for attribute in ("name", "summary", "Options") if not hasattr(found, attribute)]
+    missing += sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        without = f"{name}: {found.__name__} without {', '.join(missing)}"
+        raise InputError(where, "method", without, "a class that defines them")
+    return found
 
 
 def _listed(names: tuple[str, ...]) -> str:

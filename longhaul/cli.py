@@ -29,6 +29,7 @@ COMMANDS = {
     "project": ("longhaul.commands.project:project", "The cost model at scale."),
     "list": ("longhaul.commands.list:list_shipped", "What is shipped, by name: suites, topologies, methods, ..."),
     "schemas": ("longhaul.commands.schemas:schemas", "JSON Schemas of documents and records, for editors."),
+    "method": ("longhaul.commands.method:app", "Check that a method, ours or your own, holds to what it states."),
     "bench": ("longhaul.commands.bench:app", "Our own benchmarks."),
     "clean": ("longhaul.commands.clean:clean", "Remove what a killed run left behind."),
 }

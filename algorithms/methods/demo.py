@@ -62,7 +62,7 @@ class Demo(Method[DemoOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        return {"weights": size, "gradients": size, "inner_moments": size}
+        return {"weights": size, "gradients": size, "inner_moments": size, "transform": 4 * self.options.chunk**2}
 
     def shared(self, shape: ModelShape, sites: int) -> int:
         """The weights: momenta are each worker's own."""
@@ -120,7 +120,8 @@ class DemoWorker(Worker):
 
     def memory(self) -> dict[str, int]:
         size = tensor_bytes(self.parameters)
-        return {"weights": size, "gradients": size, "inner_moments": tensor_bytes([self.momentum])}
+        own = {"inner_moments": tensor_bytes([self.momentum]), "transform": tensor_bytes([self.basis])}
+        return {"weights": size, "gradients": size, **own}
 
 
 def dct_basis(width: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from algorithms import lowrank
 from algorithms.exchange import local_group
 from algorithms.method import find
+from algorithms.method import names as known
 from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
@@ -127,11 +128,11 @@ class MethodOverhead:
 
 
 def measure_methods(
-    shape: ModelShape, batch: int, turns: int, only: Sequence[str] = tuple(SETTINGS)
+    shape: ModelShape, batch: int, turns: int, only: Sequence[str] | None = None
 ) -> list[MethodOverhead]:
     """One row for each method. A turn is one round, so that it holds one synchronisation."""
     torch.set_num_threads(1)
-    names = [name for name in only if name != "fomoe" or shape.kind == "moe"]
+    names = [name for name in (only or known()) if name != "fomoe" or shape.kind == "moe"]
     loops = {name: Loop(name, shape, batch, (turns + 1) * PERIOD) for name in names}
     rounds: dict[str, list[StepCost]] = {name: [] for name in names}
     with TimedSvd() as svd:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import platform
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from algorithms.method import find_class
 from netsim.library import PACKAGES, ROOT
 
 _PROCESSES = ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.agent")
@@ -22,12 +24,22 @@ _PROCESSES = ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.a
 def code_hash(method: str) -> str:
     """A hash of the source that a run of `method` executes, of torch's version and Python's."""
     digest = hashlib.sha256()
-    for name in sorted(imported_by((*_PROCESSES, f"algorithms.methods.{method}"))):
+    own = (f"algorithms.methods.{method}",) if _file(f"algorithms.methods.{method}") else _outside(method, digest)
+    for name in sorted(imported_by((*_PROCESSES, *own))):
         path = _file(name)
         assert path is not None
         digest.update(name.encode() + b"\0" + path.read_bytes())
     digest.update(f"torch {metadata.version('torch')} python {platform.python_version()}".encode())
     return digest.hexdigest()[:16]
+
+
+def _outside(method: str, digest: hashlib._Hash) -> tuple[str, ...]:
+    """Take in the source of a method that is not of this package; what it imports of it."""
+    source = inspect.getsourcefile(find_class(method, "method"))
+    assert source is not None
+    content = Path(source).read_bytes()
+    digest.update(content)
+    return tuple(_imported(ast.parse(content)))
 
 
 def imported_by(roots: tuple[str, ...]) -> set[str]:
@@ -46,13 +58,18 @@ def imported_by(roots: tuple[str, ...]) -> set[str]:
 def _imports(name: str) -> tuple[str, ...]:
     path = _file(name)
     assert path is not None
+    return tuple(_imported(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    """Our modules that a program imports, and names in them."""
     named: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             named += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(module for module in named if module.split(".")[0] in PACKAGES)
+    return [module for module in named if module.split(".")[0] in PACKAGES]
 
 
 def _file(name: str) -> Path | None:

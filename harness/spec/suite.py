@@ -73,7 +73,7 @@ def load_suite(path: Path) -> Suite:
     """The suite in a YAML file; everything in it is checked now, so that nothing fails halfway for a wrong word."""
     where = str(path)
     file = validate(SuiteFile, read_yaml(path), where)
-    entries = [_MethodEntry(method=entry) if isinstance(entry, str) else entry for entry in file.methods]
+    entries = [_entry(entry, path.parent) for entry in file.methods]
     labels = [entry.label or entry.method for entry in entries]
     if repeated := {label for label in labels if labels.count(label) > 1}:
         raise InputError(where, "methods", repeated.pop(), "labels that differ: give entries of one method a label")
@@ -88,6 +88,15 @@ def load_suite(path: Path) -> Suite:
         baseline=baseline,
         cells=tuple(_cells(file, entries, path)),
     )
+
+
+def _entry(entry: str | _MethodEntry, folder: Path) -> _MethodEntry:
+    """With a method's file found from the suite's folder, and the file's name as its label."""
+    found = _MethodEntry(method=entry) if isinstance(entry, str) else entry
+    if not found.method.endswith(".py"):
+        return found
+    file = (folder / found.method).resolve()
+    return found.model_copy(update={"method": str(file), "label": found.label or file.stem})
 
 
 def _cells(file: SuiteFile, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
