@@ -29,7 +29,7 @@ class WireType(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     FP4 = "fp4"  # E3M0, two to a byte
-    UINT8 = "uint8"  # bytes as they are: payloads that a codec has encoded (`algorithms.codecs`)
+    UINT8 = "uint8"  # bytes as they are: payloads that a codec has encoded (`algorithms.compressed.codecs`)
 
     @property
     def bits(self) -> int:

@@ -18,7 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from algorithms.averaging import Moments
-from algorithms.compression import compressed_mean, gathered
+from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.payloads import Dense, Packed, Payload, TopK
 from algorithms.inner import (
     build_optimizer,
     flatten,
@@ -30,7 +31,6 @@ from algorithms.inner import (
     update,
 )
 from algorithms.method import Method, Options
-from algorithms.payloads import Dense, Packed, Payload, TopK
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, WireType

@@ -21,10 +21,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from algorithms.compression import compressed_mean, gathered
+from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.payloads import TopK
 from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
 from algorithms.method import Method, Options
-from algorithms.payloads import TopK
 from algorithms.settings import OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup

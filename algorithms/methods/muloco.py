@@ -16,12 +16,12 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from algorithms.compression import compressed_mean, gathered
+from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.payloads import Dense, Packed, Payload
 from algorithms.inner import flatten
 from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.outer_worker import OuterWorker
-from algorithms.payloads import Dense, Packed, Payload
 from algorithms.periodic import periodic
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algorithms.averaging import Moments
+from algorithms.compressed.payloads import LowRank
 from algorithms.inner import (
     build_optimizer,
     flatten,
@@ -29,7 +30,6 @@ from algorithms.inner import (
     update,
 )
 from algorithms.method import Method, Options
-from algorithms.payloads import LowRank
 from algorithms.settings import MATRICES
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms.codecs import decode, encode, pack, unpack
-from algorithms.payloads import Dense, Packed, Payload, TopK
+from algorithms.compressed.codecs import decode, encode, pack, unpack
+from algorithms.compressed.payloads import Dense, Packed, Payload, TopK
 from netsim.traffic import WireType
 
 DENSE = [Dense(wire) for wire in (WireType.FP32, WireType.BF16, WireType.FP16, WireType.INT8, WireType.FP4)]

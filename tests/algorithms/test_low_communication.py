@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from algorithms.compression import compressed_mean, gathered
+from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.payloads import TopK
 from algorithms.exchange import local_group
 from algorithms.method import find
 from algorithms.methods.demo import dct_basis
 from algorithms.methods.noloco import NoLoco
-from algorithms.payloads import TopK
 from tests.algorithms.test_update_rules import STEPS, Adam, gradients, rates, run, same, start
 from tests.algorithms.training import DENSE, Training, train
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from algorithms.codecs import decode, encode
+from algorithms.compressed.codecs import decode, encode
+from algorithms.compressed.payloads import Payload
 from algorithms.exchange import Exchange
-from algorithms.payloads import Payload
 from netsim.traffic import Collective, Transfer, WireType
 
 

@@ -1,4 +1,4 @@
-"""How a payload is encoded, as data: exact bytes from the number of elements. No torch; see `algorithms.codecs`."""
+"""How a payload is encoded, as data: exact bytes from the number of elements. No torch; see `codecs` beside it."""
 
 from __future__ import annotations
 

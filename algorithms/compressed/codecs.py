@@ -9,7 +9,7 @@ it receives. `bytes_for` is what the plan counts; `encode` returns exactly so ma
                fp32 scale per chunk, or in bf16 or fp32
     low_rank   the factors of a p x q matrix: (p + q) r numbers in a wire type
 
-Pure functions over tensors; in the trainer process. The sizes need no torch: `algorithms.payloads`.
+Pure functions over tensors; in the trainer process. The sizes need no torch: `algorithms.compressed.payloads`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from algorithms import wire as numbers
-from algorithms.payloads import Dense, Packed, Payload, TopK
+from algorithms.compressed.payloads import Dense, Packed, Payload, TopK
 
 
 def encode(payload: Payload, values: Tensor) -> Tensor:
