@@ -25,7 +25,7 @@ def test_the_parquet_file_has_every_step_of_every_worker(tmp_path: Path) -> None
 
 def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    RecordedRun("../../up", steps=20, suite="../escape").write(tmp_path / "runs")
+    RecordedRun("../../up", steps=20, suite="..\\escape ~").write(tmp_path / "runs")
     write_tensorboard(collect([tmp_path / "runs"]), tmp_path / "out")
     (directory,) = (tmp_path / "out").iterdir()
     events = loading.EventAccumulator(str(directory))
