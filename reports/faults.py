@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from harness.costmodel.fault_model import PredictedFaultCost
 from harness.records.run_record import Result
 from reports.statistics import summarise
 from reports.study import Study
 from reports.style.quantities import scale_for
 from reports.style.tables import EMPTY, Column, Raw, Table, Value
-
-if TYPE_CHECKING:
-    from harness.costmodel.fault_model import PredictedFaultCost
 
 # key, heading, quantity, and what of it a run has: None where there was nothing to measure
 _COSTS: tuple[tuple[str, str, str, Callable[[Result], float | None]], ...] = (

@@ -1,18 +1,19 @@
-"""What the cost model expected of the runs: the only part of a report that brings in torch, and only on demand."""
+"""What the cost model expected of the runs; resolving their methods brings in torch, on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from harness.costmodel.calibration import FIRST_PRINCIPLES, load_calibration
+from harness.costmodel.fault_model import PredictedFaultCost
+from harness.costmodel.predict import predict
+from netsim.errors import InputError
 from reports.records import Stored
-
-if TYPE_CHECKING:
-    from harness.costmodel.fault_model import PredictedFaultCost
 
 COLUMNS = ("run", "predicted_wall_seconds", "predicted_communication_seconds", "predicted_utilisation")
 
@@ -33,10 +34,6 @@ def predict_runs(runs: Sequence[Stored], calibration: Path | None) -> Prediction
 
     A record of a method or with options that this version does not know has no prediction.
     """
-    from harness.costmodel.calibration import FIRST_PRINCIPLES, load_calibration
-    from harness.costmodel.predict import predict
-    from netsim.errors import InputError
-
     constants = load_calibration(calibration) if calibration is not None else None
     seen = constants.seen if constants else frozenset()
     known: dict[Any, tuple[dict[str, float] | None, PredictedFaultCost | None]] = {}

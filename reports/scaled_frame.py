@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from harness.costmodel.scaled_target import TargetTime, project_target
+from netsim.errors import InputError
 from reports.frames import INSTRUMENTS
 from reports.records import Stored
 
@@ -35,9 +37,6 @@ def standing_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     """
     if not any(run.spec.stands_for for run in runs):
         return pd.DataFrame(columns=list(COLUMNS)).astype({"run": int})
-    from harness.costmodel.scaled_target import TargetTime, project_target
-    from netsim.errors import InputError
-
     known: dict[object, TargetTime] = {}
     rows: list[dict[str, object]] = []
     for index, run in enumerate(runs):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_second_runner_does_not_describe_the_suite(suite: Suite, tmp_path: Pat
     path = tmp_path / suite.name / "suite.json"
     before = path.read_text()
     with alone(tmp_path / suite.name), pytest.raises(LonghaulError, match="another run is writing"):
-        describe(suite.model_copy(update={"baseline": "lordo", "description": "of the second"}), tmp_path)
+        describe(replace(suite, baseline="lordo", description="of the second"), tmp_path)
     assert path.read_text() == before
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from harness.records.files import write_atomically
 from harness.spec.run_spec import RunSpec
 from netsim.documents import Document, read_yaml, validate
 from netsim.simulated.link_model import LinkModel
@@ -144,6 +145,4 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     text = "# Written by `longhaul calibrate`. Seconds, bytes, bit/s.\n" + yaml.safe_dump(
         calibration.model_dump(mode="json"), sort_keys=False, width=110
     )
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text)

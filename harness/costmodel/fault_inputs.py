@@ -11,9 +11,9 @@ from algorithms.method import Method
 from harness.costmodel.calibration import Recovery
 from harness.costmodel.fault_model import PredictedFaultCost, simulate_faults
 from harness.costmodel.fault_terms import FaultEvent, FaultModelInputs
-from harness.elastic.coordinator import GRACE_SECONDS, POLL_SECONDS
+from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS
 from harness.spec.run_spec import RunSpec
-from harness.transport.peers import TICKS, UNSENT_ALONE, UNSENT_SHARED
+from harness.transport.limits import TICKS, UNSENT_ALONE, UNSENT_SHARED
 from netsim.framing import bandwidth_delay_product
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel

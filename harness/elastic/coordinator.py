@@ -16,15 +16,13 @@ from torch._C._distributed_c10d import TCPStore
 
 from algorithms.method import find
 from harness.elastic.membership import JoinRequest
-from harness.elastic.views import Report, View, decide
+from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS, Report, View, decide
 from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json
 from harness.spec.run_spec import RunSpec
 from harness.worker.job import STORE_PORT
 from netsim.documents import Document, validate
 
-POLL_SECONDS = 0.05
-GRACE_SECONDS = 2.0  # for members whom nobody reaches to report nevertheless
 WAITING_SECONDS = 3.0  # after which a worker that no longer renews its request is taken to be gone
 
 

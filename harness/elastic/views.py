@@ -13,6 +13,8 @@ import networkx
 
 from netsim.documents import Document
 
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 2.0  # for members whom nobody reaches to report nevertheless
 RETURN_SECONDS = 120.0  # for a site that is declared to return to be ready once it is due: its program starts
 MAX_GENERATIONS = 20  # without a step in between, after which a worker gives up
 

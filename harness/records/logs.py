@@ -29,7 +29,17 @@ class WorkerLog:
 
 
 def read_worker_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a worker's log; one that was being written when its process was killed is left out."""
+    """The whole lines of a worker's log, each with its `when` and `kind`; see `whole_lines`."""
+    entries = read_entries(path)
+    for entry in entries:
+        when = entry.get("when")
+        if not isinstance(when, int | float) or not 0 <= when < 1e11 or not isinstance(entry.get("kind"), str):
+            raise InputError(str(path), "", entry, "lines with `when`, seconds since the epoch, and a `kind`")
+    return entries
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """What each line of a log says; see `whole_lines`."""
     return [entry for _, entry in whole_lines(path)]
 
 

@@ -37,7 +37,9 @@ MeanBytes = Annotated[float, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Loss = Annotated[float, AllowInfNan(True)]  # nats per token; NaN where training diverged
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^/\x00-\x1f\x7f]+$")]
-RunId = Annotated[str, Field(max_length=255, pattern=r"^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*$")]  # also the name of a directory
+RunId = Annotated[
+    str, Field(max_length=255, pattern=r"^[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*$")
+]  # also the name of a directory
 Sentence = Annotated[str, Field(max_length=10_000)]
 
 

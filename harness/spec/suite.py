@@ -6,6 +6,7 @@ The file format is documented in docs/suites.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,8 @@ class SuiteFile(Document):
     baseline: str | None = None  # label that the report compares with; default: the first method
 
 
-class Suite(Document):
+@dataclass(frozen=True)
+class Suite:
     """A loaded suite: its cells in running order, methods alternating (so they are paired by topology and seed)."""
 
     name: str

@@ -23,16 +23,13 @@ from typing import Protocol
 from harness.transport.buffers import Body
 from harness.transport.collective_state import Send
 from harness.transport.frames import Header, Kind, pack_header
+from harness.transport.limits import TICKS, UNSENT_ALONE, UNSENT_SHARED
 from harness.transport.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.transport.reactor import Reactor
 from harness.transport.stream import Frame, Stream
 from netsim.errors import PeerError
 
-# Bytes that may wait in the kernel for the window. A stream alone may take much, so that the link stays busy while this
-# process waits for a core; several share less, so that none holds what another could send sooner.
-UNSENT_ALONE, UNSENT_SHARED = 1 << 22, 1 << 20
 END = 1 << 22  # bytes in a queue below which its end is near
-TICKS = 20  # looks at who is late, per timeout
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from harness.records.layout import RunDirectory
-from harness.records.logs import Events, read_worker_log
+from harness.records.logs import Events, read_entries
 from harness.records.run_record import Result, read_json, write_json
 from harness.run.cell import costs_of
 from harness.run.result import Observed, assemble_result
@@ -155,4 +155,4 @@ def run_through(
     summaries = [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in left]
     costs = costs_of(RunDirectory(directory), run.plan, summaries, frozenset(trainers.absent))
     observed = Observed("loopback", "none", "none", (0,) * sites, (), 0.0)
-    return assemble_result(run, summaries, observed, costs), read_worker_log(directory / "events.jsonl")
+    return assemble_result(run, summaries, observed, costs), read_entries(directory / "events.jsonl")
