@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.records.code_hash import code_hash
 from harness.records.environment import fingerprint
-from harness.records.files import remove, write_atomically
-from harness.records.layout import RunDirectory, WorkerDirectory
-from harness.records.logs import Events, read_worker_log, text_lines
+from harness.records.layout import RunDirectory
+from harness.records.logs import Events
 from harness.records.run_record import Result, read_record, write_json
-from harness.run.fault_cost import fault_cost
-from harness.run.result import Costs, Observed, assemble_result, memory_record
+from harness.run.attempt import prepare_attempt
+from harness.run.link_gate import check_after, check_before
+from harness.run.recording import log_tail, record_result
+from harness.run.result import Observed
 from harness.run.worker_group import WorkerGroup, start_worker_group
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
 from harness.worker.data import prepare
-from harness.worker.job import CheckpointOwner, Summary
-from harness.worker.resume import common_step, truncate_log
-from netsim.emulated.network import LinkReport, Network, open_network
+from netsim.emulated.network import Network, open_network
 from netsim.errors import InputError, LinkError, LonghaulError
-from netsim.traffic import Plan
 
 NODE_MEMORY = 4 * 10**9  # bytes
 STATE_COPIES = 8
@@ -87,7 +83,7 @@ def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = N
     """
     began = started_at or time.time()
     try:
-        resume_from = _make_ready(cell, fresh)
+        resume_from = prepare_attempt(cell.run, cell.run_id, cell.files, code_hash(cell.spec.method), fresh)
         events = Events(cell.files.events)
     except OSError as error:
         raise _unwritable(cell, error) from error
@@ -99,53 +95,13 @@ def run_cell(cell: Cell, cache: Path, watch: Watch, started_at: float | None = N
         except LonghaulError as error:
             with suppress(OSError):  # the reason of the failure may be a full disk
                 events.add("failed", reason=str(error))
-                write_json(cell.files.failure, {"reason": str(error), "log": _log_tail(cell.files)})
+                write_json(cell.files.failure, {"reason": str(error), "log": log_tail(cell.files)})
             raise CellError(str(error)) from error
 
 
 def _unwritable(cell: Cell, error: OSError) -> CellError:
     where = error.filename or cell.directory
     return CellError(f"cannot keep the record: {where}: {error.strerror or error}; finished runs are untouched")
-
-
-def _make_ready(cell: Cell, fresh: bool) -> int:
-    """An empty directory, or an interrupted run cut back to the last step that all its workers can resume from.
-
-    Returns that step, 0 for a fresh start.
-    """
-    ranks, code = range(cell.run.world), code_hash(cell.spec.method)
-    step = 0
-    if not fresh and _interrupted(cell):
-        named = cell.spec, cell.run_id
-        step = common_step(
-            CheckpointOwner.of(cell.files.worker(rank), *named, rank, cell.run.world, code) for rank in ranks
-        )
-    if not step:
-        if cell.directory.exists():
-            shutil.rmtree(cell.directory)
-        cell.directory.mkdir(parents=True)
-        return 0
-    files = cell.files
-    for path in (files.go, files.failure, files.result, files.links, files.memory, files.log):
-        path.unlink(missing_ok=True)
-    for worker in map(files.worker, ranks):
-        truncate_log(worker.steps, step)
-        truncate_log(worker.ledger, step)
-        remove(worker.summary)
-    return step
-
-
-def _interrupted(cell: Cell) -> bool:
-    """Whether the directory holds this very cell, begun and neither finished nor changed since.
-
-    A run with declared faults starts from scratch: resumed, it would not meet the same faults.
-    """
-    if cell.run.declares_faults:
-        return False
-    try:
-        return not cell.files.finished and cell.spec == read_record(cell.files.spec, RunSpec)
-    except InputError:
-        return False
 
 
 def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, resume_from: int) -> Result:
@@ -176,7 +132,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         write_json(files.environment, environment)
         with start_worker_group(cell.run, cell.run_id, directory, network, dataset, events, resume_from) as trainers:
             watch("gate", directory)
-            before = _gate(network, spec, events)
+            before = check_before(network, spec.network.gate, events)
             counted = [node.counters().tx_bytes for node in network.nodes]
             trainers.wait_until_ready()
             files.go.touch()
@@ -188,30 +144,13 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
             wire = tuple(n.counters().tx_bytes - c for n, c in zip(network.nodes, counted, strict=True))
             events.add("trained")
         watch("gate", directory)
-        after = _gate_after(network, spec, events)
+        after = check_after(network, spec.network.gate, events)
         reports = {"before": before, "after": after}
         write_json(files.links, {when: found and found.to_json() for when, found in reports.items()})
         engine, substrate = network.engine, network.substrate
     problems = tuple(f"after the run: {problem}" for problem in after.problems()) if after else ()
     observed = Observed(cell.run_id, substrate, engine, wire, problems, began, resume_from)
-    return _record(cell, observed, absent if cell.run.declares_faults else None)
-
-
-def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
-    """The cost of the faults of the run with these files."""
-
-    def read(which: Callable[[WorkerDirectory], Path], ranks: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
-        return {rank: read_worker_log(which(files.worker(rank))) for rank in ranks}
-
-    everyone = range(plan.sites)
-    tokens = {summary.rank: summary.tokens for summary in summaries}
-    dead = read(lambda worker: worker.steps, absent)
-    ledgers = read(lambda worker: worker.ledger, everyone)
-    sent = {rank: sum(entry["payload_bytes"] for entry in entries) for rank, entries in ledgers.items()}
-    for summary in summaries:  # which also knows of transfers that were never finished
-        sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
-    logs = read(lambda worker: worker.worker_log, everyone)
-    return fault_cost(plan, logs, ledgers, tokens, dead, sum(sent.values()))
+    return record_result(cell.run, files, observed, absent if cell.run.declares_faults else None)
 
 
 def _memory_limit(run: ResolvedRun) -> int:
@@ -236,52 +175,3 @@ def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterat
     for one in player.played:
         if one.kind in ("links", "traffic"):
             events.add_at(zero + one.done, one.kind, due=round(one.due, 3), detail=one.detail)
-
-
-def _record(cell: Cell, observed: Observed, absent: frozenset[int] | None) -> Result:
-    """absent: with declared faults, the ranks that the run ended without."""
-    summaries = []
-    for rank in sorted(set(range(cell.run.world)) - (absent or frozenset())):
-        summaries.append(read_record(cell.files.worker(rank).summary, Summary))
-    costs = None if absent is None else costs_of(cell.files, cell.run.plan, summaries, absent)
-    result = assemble_result(cell.run, summaries, observed, costs)
-    write_json(cell.files.memory, memory_record(summaries))
-    _join_logs(cell.files)
-    cell.files.go.unlink()
-    write_json(cell.files.result, result)
-    return result
-
-
-def _gate(network: Network, spec: RunSpec, events: Events) -> LinkReport | None:
-    """The short link check before a run, with one retry; a link outside tolerance stops the run."""
-    if not spec.network.gate:
-        return None
-    report = network.check(short=True)
-    if not report.passed:
-        events.add("gate", passed=False, problems=report.problems())
-        report = network.check(short=True)
-    events.add("gate", passed=report.passed)
-    if not report.passed:
-        raise LinkError("; ".join(report.problems()))
-    return report
-
-
-def _gate_after(network: Network, spec: RunSpec, events: Events) -> LinkReport | None:
-    """The same after a run; what it finds makes the run invalid, but the measurements stay."""
-    if not spec.network.gate:
-        return None
-    report = network.check(short=True)
-    if not report.passed:
-        report = network.check(short=True)
-    events.add("gate", passed=report.passed)
-    return report
-
-
-def _log_tail(files: RunDirectory) -> dict[str, list[str]]:
-    return {worker.path.name: text_lines(worker.log)[-20:] for worker in files.workers()}
-
-
-def _join_logs(files: RunDirectory) -> None:
-    """The log of all processes, each line under its rank."""
-    lines = (f"{worker.path.name}: {line}\n" for worker in files.workers() for line in text_lines(worker.log))
-    write_atomically(files.log, "".join(lines))

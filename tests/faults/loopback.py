@@ -15,7 +15,7 @@ import yaml
 from harness.records.layout import RunDirectory
 from harness.records.logs import Events, read_entries
 from harness.records.run_record import Result, read_json, write_json
-from harness.run.cell import costs_of
+from harness.run.recording import costs_of
 from harness.run.result import Observed, assemble_result
 from harness.run.worker_group import start_worker_group
 from harness.spec.resolved import ResolvedRun
