@@ -45,6 +45,13 @@ class Options(Document):
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
+# Components of the memory that are touched at synchronisations only, so that they may lie in host memory beside an
+# accelerator, as the public LoRDO runs keep the reference. All others are needed at every step.
+ON_HOST = frozenset(
+    {"reference", "outer_parameters", "outer_momentum", "server_parameters", "server_momentum", "sent_gradients"}
+)
+
+
 @dataclass(frozen=True)
 class ModelView:
     """Which part of the model a worker holds. residents[layer] are expert ids, ascending; None means all experts.

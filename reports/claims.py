@@ -15,7 +15,7 @@ A file of claims names, for each, two labels, a metric and what should hold betw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from algorithms.method import ON_HOST
 from netsim.documents import Document, read_yaml, validate
 from netsim.units import Share
 from reports.statistics import Comparison, compare
@@ -87,11 +88,19 @@ class Claim(Document):
     expect: Literal["less", "greater", "equal"]
     ratio: float | None = Field(default=None, gt=0)
     tolerance: Share = 0.02  # of equal
+    # Of memory_bytes: only these components, or those that must lie on the accelerator or may lie in host memory.
+    components: tuple[str, ...] = ()
+    place: Literal["device", "host"] | None = None
+    # Its ratio to the reference is printed beside.
+    control: Annotated[Side, BeforeValidator(_side), _SIDE_SCHEMA] | None = None
+    shows: str = ""  # what can be seen of it at this size, in words
     untestable: str = ""  # why this host's runs cannot decide it
     note: str = ""  # what a reader of the verdict should know
 
     @model_validator(mode="after")
     def _bound(self) -> Self:
+        if (self.components or self.place) and self.metric != "memory_bytes":
+            raise ValueError("components and place with metric: memory_bytes")
         if self.ratio is not None and self.expect == "equal":
             raise ValueError("ratio with expect: less or greater; equal has a tolerance")
         return self
@@ -114,13 +123,21 @@ class ClaimsFile(Document):
 
 @dataclass(frozen=True)
 class Tested:
-    """A claim and what the runs say. `found`: candidate over reference."""
+    """A claim and what the runs say. `found`: candidate over reference; `control`: the control over the reference."""
 
     claim: Claim
     found: Comparison | None
     verdict: Verdict
     note: str
     runs: tuple[int, ...]
+    control: Comparison | None = None
+
+    @property
+    def sees(self) -> float | None:
+        """The smallest difference, as a share, that so many pairs of this spread tell from none."""
+        if self.found is None or self.found.low is None or self.found.high is None or self.found.low <= 0:
+            return None
+        return float((self.found.high / self.found.low) ** 0.5) - 1
 
 
 def load_claims(path: Path) -> tuple[Claim, ...]:
@@ -129,13 +146,22 @@ def load_claims(path: Path) -> tuple[Claim, ...]:
 
 def claims(study: Study, listed: Sequence[Claim]) -> list[Tested]:
     """Every claim tested on valid runs."""
-    return [_test(study, claim) for claim in listed]
+    return [replace(_test(study, claim), control=_control(study, claim)) for claim in listed]
+
+
+def _control(study: Study, claim: Claim) -> Comparison | None:
+    """What the control comes to, measured as the claim is."""
+    if claim.control is None:
+        return None
+    return _test(study, claim.model_copy(update={"candidate": claim.control, "control": None})).found
 
 
 def _test(study: Study, claim: Claim) -> Tested:
     candidate, reference = _runs(study, claim.candidate), _runs(study, claim.reference)
     if claim.metric in _LOGGED:
         candidate, reference = (_with_logged(study, side, claim.metric) for side in (candidate, reference))
+    if claim.components or claim.place:
+        candidate, reference = (_with_memory(study, side, claim) for side in (candidate, reference))
     pairs = _pairs(candidate, reference, claim)
     runs = tuple(int(run) for run in [*candidate["run"], *reference["run"]])
     found = compare(pairs["candidate"].tolist(), pairs["reference"].tolist()) if len(pairs) else None
@@ -209,6 +235,18 @@ def _with_logged(study: Study, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     return runs.merge(late.groupby("run")["value"].mean().rename(metric), on="run", how="left")
 
 
+def _with_memory(study: Study, runs: pd.DataFrame, claim: Claim) -> pd.DataFrame:
+    """Runs with the memory of the claim's components and place alone; empty where a run has none of them."""
+    memory = study.memory
+    if claim.components:
+        memory = memory[memory["component"].isin(claim.components)]
+    if claim.place is not None:
+        memory = memory[memory["component"].isin(ON_HOST) == (claim.place == "host")]
+    return runs.drop(columns="memory_bytes").merge(
+        memory.groupby("run")["bytes"].sum().rename("memory_bytes"), on="run", how="left"
+    )
+
+
 def _pairs(candidate: pd.DataFrame, reference: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """Values of both sides for each seed, and for each network where both sides are on any."""
     column = _COLUMNS.get(claim.metric, claim.metric)
@@ -228,7 +266,9 @@ def claims_table(tested: Sequence[Tested]) -> Table:
         Column("metric", "metric", numeric=False),
         Column("expected", "expected ratio", numeric=False),
         Column("found", "found"),
+        Column("control", "control", numeric=False),
         Column("n", "pairs"),
+        Column("sees", "sees differences from"),
         Column("verdict", "verdict", numeric=False),
     )
     rows = []
@@ -244,8 +284,10 @@ def claims_table(tested: Sequence[Tested]) -> Table:
             ratio = Value(found.ratio, digits(found.ratio), spread, one.runs)
             count = Value(found.n, str(found.n))
         words = f"{one.verdict}: {one.note}" if one.note else one.verdict
-        words = f"{words}. {claim.note}" if claim.note else words
-        metric = f"{claim.metric.replace('_', ' ')}: {claim.candidate.label} / {claim.reference.label}"
+        for more in (claim.note, claim.shows):
+            words = f"{words}. {more}" if more else words
+        what = [claim.metric.replace("_", " "), *claim.components, *([f"on the {claim.place}"] if claim.place else [])]
+        metric = f"{', '.join(what)}: {claim.candidate.label} / {claim.reference.label}"
         rows.append(
             {
                 "claim": Value(claim.claim, claim.claim),
@@ -253,7 +295,9 @@ def claims_table(tested: Sequence[Tested]) -> Table:
                 "metric": Value(claim.metric, metric),
                 "expected": Value(claim.words, claim.words),
                 "found": ratio,
+                "control": _control_value(one),
                 "n": count,
+                "sees": EMPTY if one.sees is None else Value(one.sees, f"{100 * one.sees:.1f} %"),
                 "verdict": Value(one.verdict, words),
             }
         )
@@ -263,4 +307,12 @@ def claims_table(tested: Sequence[Tested]) -> Table:
     caption += (
         "A claim is reproduced where the median meets it and, from three pairs on, the interval does not reach 1."
     )
+    caption += " A control takes the candidate's place beside the same reference. "
+    caption += "Differences are seen from half the interval's width on."
     return Table("claims", "Claims, held against these runs", caption, columns, tuple(rows))
+
+
+def _control_value(one: Tested) -> Value:
+    if one.claim.control is None or one.control is None:
+        return EMPTY
+    return Value(one.control.ratio, f"{one.claim.control.label}: {digits(one.control.ratio)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.spec.suite import load_suite
 from netsim.errors import InputError
 from reports.claims import Claim, Verdict, claims, claims_table, judge, load_claims
 from reports.records import collect
@@ -40,6 +41,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         ({"metric": "payload_bytes", "ratio": 0.05}, "reproduced"),
         ({"metric": "memory_bytes", "expect": "greater", "ratio": 1.5}, "reproduced"),
         ({"metric": "memory_bytes", "expect": "equal"}, "not reproduced"),
+        ({"metric": "memory_bytes", "expect": "equal", "components": ["weights", "gradients"]}, "reproduced"),
+        ({"metric": "memory_bytes", "expect": "equal", "place": "device"}, "reproduced"),
+        ({"metric": "memory_bytes", "expect": "less", "place": "host"}, "not testable at this size"),
         ({"metric": "final_loss", "expect": "equal", "tolerance": "5 %"}, "reproduced"),
         (
             {"candidate": {"label": "ddp", "topology": "lan"}, "reference": {"label": "ddp", "topology": "wan"}},
@@ -53,6 +57,22 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_claims_are_judged_by_the_runs(study: Study, fields: dict[str, Any], verdict: Verdict) -> None:
     (found,) = claims(study, [claim(**fields)])
     assert found.verdict == verdict, found
+
+
+def test_a_control_and_what_the_pairs_can_see_stand_beside_the_claim(study: Study) -> None:
+    (found,) = claims(study, [claim(control="ddp", shows="a direction, no size")])
+    assert found.control is not None
+    assert found.control.ratio == pytest.approx(1)
+    assert found.sees is not None
+    assert found.sees >= 0
+    (row,) = claims_table([found]).rows
+    assert row["control"].text == "ddp: 1.00"
+    assert row["verdict"].text.endswith("a direction, no size")
+
+
+def test_components_belong_to_memory() -> None:
+    with pytest.raises(ValueError, match="memory_bytes"):
+        claim(components=["weights"])
 
 
 def test_pairs_are_networks_and_seeds_for_time_but_seeds_alone_for_loss(study: Study) -> None:
@@ -125,3 +145,12 @@ def test_what_methods_log_of_themselves_can_be_claimed(tmp_path: Path, ratio: fl
     assert found.found is not None
     assert found.found.ratio == pytest.approx(0.9)
     assert found.verdict == verdict
+
+
+def test_every_claim_compares_labels_that_its_suites_have() -> None:
+    root = Path(__file__).parents[2]
+    cells = [load_suite(root / "suites" / f"{name}.yaml").cells for name in ("claims", "claims-moe", "claims-skip")]
+    labels = {cell.label for suite in cells for cell in suite}
+    for listed in load_claims(root / "docs" / "claims.yaml"):
+        for side in (listed.candidate, listed.reference, listed.control):
+            assert side is None or side.label in labels, listed.claim
