@@ -40,7 +40,7 @@ def read_runs(*sources: Source) -> list[Run]:
 
 def report(
     *runs: Source,
-    out: Source = "report",
+    out: Source | None = None,
     baseline: str | None = None,
     claims: Source | None = None,
     predict: bool = True,
@@ -52,7 +52,8 @@ def report(
 
     Args:
         runs: directories of records; several are compared; by default `runs`.
-        out: the report's directory; an earlier report there is replaced, anything else refused.
+        out: the report's directory, by default report/<suite>; an earlier report there is replaced, other files are
+            left alone, and a directory without a report is refused.
         baseline: the label to compare with; by default the suite's own.
         claims: a YAML file of claims to hold against the runs (docs/reports.md).
         predict: whether every run is also predicted by the cost model.
@@ -73,7 +74,7 @@ def report(
     """
     return build_report(
         [Path(path) for path in runs or ("runs",)],
-        Path(out),
+        None if out is None else Path(out),
         baseline=baseline,
         claims_file=None if claims is None else Path(claims),
         predict=predict,

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from netsim.errors import InputError
 from reports import summary
 from reports.answers import Answer, answers
 from reports.claims import Claim, claims, claims_table, load_claims
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
 from reports.figures import curves, fault_figures, memory, methods, network, prediction, rounds, scaled, times
+from reports.manifest import check_place, put_in_place
 from reports.page import render_page
 from reports.predictions import predict_runs
 from reports.records import collect
@@ -47,12 +48,12 @@ SECTIONS: dict[str, tuple[Draw, ...]] = {
     ),
     "Prediction": (prediction.predicted_against_measured, scaled.measured_beside_projected),
 }
-_MARK = "report.json"  # a directory that holds this is a report, and may be replaced by one
+_DOCUMENT = "report.json"
 
 
 def build_report(
     folders: Sequence[Path],
-    out: Path,
+    out: Path | None = None,
     *,
     baseline: str | None = None,
     claims_file: Path | None = None,
@@ -63,14 +64,18 @@ def build_report(
 ) -> dict[str, Any]:
     """Write the report of all runs under `folders` to `out`; returns what report.json holds.
 
-    Raises InputError where no record can be read and for an `out` that holds something else.
+    out: report/<suite> if None. An older report there is replaced; files that no report wrote are left alone.
+    InputError where no record can be read, and for an `out` that holds something other than a report.
     """
-    if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(str(out), "", "something that is not a report", "an empty directory, a report, or a new name")
+    if out is not None:
+        check_place(out)
     listed = load_claims(claims_file) if claims_file is not None else ()
     collection = collect(folders, baseline)
     predictions = predict_runs(collection.runs, calibration) if predict or calibration is not None else None
     study = Study(collection, predictions)
+    if out is None:
+        out = Path("report") / _name_of(study)
+        check_place(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -80,10 +85,15 @@ def build_report(
         if tensorboard:
             write_tensorboard(study.collection, temporary / "tensorboard")
         temporary.chmod(0o755)
-        _put_in_place(temporary, out)
+        put_in_place(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return document
+
+
+def _name_of(study: Study) -> str:
+    """The suites of the report, as a file name."""
+    return "+".join(re.sub(r"[^\w.-]+", "-", group).strip(".") for group in study.groups)[:100] or "runs"
 
 
 def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> dict[str, Any]:
@@ -103,7 +113,7 @@ def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> di
     page = render_page(study, out, found, tables, runs, sections, pictures)
     (folder / "index.html").write_text(page, encoding="utf-8")
     document = _document(study, out, found, tables, sections)
-    (folder / _MARK).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / _DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return document
 
 
@@ -159,16 +169,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.item() if hasattr(value, "item") else value
-
-
-def _put_in_place(made: Path, out: Path) -> None:
-    """`out` is the old report or the new one, never half of either."""
-    if not out.exists():
-        made.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        out.rename(old / "old")
-        made.rename(out)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

@@ -10,9 +10,9 @@ import typer
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Directories of runs; several are compared.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where the report goes; an earlier report there is replaced.")] = Path(
-        "report"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the report: report/SUITE by default. An earlier one is replaced.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="Label to compare with; default: the suite's own.")] = None,
     claims: Annotated[Path | None, typer.Option(help="A YAML file of claims to hold against the runs.")] = None,
     predict: Annotated[bool, typer.Option(help="Also predict every run with the cost model.")] = True,

@@ -17,6 +17,7 @@ import pytest
 
 from netsim.errors import InputError
 from reports.build import build_report
+from reports.manifest import MANIFEST
 from tests.reports.conftest import NASTY, Built
 from tests.reports.made_up import Network, RecordedRun, rewrite
 
@@ -120,13 +121,55 @@ def test_json_has_null_and_never_nan(built: Built) -> None:
 def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     RecordedRun(steps=20).write(tmp_path / "runs")
     out = tmp_path / "report"
+    build_report([tmp_path / "runs"], out, parquet=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "figures" / "mine.png").write_text("mine")
     build_report([tmp_path / "runs"], out)
-    (out / "old").touch()
-    build_report([tmp_path / "runs"], out)
-    assert not (out / "old").exists()
+    assert (out / "notes.txt").read_text() == (out / "figures" / "mine.png").read_text() == "mine"
+    assert not (out / "steps.parquet").exists()  # of the older report alone
     with pytest.raises(InputError, match="not a report"):
         build_report([tmp_path / "runs"], tmp_path / "runs")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "runs"]
+
+
+def test_a_folder_with_somebodys_report_json_is_kept(tmp_path: Path) -> None:
+    RecordedRun(steps=20).write(tmp_path / "runs")
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "report.json").write_text("{}")
+    (out / "chapter.tex").write_text("years of work")
+    with pytest.raises(InputError, match="not a report"):
+        build_report([tmp_path / "runs"], out)
+    assert {path.name for path in out.iterdir()} == {"report.json", "chapter.tex"}
+
+
+@pytest.mark.parametrize("listed", [["../precious"], ["/etc/passwd"], "all", [1], ["link/precious"]])
+def test_a_forged_manifest_deletes_nothing(tmp_path: Path, listed: object) -> None:
+    RecordedRun(steps=20).write(tmp_path / "runs")
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("mine")
+    (out / "link").symlink_to(tmp_path)
+    (out / MANIFEST).write_text(json.dumps({"files": listed}))
+    with pytest.raises(InputError, match="manifest"):
+        build_report([tmp_path / "runs"], out)
+    assert precious.read_text() == "mine"
+
+
+def test_a_file_of_the_users_that_is_in_the_way_is_an_error(tmp_path: Path) -> None:
+    RecordedRun(steps=20).write(tmp_path / "runs")
+    out = tmp_path / "report"
+    build_report([tmp_path / "runs"], out)
+    (out / "steps.parquet").write_text("mine")
+    with pytest.raises(InputError, match="no report wrote"):
+        build_report([tmp_path / "runs"], out, parquet=True)
+    assert (out / "steps.parquet").read_text() == "mine"
+
+
+def test_a_report_stands_under_its_suites_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RecordedRun(steps=20).write(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert Path(build_report([Path("runs")])["page"]).parent == Path("report") / RecordedRun().suite
 
 
 def test_a_record_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
