@@ -64,6 +64,8 @@ class Progress:
                 if result.final_loss is not None
                 else f"  {show_duration(result.wall_seconds)}"
             )
+        for caveat in outcome.result.caveats if outcome.result is not None else ():
+            line.append(f"\n    {caveat}", style="yellow")
         if outcome.reason:
             line.append(f"\n    {outcome.reason}")
         self._console.print(line, soft_wrap=True)

@@ -16,7 +16,7 @@ from reports.answers import Answer, answers
 from reports.claims import Claim, claims, claims_table, load_claims
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
-from reports.figures import curves, fault_figures, memory, methods, network, prediction, rounds, scaled, times
+from reports.figures import curves, fault_figures, memory, methods, network, prediction, rounds, scaled, speedup, times
 from reports.manifest import check_place, put_in_place
 from reports.page import render_page
 from reports.predictions import predict_runs
@@ -29,6 +29,7 @@ from reports.style.tables import Table, write_table
 Draw = Callable[[Study], Drawing | None]
 
 SECTIONS: dict[str, tuple[Draw, ...]] = {
+    "Speed-up": (speedup.speedup_against_loss,),
     "Convergence": (curves.loss_against_time, curves.loss_against_tokens, curves.loss_against_bytes),
     "Time": (times.time_to_loss, times.where_time_went, rounds.round_timeline),
     "Network": (
@@ -147,7 +148,7 @@ def _document(
         "valid_runs": len(study.runs),
         "excluded": excluded,
         "baselines": study.collection.baselines,
-        "answers": [{**answer.json(), "headline": answer.headline, "evidence": answer.evidence} for answer in found],
+        "answers": [_answer_json(answer) for answer in found],
         "tables": {
             table.name: [
                 {key: value.raw for key, value in row.items()} | (dict(table.extra[i]) if table.extra else {})
@@ -159,6 +160,11 @@ def _document(
     }
     cleaned: dict[str, Any] = _finite(document)
     return cleaned
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    words = {name: getattr(answer, name) for name in ("headline", "evidence", "why", "elsewhere")}
+    return {**answer.json(), **words}
 
 
 def _finite(value: Any) -> Any:

@@ -74,11 +74,18 @@ def _run_row(index: int, run: Stored) -> dict[str, object]:
         "predicted_memory_bytes": sum(result.predicted_memory_bytes.values()),
         "peak_rss_bytes": result.peak_rss_bytes,
         "slot_overruns": result.slot_overruns,
+        "overrun_share": _overrun_share(run),
         "rate": min((topology.rate(*pair) for pair in pairs), default=None),
         "rtt": max((topology.rtt(*pair) for pair in pairs), default=None),
         "measured_goodput": _measured_goodput(run.links.get("before")),
         "directory": str(run.directory),
     }
+
+
+def _overrun_share(run: Stored) -> float:
+    """Paced slots that were too short, as a share of all; 0 with native compute."""
+    slots = run.result.steps * run.result.sites
+    return run.result.slot_overruns / slots if slots else 0.0
 
 
 def _measured_goodput(report: LinkRecord | None) -> float | None:

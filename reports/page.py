@@ -63,6 +63,7 @@ def render_page(
         title=" and ".join(study.groups),
         scope=_scope(study),
         warning=_warning(study) if excluded else "",
+        caveats=_caveats(study),
         answers=answers,
         answer_note=levels(study) + " Training time leaves out evaluation and checkpoints." if levels(study) else "",
         tables=tables,
@@ -86,6 +87,15 @@ def render_page(
         css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8") + colour_variables()),
         js=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def _caveats(study: Study) -> list[str]:
+    """What a reader should know of valid runs, with the runs it holds for."""
+    found: dict[str, list[str]] = {}
+    for run in study.stored:
+        for caveat in run.result.caveats if run.result.valid else ():
+            found.setdefault(caveat, []).append(run.result.label)
+    return [f"{', '.join(dict.fromkeys(labels))}: {caveat}" for caveat, labels in found.items()]
 
 
 def _runs(count: int) -> str:

@@ -102,6 +102,25 @@ def _interval(values: Floats) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Bounds of a ratio of two times that lie between two evaluations each; high may be infinite."""
+
+    low: float
+    high: float
+
+
+def ratio_range(reference: Sequence[tuple[float, float]], candidate: Sequence[tuple[float, float]]) -> Range | None:
+    """Medians over pairs of the least and largest reference / candidate, from (low, high) of each; None without."""
+    ends = [
+        (low / most if most > 0 else 0.0, high / least if least > 0 else float("inf"))
+        for (low, high), (least, most) in zip(reference, candidate, strict=True)
+    ]
+    if not ends:
+        return None
+    return Range(float(np.median([low for low, _ in ends])), float(np.median([high for _, high in ends])))
+
+
+@dataclass(frozen=True)
 class Convergence:
     """Whether a method ends below its reference's loss by more than chance allows.
 

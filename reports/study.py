@@ -6,16 +6,16 @@ import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from reports.crossing import Crossing, crossing
 from reports.frames import buckets_frame, curves_frame, memory_frame, runs_frame, steps_frame
 from reports.predictions import Predictions
 from reports.records import Collection, Stored
 from reports.scaled_frame import standing_frame
-from reports.statistics import Comparison, Convergence, check_convergence, compare
+from reports.statistics import Comparison, Convergence, Range, check_convergence, compare, ratio_range
 
 ORDER = ("ddp", "diloco", "photon", "lordo", "fomoe", "lowrank_ddp", "local_adam", "desloc")
 
@@ -78,9 +78,18 @@ class Study:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """Valid runs with `seconds_to_level`: training clock to the group's level, NaN where it is not reached."""
+        """Valid runs with `seconds_to_level`: training clock to the group's level, NaN where it is not reached.
+
+        seconds_to_level_low, seconds_to_level_high: the evaluations around it. at_first: it is an upper bound.
+        """
         valid = self.everything[self.everything["valid"]].copy()
-        valid["seconds_to_level"] = [self._seconds_to_level(row) for row in valid.to_dict("records")]
+        found = [
+            self.crossing_of(int(row["run"]), self.levels.get(str(row["group"]))) for row in valid.to_dict("records")
+        ]
+        valid["seconds_to_level"] = [one.seconds if one else float("nan") for one in found]
+        valid["seconds_to_level_low"] = [one.low if one else float("nan") for one in found]
+        valid["seconds_to_level_high"] = [one.high if one else float("nan") for one in found]
+        valid["at_first"] = [one is not None and one.at_first for one in found]
         return valid.reset_index(drop=True)
 
     @cached_property
@@ -147,7 +156,7 @@ class Study:
         for group in self.groups:
             mine = self.everything[self.everything["valid"] & (self.everything["group"] == group)]
             targets = mine["target_loss"].dropna()
-            if len(targets) and mine["time_to_target_seconds"].notna().any():
+            if len(targets) and self._reached(mine, float(targets.min())):
                 found[group] = Level(float(targets.min()), asked=True)
                 continue
             curves = self.curves[self.curves["group"] == group]
@@ -157,20 +166,39 @@ class Study:
                 found[group] = Level(float(best.max()), False, float(targets.min()) if len(targets) else None)
         return found
 
-    def _seconds_to_level(self, row: Mapping[Hashable, Any]) -> float:
-        level = self.levels.get(str(row["group"]))
-        if level is None:
-            return float("nan")
-        if level.asked:
-            return float(row["time_to_target_seconds"] or "nan")
-        curve = self.curves[(self.curves["run"] == row["run"]) & (self.curves["loss"] <= level.loss)]
-        return float(curve["seconds"].min()) if len(curve) else float("nan")
+    def _reached(self, runs: pd.DataFrame, loss: float) -> bool:
+        """Whether any of `runs` reached `loss` at an evaluation."""
+        return any(self.crossing_at(int(run), loss) is not None for run in runs["run"])
+
+    def crossing_of(self, run: int, level: Level | None) -> Crossing | None:
+        """When a run reaches a level; None if it does not, or there is none."""
+        return None if level is None else self.crossing_at(run, level.loss)
+
+    def crossing_at(self, run: int, loss: float) -> Crossing | None:
+        """When a run reaches a loss."""
+        clock, losses = self._curve_of.get(run, ([], []))
+        return crossing(clock, losses, loss)
+
+    @cached_property
+    def _curve_of(self) -> dict[int, tuple[list[float], list[float]]]:
+        ordered = self.curves.sort_values(["run", "step"])
+        return {
+            int(str(run)): (mine["seconds"].tolist(), mine["loss"].tolist()) for run, mine in ordered.groupby("run")
+        }
 
     def against_baseline(self, group: str, topology: str, label: str, column: str) -> Comparison | None:
         """`column` of the baseline over that of `label`, paired by seed: above 1 where the baseline has more."""
         baseline = self.collection.baselines[group]
         pairs = self._pairs(self.at(group, topology, baseline), self.at(group, topology, label), column)
         return compare(pairs["reference"].tolist(), pairs["candidate"].tolist()) if len(pairs) else None
+
+    def speedup_range(self, group: str, topology: str, label: str) -> Range | None:
+        """Bounds of the speed-up to the level that follow from the evaluations around it, medians over seeds."""
+        baseline = self.at(group, topology, self.collection.baselines[group])
+        ends = ["seed", "seconds_to_level_low", "seconds_to_level_high"]
+        pairs = baseline[ends].merge(self.at(group, topology, label)[ends], on="seed").dropna()
+        sides = [list(zip(pairs[f"{ends[1]}_{s}"], pairs[f"{ends[2]}_{s}"], strict=True)) for s in ("x", "y")]
+        return ratio_range(*sides)
 
     def convergence(self, group: str, label: str) -> Convergence:
         """Final losses against the baseline's. One pair for each seed: another network is no new evidence."""

@@ -40,6 +40,9 @@ def methods_table(study: Study) -> Table:
         columns.append(Column(measure.key, measure.heading, scales[measure.key].unit))
         if place == 0:
             columns.append(Column("speedup", "speed-up"))
+    overran = (study.runs["overrun_share"] > 0).any()
+    if overran:
+        columns.append(Column("overrun_share", "slots overrun", "%"))
     columns.append(Column("n", "n"))
     rows, extra = [], []
     for group, topology in study.places:
@@ -55,15 +58,28 @@ def methods_table(study: Study) -> Table:
                 found, scale = summarise(values), scales[measure.key]
                 row[measure.key] = _value(found, scale, indices, values, measure)
                 more |= {f"{measure.key}_q1": found.low, f"{measure.key}_q3": found.high} if found else {}
+            if runs["at_first"].any() and row["seconds_to_level"].raw is not None:
+                value = row["seconds_to_level"]
+                row["seconds_to_level"] = Value(value.raw, f"≤ {value.text}", value.spread, value.runs)
+            for end in ("low", "high"):
+                more[f"seconds_to_level_{end}"] = float(runs[f"seconds_to_level_{end}"].median())
+            share = float(runs["overrun_share"].median())
+            row["overrun_share"] = Value(share, f"{100 * share:.1f}", runs=indices)
             row["speedup"], compared = _speedup(study, group, topology, label, indices)
             row["n"] = Value(len(runs), str(len(runs)), runs=indices)
             rows.append(row)
             extra.append(more | compared)
     caption = f"{levels(study)} {comparison_words(study)} CU: compute time over wall time. Time to loss leaves out "
-    caption += "evaluation and checkpoints. Medians over valid runs; in brackets the quartiles, "
+    caption += "evaluation and checkpoints, and is interpolated between evaluations (≤: reached at the first one, an "
+    caption += "upper bound). Medians over valid runs; in brackets the quartiles, "
     caption += "where they differ in the digits shown."
     if (study.runs.groupby("group")["tokens"].nunique() > 1).any():
         caption += " Runs stopped after different numbers of tokens, so wall time and bytes are not for equal work."
+    if overran:
+        caption += (
+            " Slots overrun: paced steps that took longer than their slot, because the host was too slow; they add "
+        )
+        caption += "to the method's time."
     return Table("methods", "Methods by network", caption, tuple(columns), tuple(rows), tuple(extra))
 
 

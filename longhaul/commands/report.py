@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from reports.style.terminal import printable
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Directories of runs; several are compared.", show_default=False)],
@@ -42,9 +44,8 @@ def report(
         print(json.dumps(summary, indent=1))
         return
     for answer in summary["answers"]:
-        typer.echo(
-            f"{answer['place']}: {answer['headline']}" + (f"; {answer['evidence']}" if answer["evidence"] else "")
-        )
+        parts = [answer["headline"], answer["evidence"], answer["why"], answer["elsewhere"].rstrip(".")]
+        typer.echo(printable(f"{answer['place']}: {'; '.join(part for part in parts if part)}"))
     if summary["excluded"]:
         typer.echo(f"{len(summary['excluded'])} runs are left out: see the page")
     for run in summary["excluded"]:
