@@ -18,6 +18,7 @@ from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome
 from netsim.errors import InputError
 from netsim.units import show_duration, show_size
+from reports.style.terminal import printable
 
 _STYLE = {"complete": "green", "reused": "cyan", "invalid": "yellow", "failed": "red"}
 REFRESH_SECONDS = 0.5
@@ -65,9 +66,9 @@ class Progress:
                 else f"  {show_duration(result.wall_seconds)}"
             )
         for caveat in outcome.result.caveats if outcome.result is not None else ():
-            line.append(f"\n    {caveat}", style="yellow")
+            line.append(f"\n    {printable(caveat)}", style="yellow")
         if outcome.reason:
-            line.append(f"\n    {outcome.reason}")
+            line.append(f"\n    {printable(outcome.reason)}")
         self._console.print(line, soft_wrap=True)
 
     def _refresh(self) -> None:
@@ -79,7 +80,7 @@ class Progress:
         number = self._numbers.setdefault(cell.directory, len(self._numbers) + 1)
         spec = cell.spec
         where = f"{spec.topology['name']} ({len(spec.topology['sites'])} sites, seed {spec.seed})"
-        return f"[{number}/{self._cells}] {spec.label} on {where}"
+        return printable(f"[{number}/{self._cells}] {spec.label} on {where}")
 
 
 def _position(cell: Cell, directory: Path) -> str:

@@ -139,6 +139,7 @@ class Answer:
             low, high = self.speedup_range.low, self.speedup_range.high
             upto = f"{digits(low)} to {digits(high)}" if isfinite(high) else f"at least {digits(low)}"
             text += f", {upto} between the evaluations around the loss"
+            text += ", which 1 lies in: evaluate more often to be sure" if low <= 1 <= high else ""
         if found.low is not None and found.high is not None:
             text += f", 95 % interval over seeds {digits(found.low)} to {digits(found.high)}"
         seeds = f"{found.n} paired seed{'s' if found.n > 1 else ''}"

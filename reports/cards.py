@@ -35,7 +35,17 @@ _LONGEST = 120  # characters of a value that a card has room for
 
 def environment_card(study: Study) -> list[Entry]:
     """Longer entries, like the queueing disciplines of every node, are left to each run's environment.json."""
-    return _card(run.environment for run in study.stored)
+    entries = _card({name: value for name, value in run.environment.items() if name != "code"} for run in study.stored)
+    return [*entries, *_code_entries(study)]
+
+
+def _code_entries(study: Study) -> list[Entry]:
+    """The hash of the code that ran, by method: it covers the method's own modules, so methods always differ."""
+    found: dict[str, dict[str, None]] = {}
+    for run in study.stored:
+        if (code := run.environment.get("code")) is not None:
+            found.setdefault(run.result.algorithm, {})[str(code)[:12]] = None
+    return [Entry(f"code of {method}", tuple(codes)) for method, codes in found.items()]
 
 
 def workload_cards(study: Study) -> dict[str, list[Entry]]:
@@ -94,11 +104,16 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name} › ")
         elif value is not None and value != []:
-            shown = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+            shown = ", ".join(_text(item) for item in value) if isinstance(value, list) else _text(value)
             if _DIGEST.match(shown):
                 shown = shown[:12]
             if len(shown) <= _LONGEST:
                 yield name, shown
+
+
+def _text(value: object) -> str:
+    """A float in at most six digits: 0.30000000000000004 is 0.3."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from markupsafe import Markup
 
 from reports.answers import Answer
 from reports.cards import environment_card, network_cards, options_table, workload_cards
+from reports.figures.conditions import conditions, networks, repeats
 from reports.study import Study
 from reports.style.drawing import SINGLE, Drawing, colour_variables, inline_svg
-from reports.style.tables import Table
+from reports.style.tables import Table, frame_csv
 from reports.summary import levels
 
+MAIN = "Speed-up"  # the section whose figures stand beside the answer
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -59,11 +61,15 @@ def render_page(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
     excluded = _excluded(study, out)
+    common = (repeats(study), conditions(study), f"{networks(study)}.")  # said once, not in every caption
+    main = [drawing for drawing in sections.get(MAIN, ()) if drawing.name in pictures]
     return template.render(
         title=" and ".join(study.groups),
         scope=_scope(study),
         warning=_warning(study) if excluded else "",
         caveats=_caveats(study),
+        common=" ".join(common),
+        main=[_picture(drawing, pictures[drawing.name], common) for drawing in main],
         answers=answers,
         answer_note=levels(study) + " Training time leaves out evaluation and checkpoints." if levels(study) else "",
         tables=tables,
@@ -73,10 +79,10 @@ def render_page(
             _Section(
                 title.lower().replace(" ", "-"),
                 title,
-                [_picture(drawing, pictures[drawing.name]) for drawing in drawings],
+                [_picture(drawing, pictures[drawing.name], common) for drawing in drawings],
             )
             for title, drawings in sections.items()
-            if drawings
+            if drawings and title != MAIN
         ],
         networks=network_cards(study),
         options=options_table(study),
@@ -144,12 +150,15 @@ def _href(directory: Path, out: Path) -> str:
     return quote(Path(os.path.relpath(directory, out.resolve())).as_posix()) + "/"
 
 
-def _picture(drawing: Drawing, svg: str) -> _Picture:
-    encoded = base64.b64encode(drawing.data.to_csv(index=False).encode()).decode()
+def _picture(drawing: Drawing, svg: str, common: Sequence[str] = ()) -> _Picture:
+    caption = drawing.caption
+    for words in common:
+        caption = caption.replace(words, "")
+    encoded = base64.b64encode(frame_csv(drawing.data).encode()).decode()
     return _Picture(
         drawing.name,
         drawing.title,
-        drawing.caption,
+        " ".join(caption.split()),
         Markup(inline_svg(drawing.name, svg)),
         f"data:text/csv;base64,{encoded}",
         narrow=drawing.figure.get_figwidth() <= SINGLE,

@@ -35,7 +35,7 @@ _MEASURES = (
 def methods_table(study: Study) -> Table:
     """One row for each network and method: medians over valid runs, quartiles beside them where there are several."""
     scales = {m.key: scale_for(m.quantity, study.runs[m.key].dropna()) for m in _MEASURES}
-    columns = [Column("topology", "network", numeric=False), Column("label", "method", numeric=False)]
+    columns = [Column("label", "method", numeric=False), Column("topology", "network", numeric=False)]
     for place, measure in enumerate(_MEASURES):
         columns.append(Column(measure.key, measure.heading, scales[measure.key].unit))
         if place == 0:

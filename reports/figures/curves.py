@@ -26,7 +26,7 @@ def loss_against_time(study: Study) -> Drawing | None:
         "s",
         "training time",
         "loss-time",
-        "Loss against wall time",
+        "Loss against training time",
         "Held-out loss against training time (wall time without evaluation and checkpoints)",
     )
 
@@ -106,6 +106,8 @@ def _draw(
             panel.set_title(plain(study.place_name(*place) if place[1] else place[0]))
         panel.set_xlabel(f"{axis} ({scale.unit})")
         (log_axis if log else linear_axis)(panel, "x", scale)
+        if not log:
+            panel.set_xlim(left=0)
     for left in axes[:: min(3, len(shown))]:
         left.set_ylabel("held-out loss (nats/token)")
     legend(figure, styles, labels)

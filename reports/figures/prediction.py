@@ -72,7 +72,8 @@ def _points(runs: pd.DataFrame, quantity: str, measured: str, predicted: pd.Seri
 
 
 def _error(points: pd.DataFrame) -> str:
-    errors = (points["predicted"] / points["measured"] - 1).abs()
+    signed = points["predicted"] / points["measured"] - 1
+    errors = signed.abs()
     if errors.max() == 0:
         return f"equal to the byte in {len(points)} runs"
-    return f"mean error {errors.mean():.1%}, largest {errors.max():.1%}"
+    return f"mean error {signed.mean():+.1%}, mean absolute {errors.mean():.1%}, largest {errors.max():.1%}"

@@ -12,7 +12,7 @@ import pandas as pd
 from harness.costmodel.planning import Answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
-from reports.style.tables import Column, Table, text_table
+from reports.style.tables import Column, Table, frame_csv, text_table
 
 Entry = dict[str, Any]  # a line of a table, by column
 BASE_COLUMNS = (
@@ -28,7 +28,7 @@ def write_tables(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{scenario.name}.{kind}" for kind in ("json", "csv", "md")]
     paths[0].write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    pd.json_normalize([row.to_json() for row in rows], sep=".").to_csv(paths[1], index=False)
+    paths[1].write_text(frame_csv(pd.json_normalize([row.to_json() for row in rows], sep=".")), encoding="utf-8")
     parts = [f"# {scenario.name}", "", scenario.description.strip(), "", scenario.source.strip(), ""]
     base = [{name: getattr(row, name) for name in BASE_COLUMNS} for row in base_rows(rows, scenario)]
     parts += ["## Base configuration", "", entries_table("base", "", base).markdown()]

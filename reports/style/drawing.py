@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from reports.style.palette import DARK, INK, SeriesStyle
 from reports.style.quantities import Scale
-from reports.style.tables import as_markdown, headed
+from reports.style.tables import as_markdown, frame_csv, headed
 
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
 MOST_ABOVE = 6  # series in a legend above one narrow panel
@@ -128,7 +128,7 @@ def write(drawing: Drawing, folder: Path) -> str:
         drawing.figure.savefig(folder / f"{drawing.name}.png")
         drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})
         drawing.figure.savefig(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
-    drawing.data.to_csv(folder / f"{drawing.name}.csv", index=False)
+    (folder / f"{drawing.name}.csv").write_text(frame_csv(drawing.data), encoding="utf-8")
     words = f"![{as_markdown(drawing.title)}]({drawing.name}.png)\n\n{headed(drawing.title, drawing.caption)}\n"
     (folder / f"{drawing.name}.md").write_text(words, encoding="utf-8")
     return (folder / f"{drawing.name}.svg").read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from reports.style.quantities import NARROW
 
 Raw = float | int | str | bool | None
@@ -61,7 +63,9 @@ class Table:
         writer = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()
         for row, more in zip(self.rows, extra, strict=True):
-            writer.writerow({key: row[key].raw for key in keys} | more)
+            writer.writerow(
+                {key: spreadsheet_safe(raw) for key, raw in ({key: row[key].raw for key in keys} | more).items()}
+            )
         return buffer.getvalue()
 
     def markdown(self) -> str:
@@ -91,6 +95,18 @@ def text_table(name: str, title: str, caption: str, columns: Sequence[Column], r
     return Table(name, title, caption, tuple(columns), tuple(cells))
 
 
+def spreadsheet_safe(raw: Raw) -> Raw:
+    """`raw`, or behind an apostrophe if a spreadsheet would take the text for a formula (CWE-1236)."""
+    return f"'{raw}" if isinstance(raw, str) and raw.startswith(("=", "+", "-", "@", "\t", "\r")) else raw
+
+
+def frame_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV, its texts safe to open in a spreadsheet."""
+    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    safe = frame.assign(**{str(name): frame[name].map(spreadsheet_safe) for name in texts})
+    return str(safe.to_csv(index=False))
+
+
 def write_table(table: Table, folder: Path) -> None:
     for ending, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
         (folder / f"{table.name}.{ending}").write_text(text, encoding="utf-8")
@@ -108,7 +124,7 @@ def headed(title: str, caption: str) -> str:
 def as_markdown(text: str) -> str:
     text = " ".join(text.replace(NARROW, " ").split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
 
 
 _LATEX = {

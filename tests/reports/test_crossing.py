@@ -16,8 +16,8 @@ from tests.reports.test_study import study
 
 
 def test_a_crossing_lies_between_the_evaluations_around_it() -> None:
-    found = crossing([10.0, 20.0, 30.0], [3.0, 2.5, 2.1], 2.4)
-    assert found == Crossing(pytest.approx(22.5), 20.0, 30.0, at_first=False)
+    found = crossing([10.0, 20.0, 30.0], [3.0, 2.5, 2.0], 2.375)
+    assert found == Crossing(22.5, 20.0, 30.0, at_first=False)
 
 
 def test_a_loss_below_the_first_evaluation_has_an_upper_bound_alone() -> None:
@@ -44,11 +44,10 @@ def test_time_to_loss_is_not_rounded_up_to_an_evaluation(tmp_path: Path) -> None
         folder = tmp_path / str(every)
         for method in ("ddp", "diloco"):
             RecordedRun(method, method, seed=1, every=every, target=2.3).write(folder)
-    coarse, fine = (study(tmp_path / str(every)).runs.set_index("label") for every in (25, 10))
-    for label in ("ddp", "diloco"):
-        exact = coarse.loc[label, "seconds_to_level"]
-        assert exact == pytest.approx(fine.loc[label, "seconds_to_level"], rel=0.06)
-        assert coarse.loc[label, "seconds_to_level_low"] < exact < coarse.loc[label, "seconds_to_level_high"]
+    coarse, fine = (study(tmp_path / str(every)).runs for every in (25, 10))
+    assert coarse["seconds_to_level"].tolist() == pytest.approx(fine["seconds_to_level"].tolist(), rel=0.06)
+    assert (coarse["seconds_to_level_low"] < coarse["seconds_to_level"]).all()
+    assert (coarse["seconds_to_level"] < coarse["seconds_to_level_high"]).all()
 
 
 def test_a_crossing_at_the_first_evaluation_is_marked(tmp_path: Path) -> None:
@@ -68,9 +67,7 @@ def test_a_host_that_was_too_slow_names_no_winner(tmp_path: Path) -> None:
     (answer,) = answers(found)
     assert "no winner" in answer.headline
     assert "raise compute.step_seconds" in answer.evidence
-    assert methods_table(found).columns[-2].key == "overrun_share" or "overrun_share" in {
-        column.key for column in methods_table(found).columns
-    }
+    assert "overrun_share" in {column.key for column in methods_table(found).columns}
 
 
 def test_the_answer_names_cause_setting_and_other_losses(tmp_path: Path) -> None:

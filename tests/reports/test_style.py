@@ -1,0 +1,91 @@
+"""Figures can be read by all, and texts of a record do no harm where they are shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from reports.cards import environment_card
+from reports.page import render_page
+from reports.study import Study
+from reports.style.drawing import inline_svg
+from reports.style.palette import DARK, INK, METHOD_COLOURS, SPARE_COLOURS, contrast, fills_of, series_styles
+from reports.style.tables import Column, Table, Value, as_markdown, frame_csv
+from reports.style.terminal import printable, terminal_table
+from reports.summary import runs_table
+from tests.reports.made_up import RecordedRun, rewrite
+from tests.reports.test_study import study
+
+PAGE = {"light": "#fdfdfc", "dark": "#16181b"}
+
+
+@pytest.mark.parametrize("colour", sorted({*METHOD_COLOURS.values(), *SPARE_COLOURS}))
+def test_every_line_has_enough_contrast_in_light_and_dark(colour: str) -> None:
+    dark = "#e8e8e5" if colour == INK else DARK[colour]
+    assert contrast(colour, PAGE["light"]) >= 4.5
+    assert contrast(dark, PAGE["dark"]) >= 4.5
+
+
+def test_no_two_methods_share_a_colour() -> None:
+    assert len(set(METHOD_COLOURS.values())) == len(METHOD_COLOURS)
+
+
+def test_series_and_fills_differ() -> None:
+    styles = series_styles([f"m{i}" for i in range(10)], {})
+    assert len({style.colour for style in styles.values()}) == 10
+    fills = fills_of([*"abcdefghijklmn", "compute"])
+    assert len(set(fills.values())) == len(fills)
+
+
+def test_a_figure_on_the_page_takes_the_pages_colours() -> None:
+    svg = '<svg viewBox="0 0 10 10"><path style="stroke: #0072b2; fill: #1a1a1a"/></svg>'
+    assert 'style="stroke: var(--c-0072b2); fill: currentColor"' in inline_svg("x", svg)
+
+
+def _table(text: str) -> Table:
+    return Table("t", text, text, (Column("a", "a", numeric=False),), ({"a": Value(text, text)},))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+x", "-2+3", "@SUM(A1)", "\t=1"])
+def test_a_label_is_no_formula_in_a_spreadsheet(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(_table(text).csv()))
+    assert row["a"].startswith("'")
+    assert frame_csv(pd.DataFrame({"a": [text], "b": [-1.5]})).splitlines()[1].lstrip('"').startswith("'")
+    assert "-1.5" in frame_csv(pd.DataFrame({"a": [text], "b": [-1.5]}))
+
+
+def test_a_dollar_is_no_mathematics_in_markdown() -> None:
+    assert as_markdown("costs $5 and $6") == r"costs \$5 and \$6"
+
+
+def test_a_label_moves_no_cursor_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    console.print(terminal_table(_table("\x1b[31mred\x1b]0;title\x07")))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[31mred" not in shown
+    assert "\x1b]0" not in shown
+    assert printable("a\nb\x1b[2J") == "a b [2J"
+
+
+def test_code_is_compared_within_a_method(tmp_path: Path) -> None:
+    for method in ("ddp", "diloco"):
+        for seed in (1, 2):
+            run = RecordedRun(method, method, seed=seed).write(tmp_path)
+            rewrite(run / "environment.json", code=("a" if method == "ddp" else "b") * 16)
+    entries = {entry.name: entry for entry in environment_card(study(tmp_path))}
+    assert not entries["code of ddp"].differs
+    rewrite(run / "environment.json", code="c" * 16)
+    entries = {entry.name: entry for entry in environment_card(study(tmp_path))}
+    assert entries["code of diloco"].differs
+
+
+def test_caveats_of_valid_runs_stand_at_the_top(tmp_path: Path) -> None:
+    RecordedRun("ddp", "ddp", changes={"marks": ["17 of 400 paced slots were too short"]}).write(tmp_path / "runs")
+    found: Study = study(tmp_path / "runs")
+    page = render_page(found, tmp_path / "out", [], [], runs_table(found), {}, {})
+    assert "ddp: 17 of 400 paced slots were too short" in page[: page.index("<nav")]
