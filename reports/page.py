@@ -16,7 +16,7 @@ from reports.answers import Answer
 from reports.cards import environment_card, network_cards, options_table, workload_cards
 from reports.figures.conditions import conditions, networks, repeats
 from reports.study import Study
-from reports.style.drawing import SINGLE, Drawing, colour_variables, inline_svg
+from reports.style.drawing import Drawing, colour_variables, inline_svg
 from reports.style.tables import Table, frame_csv
 from reports.summary import levels
 
@@ -161,5 +161,5 @@ def _picture(drawing: Drawing, svg: str, common: Sequence[str] = ()) -> _Picture
         " ".join(caption.split()),
         Markup(inline_svg(drawing.name, svg)),
         f"data:text/csv;base64,{encoded}",
-        narrow=drawing.figure.get_figwidth() <= SINGLE,
+        narrow=drawing.figure.get_figwidth() <= 5.0,
     )
