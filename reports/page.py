@@ -17,7 +17,8 @@ from reports.cards import environment_card, network_cards, options_table, worklo
 from reports.figures.conditions import conditions, networks, repeats
 from reports.study import Study
 from reports.style.drawing import Drawing, colour_variables, inline_svg
-from reports.style.tables import Table, frame_csv
+from reports.style.frame_csv import frame_csv
+from reports.style.tables import Table
 from reports.summary import levels
 
 MAIN = "Speed-up"  # the section whose figures stand beside the answer

@@ -12,7 +12,8 @@ import pandas as pd
 from harness.costmodel.planning import Answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
-from reports.style.tables import Column, Table, frame_csv, text_table
+from reports.style.frame_csv import frame_csv
+from reports.style.tables import Column, Table, text_table
 
 Entry = dict[str, Any]  # a line of a table, by column
 BASE_COLUMNS = (

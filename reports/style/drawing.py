@@ -18,9 +18,10 @@ from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from reports.style.frame_csv import frame_csv
 from reports.style.palette import DARK, INK, SeriesStyle
 from reports.style.quantities import Scale
-from reports.style.tables import as_markdown, frame_csv, headed
+from reports.style.tables import as_markdown, headed
 
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
 MOST_ABOVE = 6  # series in a legend above one narrow panel

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from reports.style.quantities import NARROW
 
 Raw = float | int | str | bool | None
@@ -98,13 +96,6 @@ def text_table(name: str, title: str, caption: str, columns: Sequence[Column], r
 def spreadsheet_safe(raw: Raw) -> Raw:
     """`raw`, or behind an apostrophe if a spreadsheet would take the text for a formula (CWE-1236)."""
     return f"'{raw}" if isinstance(raw, str) and raw.startswith(("=", "+", "-", "@", "\t", "\r")) else raw
-
-
-def frame_csv(frame: pd.DataFrame) -> str:
-    """A frame as CSV, its texts safe to open in a spreadsheet."""
-    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
-    safe = frame.assign(**{str(name): frame[name].map(spreadsheet_safe) for name in texts})
-    return str(safe.to_csv(index=False))
 
 
 def write_table(table: Table, folder: Path) -> None:

@@ -14,8 +14,9 @@ from reports.cards import environment_card
 from reports.page import render_page
 from reports.study import Study
 from reports.style.drawing import inline_svg
+from reports.style.frame_csv import frame_csv
 from reports.style.palette import DARK, INK, METHOD_COLOURS, SPARE_COLOURS, contrast, fills_of, series_styles
-from reports.style.tables import Column, Table, Value, as_markdown, frame_csv
+from reports.style.tables import Column, Table, Value, as_markdown
 from reports.style.terminal import printable, terminal_table
 from reports.summary import runs_table
 from tests.reports.made_up import RecordedRun, rewrite
