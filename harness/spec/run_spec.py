@@ -21,10 +21,17 @@ SCHEMA_VERSION = 1  # of records; whoever adds, renames or removes a key of one 
 
 
 class Data(Document):
-    """`stdlib`: Python's standard library as text; `text`: a directory of text files; `tokens`: uint16 .bin files."""
+    """`stdlib`: Python's standard library as text; `text`: UTF-8 files; `jsonl`: one document a line, in `field`;
+    `tokens`: .npy files, and .bin files with llm.c's header or without one, as nanoGPT's.
 
-    source: Literal["stdlib", "text", "tokens"] = "stdlib"
+    path: a file or a directory.   val: the same for held-out text; without it a share of `path` is held out.
+    """
+
+    source: Literal["stdlib", "text", "jsonl", "tokens"] = "stdlib"
     path: str | None = None
+    val: str | None = None
+    field: str = "text"  # of a line of jsonl
+    token_type: Literal["uint16", "uint32"] = "uint16"  # of .bin files without a header
     partition: Literal["iid", "by_source", "dirichlet"] = "iid"
     alpha: float = Field(default=0.5, gt=0)  # Dirichlet concentration over sources
     held_out: float = Field(default=0.02, gt=0, lt=0.5)  # share of files kept for evaluation
@@ -32,7 +39,9 @@ class Data(Document):
     @model_validator(mode="after")
     def _path(self) -> Self:
         if (self.path is None) != (self.source == "stdlib"):
-            raise ValueError("a path for text and tokens, none for stdlib")
+            raise ValueError("a path for text, jsonl and tokens, none for stdlib")
+        if self.val is not None and self.path is None:
+            raise ValueError("val together with path")
         return self
 
 

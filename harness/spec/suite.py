@@ -178,13 +178,16 @@ def _standing(
 
 
 def _placed(data: Data, suite: Path) -> Data:
-    """With its path found from the suite's folder."""
-    if data.path is None:
-        return data
-    path = suite.parent / data.path
-    if not path.exists():
-        raise InputError(str(suite), "data.path", data.path, "a file or directory, absolute or from the suite's folder")
-    return data.model_copy(update={"path": str(path)})
+    """With its paths found from the suite's folder."""
+    found = {}
+    for field, given in (("path", data.path), ("val", data.val)):
+        if given is not None:
+            path = suite.parent / given
+            if not path.exists():
+                allowed = "a file or directory, absolute or from the suite's folder"
+                raise InputError(str(suite), f"data.{field}", given, allowed)
+            found[field] = str(path)
+    return data.model_copy(update=found)
 
 
 def _given(document: Document) -> dict[str, Any]:

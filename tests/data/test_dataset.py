@@ -200,7 +200,7 @@ def test_wrong_data_is_refused_with_the_field(make_text: MakeText, tmp_path: Pat
     assert "token 110" in refusal(data, tmp_path, vocabulary=100)
     write_tokens(tmp_path / "odd.bin", [1, 2, 3])
     (tmp_path / "odd.bin").write_bytes((tmp_path / "odd.bin").read_bytes()[:-1])
-    assert "even number of bytes" in refusal(Data(source="tokens", path=str(tmp_path / "odd.bin")), tmp_path)
+    assert "a multiple of 2 bytes" in refusal(Data(source="tokens", path=str(tmp_path / "odd.bin")), tmp_path)
     write_tokens(tmp_path / "short.bin", list(range(400)))
     assert "held_out" in refusal(Data(source="tokens", path=str(tmp_path / "short.bin")), tmp_path)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,15 @@ from pydantic import ValidationError
 
 from harness.spec.run_spec import Data
 from harness.worker.data.partitions import TextPiece, divide, pieces, tokens_in
-from harness.worker.data.sources import TOKEN, Corpus, TextFile, read_corpus
+from harness.worker.data.shards import dtype_of
+from harness.worker.data.sources import Corpus, TextFile, read_corpus
 from netsim.documents import Document
 from netsim.errors import InputError
 
-FORMAT = 1  # of the files; a new number makes old caches unused
+FORMAT = 2  # of the files; a new number makes old caches unused
+_VALIDATION = re.compile(r"(?:^|[_\-./])val(?:id|idation)?(?:[_\-.\d]|$)")
+_NUMBERED = (".bin", ".npy", ".jsonl")
+
 PIECE_SEQUENCES = 16  # text is divided among sites in pieces of so many sequences
 
 
@@ -44,7 +48,7 @@ def prepare(data: Data, sites: int, sequence: int, seed: int, cache: Path, vocab
     vocabulary: of the model; a token beyond it is an InputError, as are missing and insufficient text.
     """
     corpus = read_corpus(data)
-    identity = [FORMAT, corpus.digest, data.model_dump(mode="json", exclude={"path"}), sites, sequence, seed]
+    identity = [FORMAT, corpus.digest, data.model_dump(mode="json", exclude={"path", "val"}), sites, sequence, seed]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     directory = cache / key
@@ -65,12 +69,17 @@ def _cached(directory: Path) -> Dataset | None:
         sizes = [path.stat().st_size for path in (*dataset.shards, dataset.held_out)]
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None
-    expected = [count * TOKEN.itemsize for count in (*dataset.shard_tokens, dataset.held_out_tokens)]
+    counts = (*dataset.shard_tokens, dataset.held_out_tokens)
+    paths = (*dataset.shards, dataset.held_out)
+    expected = [count * dtype_of(path).itemsize for count, path in zip(counts, paths, strict=True)]
     return dataset if sizes == expected else None
 
 
 def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, directory: Path) -> Dataset:
-    training, held_out = hold_out(corpus.files, data.held_out)
+    if corpus.held_out:
+        training, held_out = list(corpus.files), list(corpus.held_out)
+    else:
+        training, held_out = hold_out(corpus.files, data.held_out)
     shards = divide(data, pieces(training, PIECE_SEQUENCES * sequence), sites, 2 * sequence, seed)
     kept = [TextPiece(file.group, file.tokens) for file in held_out]
     if tokens_in(kept) <= sequence:
@@ -81,20 +90,22 @@ def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, dir
         shutil.rmtree(old, ignore_errors=True)
     try:
         building.mkdir(mode=0o755)
-        names = [f"shard-{site}.bin" for site in range(sites)]
-        for name, parts in zip([*names, "held-out.bin"], [*shards, kept], strict=True):
+        largest = max(int(file.tokens.max()) for file in (*corpus.files, *corpus.held_out))
+        suffix = "bin" if largest < 2**16 else "u32"
+        names, last = [f"shard-{site}.{suffix}" for site in range(sites)], f"held-out.{suffix}"
+        for name, parts in zip([*names, last], [*shards, kept], strict=True):
             _write(building / name, parts)
         fields = {
             "digest": corpus.digest,
             "shards": names,
             "shard_tokens": [tokens_in(parts) for parts in shards],
             "shard_groups": [sorted({part.group for part in parts}) for parts in shards],
-            "held_out": "held-out.bin",
+            "held_out": last,
             "held_out_tokens": tokens_in(kept),
             "held_out_files": [file.name for file in held_out],
             "files": len(corpus.files),
             "duplicates": corpus.duplicates,
-            "vocabulary": 1 + max(int(file.tokens.max()) for file in corpus.files),
+            "vocabulary": 1 + largest,
         }
         (building / "dataset.json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
         building.replace(directory)
@@ -107,22 +118,28 @@ def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, dir
 
 
 def hold_out(files: tuple[TextFile, ...], share: float) -> tuple[list[TextFile], list[TextFile]]:
-    """(training, held out). Files are held out in the order of a hash of their names, up to `share` of the text.
+    """(training, held out). Token files and lines of JSON with `val` in their names are the held-out ones, as nanoGPT
+    and llm.c write them. Otherwise files are held out in the order of a hash of their names, up to `share` of the text;
+    of a file that is more than a tenth of the text only the end, so that the rule never takes most of a corpus.
 
-    At least one file is on either side. Token files named `val*` are the held-out ones, as nanoGPT writes them;
-    a single file is divided near its end.
+    At least one file is on either side; a single file is divided near its end.
     """
-    if len(files) == 1:
-        (file,) = files
-        cut = round(len(file.tokens) * (1 - share))
-        return [_part(file, 0, cut)], [_part(file, cut, len(file.tokens))]
-    chosen = {file.name for file in files if file.name.startswith("val") and file.name.endswith(".bin")}
-    if not chosen or len(chosen) == len(files):
-        wanted = share * sum(len(file.tokens) for file in files)
-        by_hash = sorted(files, key=lambda file: hashlib.blake2b(file.name.encode()).digest())
-        before = accumulate((len(file.tokens) for file in by_hash), initial=0)
-        chosen = {file.name for file, count in zip(by_hash[:-1], before, strict=False) if count < wanted}
-    return [file for file in files if file.name not in chosen], [file for file in files if file.name in chosen]
+    total = sum(len(file.tokens) for file in files)
+    named = {file.name for file in files if _VALIDATION.search(file.name) and file.name.endswith(_NUMBERED)}
+    if named and len(named) < len(files):
+        return [file for file in files if file.name not in named], [file for file in files if file.name in named]
+    by_hash = sorted(files, key=lambda file: hashlib.blake2b(file.name.encode()).digest())
+    missing, kept = share * total, dict[str, int]()  # by name, the token from which on a file is held out
+    for file in by_hash if len(files) == 1 else by_hash[:-1]:
+        if missing <= 0:
+            break
+        whole = len(files) > 1 and 10 * len(file.tokens) <= total
+        kept[file.name] = 0 if whole or missing >= len(file.tokens) else round(len(file.tokens) - missing)
+        missing -= len(file.tokens) - kept[file.name]
+    cut = [(file, kept.get(file.name, len(file.tokens))) for file in files]
+    training = [_part(file, 0, end) if end < len(file.tokens) else file for file, end in cut if end]
+    held_out = [_part(file, end, len(file.tokens)) if end else file for file, end in cut if end < len(file.tokens)]
+    return training, held_out
 
 
 def _part(file: TextFile, start: int, end: int) -> TextFile:
@@ -132,4 +149,4 @@ def _part(file: TextFile, start: int, end: int) -> TextFile:
 def _write(path: Path, parts: Iterable[TextPiece]) -> None:
     with path.open("wb") as file:
         for part in parts:
-            file.write(np.asarray(part.tokens, dtype=TOKEN).tobytes())
+            file.write(np.asarray(part.tokens, dtype=dtype_of(path)).tobytes())

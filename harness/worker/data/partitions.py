@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.spec.run_spec import Data
-from harness.worker.data.sources import TextFile, Tokens
+from harness.worker.data.sources import TextFile
+from harness.worker.data.tokens import Tokens
 from netsim.errors import InputError
 
 DRAWS = 100  # of Dirichlet proportions, until every site has enough

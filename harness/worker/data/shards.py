@@ -1,4 +1,6 @@
-"""Reading tokens: a worker's share of the training text, and the held-out text. Files are uint16, memory-mapped.
+"""Reading tokens: a worker's share of the training text, and the held-out text.
+
+Files are memory-mapped, uint16 or, where their names say so, uint32.
 
 What a step reads is a function of (seed, rank, step) alone, so a resumed run reads what it would have read.
 """
@@ -13,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.worker.data.sources import TOKEN
 from netsim.errors import InputError
 from netsim.traffic import split
 
@@ -70,14 +71,19 @@ def held_out_batches(path: Path, sequences: int, batch: int, sequence: int, rank
     return [_cut(tokens, starts[at : min(at + batch, last)], sequence) for at in range(first, last, batch)]
 
 
-def _open(path: Path) -> NDArray[np.uint16]:
+def dtype_of(path: Path) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+    """The type of a prepared file's tokens."""
+    return np.dtype("<u4") if path.suffix == ".u32" else np.dtype("<u2")
+
+
+def _open(path: Path) -> NDArray[np.uint16] | NDArray[np.uint32]:
     try:
-        return np.memmap(path, dtype=TOKEN, mode="r")
+        return np.memmap(path, dtype=dtype_of(path), mode="r")
     except (OSError, ValueError) as error:
-        raise InputError(str(path), "", error, "a file of uint16 tokens") from None
+        raise InputError(str(path), "", error, "a file of tokens") from None
 
 
-def _cut(tokens: NDArray[np.uint16], starts: NDArray[np.int64], sequence: int) -> Batch:
+def _cut(tokens: NDArray[np.uint16] | NDArray[np.uint32], starts: NDArray[np.int64], sequence: int) -> Batch:
     rows = tokens[starts[:, None] + np.arange(sequence + 1)].astype(np.int64)
     both = torch.from_numpy(rows)
     return both[:, :-1].contiguous(), both[:, 1:].contiguous()

@@ -1,25 +1,24 @@
-"""Where text comes from: the standard library's own source, a directory of text files, or files of tokens.
+"""Where text comes from: the standard library's own source, text files, lines of JSON, or files of tokens.
 
-Text becomes bytes, one token each, and a NUL ends every file. Token files are nanoGPT's: uint16,
-little-endian, no header.
+Text becomes bytes, one token each, and a NUL ends every document. Token files: see `token_files`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.spec.run_spec import Data
+from harness.worker.data.tokens import Tokens, open_tokens
 from netsim.errors import InputError
 
-TOKEN = np.dtype("<u2")
-Tokens = NDArray[np.uint8] | NDArray[np.uint16]
+TEXT_SUFFIXES = {".txt", ".md", ".rst", ".tex", ".html", ".csv", ".py"}  # that should be text, whatever is in them
 
 # Distributions install Python's own tests or leave them out, so without them the text is the same on more machines.
 # The tables in `encodings` are generated and nearly copies of each other: held-out ones would be known from training.
@@ -38,11 +37,15 @@ class TextFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Files without repetitions, in order of their names. `digest` covers names and contents."""
+    """Files without repetitions, in order of their names. `digest` covers names and contents.
+
+    held_out: files that the suite names as held-out text; none where a share is to be held out.
+    """
 
     files: tuple[TextFile, ...]
     duplicates: int
     digest: str
+    held_out: tuple[TextFile, ...] = ()
 
 
 def read_corpus(data: Data) -> Corpus:
@@ -50,10 +53,25 @@ def read_corpus(data: Data) -> Corpus:
     if data.source == "stdlib":
         return _corpus(_standard_library(), "Python's standard library")
     assert data.path is not None
-    path = Path(data.path)
-    if "\0" in data.path or not path.exists():
-        raise InputError("data", "path", data.path, "an existing file or directory")
-    return _corpus(_text(path) if data.source == "text" else _token_files(path), data.path)
+    corpus = _corpus(_files(data, data.path, "path"), data.path)
+    if data.val is None:
+        return corpus
+    kept = _corpus(_files(data, data.val, "val"), data.val)
+    known = {file.digest for file in kept.files}
+    training = tuple(file for file in corpus.files if file.digest not in known)  # `val` may lie inside `path`
+    if not training:
+        raise InputError("data", "val", data.val, "text beside that of path, which has no other")
+    digest = hashlib.sha256(f"{corpus.digest} {kept.digest}".encode()).hexdigest()
+    return Corpus(training, corpus.duplicates, digest, kept.files)
+
+
+def _files(data: Data, where: str, field: str) -> Iterator[TextFile]:
+    path = Path(where)
+    if "\0" in where or not path.exists():
+        raise InputError("data", field, where, "an existing file or directory")
+    if data.source == "text":
+        return _text(path)
+    return json_lines(path, data.field) if data.source == "jsonl" else token_files(path, data.token_type)
 
 
 def _corpus(found: Iterable[TextFile], where: str) -> Corpus:
@@ -94,7 +112,11 @@ def _bytes_of(path: Path, root: Path, loose: str) -> Iterator[TextFile]:
     try:
         content = path.read_bytes()
         content.decode("utf-8")
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if path.suffix.lower() in TEXT_SUFFIXES and b"\0" not in content:
+            found = f"{path}, byte {error.start}"
+            allowed = "UTF-8 text: convert it (iconv -f latin1 -t utf8), or leave it out of the folder"
+            raise InputError("data", "path", found, allowed) from None
         return
     except OSError as error:
         raise InputError("data", "path", f"{path} ({error.strerror})", "readable files") from None
@@ -106,12 +128,34 @@ def _bytes_of(path: Path, root: Path, loose: str) -> Iterator[TextFile]:
     yield TextFile(name.as_posix(), group, tokens, hashlib.sha256(content).digest())
 
 
-def _token_files(path: Path) -> Iterator[TextFile]:
-    """`path` itself or every *.bin in it; each is its own group."""
-    for found in sorted(path.glob("*.bin")) if path.is_dir() else [path]:
-        size = found.stat().st_size
-        if size % TOKEN.itemsize:
-            raise InputError("data", "path", f"{found} of {size} bytes", "uint16 tokens: an even number of bytes")
-        if size:
-            tokens = np.memmap(found, dtype=TOKEN, mode="r")
-            yield TextFile(found.name, found.stem, tokens, hashlib.sha256(tokens.data).digest())
+def json_lines(path: Path, field: str) -> Iterator[TextFile]:
+    """`path` itself or every *.jsonl in it, each its own group: the documents of all lines, a NUL after each."""
+    for found in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        parts = []
+        with found.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    parts.append(_document(found, number, line, field).encode() + b"\0")
+        content = b"".join(parts)
+        if content:
+            tokens = np.frombuffer(content, dtype=np.uint8)
+            yield TextFile(found.name, found.stem, tokens, hashlib.sha256(content).digest())
+
+
+def _document(path: Path, number: int, line: bytes, field: str) -> str:
+    try:
+        text = json.loads(line)[field]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        text = None
+    if not isinstance(text, str):
+        raise InputError("data", "path", f"{path}, line {number}", f"a JSON object with text in {field!r}") from None
+    return text
+
+
+def token_files(path: Path, token_type: str) -> Iterator[TextFile]:
+    """`path` itself or every *.bin and *.npy in it; each is its own group."""
+    names = [*path.glob("*.bin"), *path.glob("*.npy")] if path.is_dir() else [path]
+    for found in sorted(names):
+        tokens = open_tokens(found, token_type)
+        if tokens.size:
+            yield TextFile(found.name, found.stem, tokens, hashlib.sha256(np.ascontiguousarray(tokens).data).digest())
