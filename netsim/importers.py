@@ -1,14 +1,19 @@
 """Importing GML and GraphML: links among sites become the shortest paths between them.
 
-Edges carry `latency` (or `delay`) and may carry `bandwidth` (or `rate`) and `packet_loss` (or `loss`); nodes may carry
-`host_bandwidth_up` and `host_bandwidth_down` (or `up` and `down`), which is the form of the shadow simulator's graphs.
+Edges carry `latency` (or `delay`) and may carry `bandwidth` (or `rate`), `packet_loss` (or `loss`) and `jitter`, a
+standard deviation; anything else on an edge but a name is refused. Nodes may carry `host_bandwidth_up` and
+`host_bandwidth_down` (or `up` and `down`), which is the form of the shadow simulator's graphs.
 The nodes that have access rates are the sites; the others only forward. The path of least latency is taken; its rate is
-that of its narrowest edge, and a packet survives it if it survives every edge.
+that of its narrowest edge, a packet survives it if it survives every edge, and the variances of its jitters add up.
+
+A topology has no links that pairs share but the access links: pairs whose paths share an edge each get its whole rate.
+The document's description names such edges.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,8 @@ from netsim.errors import InputError
 from netsim.units import parse_duration, parse_rate, parse_share
 
 SUFFIXES = (".gml", ".graphml")
+EDGE_KEYS = {"latency", "delay", "bandwidth", "rate", "packet_loss", "loss", "jitter"}
+NAMES = {"label", "id", "name", "key"}  # an edge's own, which say nothing of it
 
 
 def read_graph(path: Path) -> dict[str, Any]:
@@ -31,12 +38,15 @@ def read_graph(path: Path) -> dict[str, Any]:
         found = str(error) if isinstance(error, networkx.NetworkXError | ValueError | SyntaxError) else repr(error)
         raise InputError(str(path), "", found, f"a {path.suffix[1:]} graph") from None
     for a, b, edge in graph.edges(data=True):
+        if unknown := sorted(set(edge) - EDGE_KEYS - NAMES):
+            raise InputError(f"{path}: edge {a} - {b}", "", unknown[0], f"only {', '.join(sorted(EDGE_KEYS))}")
         edge["seconds"] = _value(edge, ("latency", "delay"), parse_duration, f"{path}: edge {a} - {b}")
     up = ("host_bandwidth_up", "up")
     sites = {node: _name(node, data) for node, data in graph.nodes(data=True) if any(key in data for key in up)}
     if len(sites) < 2:
         raise InputError(str(path), "nodes", f"{len(sites)} sites", "two nodes or more with host_bandwidth_up")
     links = []
+    users: Counter[tuple[str, str]] = Counter()
     for source in sites:
         _, paths = networkx.single_source_dijkstra(graph, source, weight="seconds")
         for target in sites:
@@ -45,7 +55,11 @@ def read_graph(path: Path) -> dict[str, Any]:
                     found = f"no path from {sites[source]} to {sites[target]}"
                     raise InputError(str(path), "edges", found, "a connected graph")
                 links.append(_link(graph, paths[target], sites, str(path)))
+                users.update((str(a), str(b)) for a, b in pairwise(paths[target]) if _capped(graph, a, b))
+    shared = [f"{a} - {b} ({pairs} pairs)" for (a, b), pairs in users.items() if pairs > 1]
+    caveat = f"Each pair gets the whole rate of the edges that it shares with others: {', '.join(shared)}."
     return {
+        "description": caveat if shared else "",
         "name": re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-")[:40] or "graph",
         "source": f"imported from {path.name}",
         "sites": {name: _site(graph.nodes[node], f"{path}: node {name}") for node, name in sites.items()},
@@ -53,13 +67,18 @@ def read_graph(path: Path) -> dict[str, Any]:
     }
 
 
+def _capped(graph: Any, a: Any, b: Any) -> bool:
+    return not {"bandwidth", "rate"}.isdisjoint(_edge(graph, a, b))
+
+
 def _link(graph: Any, nodes: list[Any], sites: dict[Any, str], where: str) -> dict[str, Any]:
-    delay, kept, rates = 0.0, 1.0, []
+    delay, kept, variance, rates = 0.0, 1.0, 0.0, []
     for a, b in pairwise(nodes):
         edge = _edge(graph, a, b)
         delay += edge["seconds"]
         loss = _value(edge, ("packet_loss", "loss"), parse_share, f"{where}: edge {a} - {b}", 0.0)
         kept *= 1 - loss
+        variance += _value(edge, ("jitter",), parse_duration, f"{where}: edge {a} - {b}", 0.0) ** 2
         if any(key in edge for key in ("bandwidth", "rate")):
             rates.append(_value(edge, ("bandwidth", "rate"), parse_rate, f"{where}: edge {a} - {b}"))
     found: dict[str, Any] = {
@@ -68,6 +87,8 @@ def _link(graph: Any, nodes: list[Any], sites: dict[Any, str], where: str) -> di
         "delay": f"{delay * 1e6:.3f} us",
         "loss": round(1 - kept, 12),
     }
+    if variance:
+        found["jitter"] = {"spread": f"{variance**0.5 * 1e6:.3f} us"}
     return {**found, "rate": f"{min(rates):.0f} bit"} if rates else found
 
 

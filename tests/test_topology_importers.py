@@ -79,6 +79,33 @@ def test_a_graph_becomes_the_shortest_paths_among_its_sites(tmp_path: Path) -> N
     assert topology.site("east").down == 200e6
 
 
+def test_the_variances_of_an_edges_jitter_add_up(tmp_path: Path) -> None:
+    text = GML.replace('latency "10 ms"', 'latency "10 ms" jitter "3 ms"').replace('"15 ms"', '"15 ms" jitter "4 ms"')
+    jitter = load_topology(written(tmp_path, "jittery.gml", text)).link("east", "west").jitter
+    assert jitter is not None
+    assert jitter.spread == pytest.approx(0.005)
+
+
+DUMBBELL = """
+graph [
+  node [ id 0 label "a" up "50 Mbit" down "50 Mbit" ]
+  node [ id 1 label "b" up "50 Mbit" down "50 Mbit" ]
+  node [ id 2 label "c" up "50 Mbit" down "50 Mbit" ]
+  node [ id 8 label "left" ]
+  node [ id 9 label "right" ]
+  edge [ source 0 target 8 latency "1 ms" ]
+  edge [ source 1 target 8 latency "1 ms" ]
+  edge [ source 8 target 9 latency "5 ms" bandwidth "10 Mbit" ]
+  edge [ source 9 target 2 latency "1 ms" ]
+]
+"""
+
+
+def test_edges_that_several_pairs_share_are_named(tmp_path: Path) -> None:
+    assert "8 - 9 (2 pairs)" in load_topology(written(tmp_path, "dumbbell.gml", DUMBBELL)).description
+    assert load_topology(written(tmp_path, "apart.gml", GML)).description == ""
+
+
 def test_a_directed_graph_keeps_its_directions(tmp_path: Path) -> None:
     topology = load_topology(written(tmp_path, "pair.graphml", GRAPHML))
     assert topology.link("a", "b").delay == pytest.approx(0.005)
@@ -89,7 +116,8 @@ def test_a_directed_graph_keeps_its_directions(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (('latency "10 ms"', 'latency "10"'), "a duration in one of"),
-        (('latency "10 ms"', 'colour "red"'), "a value for latency"),
+        (('latency "10 ms"', 'colour "red"'), "'colour'; allowed: only bandwidth, delay, jitter"),
+        (('latency "10 ms"', 'label "slow"'), "a value for latency"),
         (('host_bandwidth_up "50 Mbit"', ""), "two nodes or more"),
         (("graph [", "graph"), "a gml graph"),
     ],
