@@ -1,14 +1,16 @@
 """Connecting the members of a run to each other: every stream of every pair at once.
 
 The higher rank of a pair calls the lower. All calls go out together, so a member is connected two round trips after
-the last one listens: one for TCP, one for the hellos, which both sides check. A call that nobody answers yet, or
-that reaches a member of another generation of the run, is repeated until the deadline. A caller without the run's
-token learns nothing and disturbs nobody.
+the last one listens: one for TCP, one for the hellos, which both sides check; the caller's confirmation travels with
+its first bytes. A call that nobody answers yet, or that reaches a member of another generation of the run, is repeated
+until the deadline. A caller without the run's token, or from an address that is not its rank's, learns nothing and
+disturbs nobody.
 """
 
 from __future__ import annotations
 
 import errno
+import hmac
 import os
 import selectors
 import socket
@@ -16,7 +18,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from harness.transport.frames import HELLO_SIZE, Hello, pack_hello, token_digest, unpack_hello
+from harness.transport.frames import (
+    CONFIRMATION_SIZE,
+    HELLO_SIZE,
+    Hello,
+    confirmation,
+    make_hello,
+    pack_hello,
+    proves,
+    unpack_hello,
+)
 from netsim.errors import HostError, PeerError
 
 AGAIN = 0.05  # seconds until a call that was not answered is repeated
@@ -51,6 +62,8 @@ class _Line:
     hello: Hello | None  # what we said; None: they called us and speak first
     connected: bool = False
     heard: bytearray = field(default_factory=bytearray)
+    caller: Hello | None = None  # theirs, once we have answered it
+    answer: Hello | None = None  # ours to them, which they must confirm
 
 
 def connect_mesh(
@@ -69,14 +82,14 @@ def connect_mesh(
     Raises PeerError naming the members that could not be reached, HostError if the port cannot be had.
     """
     listener = _listen(addresses[rank], port)
-    work = _Connecting(rank, addresses, port, token_digest(token), listener)
+    work = _Connecting(rank, addresses, port, token, listener)
     try:
         for peer in members:
             if peer < rank:
                 count = min(max(1, streams(peer)), STREAM_LIMIT)
                 work.wanted[peer] = count
                 for stream in range(count):
-                    work.call(Hello(rank, peer, stream, count, work.digest))
+                    work.call(make_hello(token, rank, peer, stream, count))
             elif peer > rank:
                 work.wanted[peer] = None
         return work.finish(time.monotonic() + timeout, timeout)
@@ -117,8 +130,8 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 class _Connecting:
-    def __init__(self, rank: int, addresses: Sequence[str], port: int, digest: bytes, listener: socket.socket) -> None:
-        self.rank, self.addresses, self.port, self.digest, self.listener = rank, addresses, port, digest, listener
+    def __init__(self, rank: int, addresses: Sequence[str], port: int, token: str, listener: socket.socket) -> None:
+        self.rank, self.addresses, self.port, self.token, self.listener = rank, addresses, port, token, listener
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ)
         self.wanted: dict[int, int | None] = {}  # streams per peer; None: the peer will tell
@@ -151,7 +164,7 @@ class _Connecting:
                 raise PeerError(f"not connected within {timeout:g} s: {named}", tuple(missing))
             for due, hello in [entry for entry in self.again if entry[0] <= now]:
                 self.again.remove((due, hello))
-                self.call(hello)
+                self.call(make_hello(self.token, hello.source, hello.target, hello.stream, hello.streams))
             for line in [line for line in self.lines if line.hello is None and now - line.since > PATIENCE]:
                 self._hang_up(line, "said nothing")
             for key, _ in self.selector.select(min(deadline - now, AGAIN)):
@@ -190,31 +203,58 @@ class _Connecting:
                 line.sock.send(pack_hello(line.hello))
                 self.selector.modify(line.sock, selectors.EVENT_READ, line)
                 return
-            data = line.sock.recv(HELLO_SIZE - len(line.heard))
+            whole = CONFIRMATION_SIZE if line.answer is not None else HELLO_SIZE
+            data = line.sock.recv(whole - len(line.heard))
             if not data:
                 raise PeerError("hung up")
             line.heard += data
-            if len(line.heard) == HELLO_SIZE:
-                self._acquaint(line, unpack_hello(bytes(line.heard)))
+            if len(line.heard) < whole:
+                return
+            if line.answer is not None:
+                self._confirmed(line)
+            elif line.hello is not None:
+                self._answered(line, line.hello, unpack_hello(bytes(line.heard)))
+            else:
+                self._called(line, unpack_hello(bytes(line.heard)))
         except (OSError, PeerError) as error:
             self._hang_up(line, (isinstance(error, OSError) and error.strerror) or str(error))
 
-    def _acquaint(self, line: _Line, theirs: Hello) -> None:
-        """Their hello, whole: accept the stream or raise PeerError."""
-        if theirs.digest != self.digest or theirs.target != self.rank:
+    def _answered(self, line: _Line, ours: Hello, theirs: Hello) -> None:
+        """The answer to our call, whole: confirm it and take the stream, or raise PeerError."""
+        if theirs.target != self.rank or not proves(theirs, self.token, answered=ours.nonce):
             raise PeerError("does not belong to this run")
-        if line.hello is not None:
-            if (theirs.source, theirs.stream) != (line.hello.target, line.hello.stream):
-                raise PeerError("answered for somebody else")
-        else:
-            known = theirs.source > self.rank and theirs.source in self.wanted
-            told = self.wanted.get(theirs.source)
-            if not known or not theirs.stream < theirs.streams <= STREAM_LIMIT or told not in (None, theirs.streams):
-                raise PeerError("is not expected")
-            if theirs.stream in self.made.get(theirs.source, {}):
-                raise PeerError("called twice")
-            self.wanted[theirs.source] = theirs.streams
-            line.sock.send(pack_hello(Hello(self.rank, theirs.source, theirs.stream, theirs.streams, self.digest)))
+        if (theirs.source, theirs.stream) != (ours.target, ours.stream):
+            raise PeerError("answered for somebody else")
+        line.sock.send(confirmation(self.token, theirs.nonce))
+        self._take(line, theirs)
+
+    def _called(self, line: _Line, theirs: Hello) -> None:
+        """A caller's hello, whole: answer it, or raise PeerError."""
+        if theirs.target != self.rank or not proves(theirs, self.token):
+            raise PeerError("does not belong to this run")
+        known = theirs.source > self.rank and theirs.source in self.wanted
+        told = self.wanted.get(theirs.source)
+        if not known or not theirs.stream < theirs.streams <= STREAM_LIMIT or told not in (None, theirs.streams):
+            raise PeerError("is not expected")
+        if line.sock.getpeername()[0] != self.addresses[theirs.source]:
+            raise PeerError("calls from an address that is not its rank's")
+        line.caller = theirs
+        line.answer = make_hello(self.token, self.rank, theirs.source, theirs.stream, theirs.streams, theirs.nonce)
+        line.heard.clear()
+        line.sock.send(pack_hello(line.answer))
+
+    def _confirmed(self, line: _Line) -> None:
+        """The caller's confirmation, whole: take the stream, or raise PeerError."""
+        assert line.answer is not None
+        assert line.caller is not None
+        if not hmac.compare_digest(bytes(line.heard), confirmation(self.token, line.answer.nonce)):
+            raise PeerError("does not belong to this run")
+        if line.caller.stream in self.made.get(line.caller.source, {}):
+            raise PeerError("called twice")
+        self.wanted[line.caller.source] = line.caller.streams
+        self._take(line, line.caller)
+
+    def _take(self, line: _Line, theirs: Hello) -> None:
         self.selector.unregister(line.sock)
         self.lines.remove(line)
         self.made.setdefault(theirs.source, {})[theirs.stream] = line.sock

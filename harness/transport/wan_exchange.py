@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.transport.buffers import Body, Pool
 from harness.transport.collective_state import CollectiveState, Send, carrier
-from harness.transport.frames import Header, Kind, transfer_key
+from harness.transport.frames import Header, Kind, transfer_identity, transfer_key
 from harness.transport.ledger import Entry, Ledger
 from harness.transport.mesh import connect_mesh
 from harness.transport.peers import Disconnect, Peers
@@ -186,6 +186,9 @@ class WanExchange:
     def _open(self, running: _Running) -> None:
         assert running.key not in self._running, f"{running.handle.transfer} started twice"
         self._running[running.key] = running
+        for key in [key for key in self._unexpected if self._disagrees(running.key, key)]:
+            self._fail_disagreeing(running, self._unexpected[key][0][0])
+            return
         for source, header, body in self._unexpected.pop(running.key, []):
             self._early_bytes[source] -= header.length
             self._peers.pause(source, False)
@@ -264,12 +267,30 @@ class WanExchange:
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
             self._settle(running)
             return
+        for running in [one for one in self._running.values() if self._disagrees(one.key, header.key)]:
+            self._fail_disagreeing(running, source)
+            return
         self._unexpected.setdefault(header.key, []).append((source, header, body))
         self._early_bytes[source] = self._early_bytes.get(source, 0) + header.length
         if self._early_bytes[source] > EARLY_LIMIT:
             self._peers.pause(source, True)
 
-    def has_started(self, key: int) -> bool:
+    @staticmethod
+    def _disagrees(ours: int, theirs: int) -> bool:
+        """Whether two keys name one transfer, but in two forms."""
+        return ours != theirs and transfer_identity(ours) == transfer_identity(theirs)
+
+    def _fail_disagreeing(self, running: _Running, peer: int) -> None:
+        transfer = running.handle.transfer
+        ours = f"{transfer.elements} numbers as {transfer.wire}, {running.algorithm}"
+        error = f"{self._peers.name(peer)} has another size, type or algorithm for this transfer; here: {ours}"
+        self._fail(running, PeerError(error))
+        self._peers.say(peer, Kind.PING, running.key)  # which it will find to disagree, too
+
+    def has_started(self, source: int, key: int) -> bool:
+        """Asked by `source`."""
+        for running in [one for one in self._running.values() if self._disagrees(one.key, key)]:
+            self._fail_disagreeing(running, source)
         return key in self._running
 
     def answered(self, source: int, key: int, started: bool) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from harness.transport.frames import HEADER_SIZE, Hello, Kind, pack_header, pack_hello, token_digest, transfer_key
+from harness.transport.frames import HEADER_SIZE, HELLO_SIZE, Kind, make_hello, pack_header, pack_hello, transfer_key
 from harness.transport.wan_exchange import WanExchange
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Collective, Transfer
@@ -202,7 +202,7 @@ def stranger(port: int, message: bytes) -> bytes:
 
 def test_a_stranger_on_the_port_is_refused_and_disturbs_nobody() -> None:
     port = free_port()
-    noise = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 100, pack_hello(Hello(1, 0, 0, 1, token_digest("other")))]
+    noise = [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\0" * 100, pack_hello(make_hello("other", 1, 0, 0, 1))]
     heard: list[bytes] = []
     early = threading.Timer(0.2, lambda: heard.extend(stranger(port, message) for message in noise))
 
@@ -221,6 +221,63 @@ def test_a_stranger_on_the_port_is_refused_and_disturbs_nobody() -> None:
     together(range(2), lambda rank: exchanges[rank].run(1, [(all_reduce(2, 100_000), values[rank])]))
     assert bool((values[0] == 2).all())
     assert exchanges[0].refused == 6
+    close_all(exchanges)
+
+
+def test_a_hello_that_was_overheard_opens_nothing() -> None:
+    """A member's own hello, repeated: it is answered, but nobody else can confirm the answer."""
+    port = free_port()
+    hello = pack_hello(make_hello("run/0", 1, 0, 0, 1))
+    heard: list[bytes] = []
+
+    def come(rank: int) -> WanExchange:
+        if rank == 1:
+            with socket.create_connection((addresses(2)[0], port), 2.0, (addresses(2)[1], 0)) as sock:
+                sock.sendall(hello + bytes(16))
+                sock.settimeout(2.0)
+                while part := sock.recv(1000):
+                    heard.append(part)
+        return WanExchange.connect(rank, 2, addresses(2), port, "run/0", 1, timeout=5.0)
+
+    exchanges = together(range(2), come)
+    assert len(b"".join(heard)) == HELLO_SIZE
+    assert exchanges[0].refused == 1
+    close_all(exchanges)
+
+
+def test_a_hello_from_an_address_of_another_rank_is_refused() -> None:
+    port = free_port()
+    heard: list[bytes] = []
+
+    def come(rank: int) -> WanExchange:
+        if rank == 1:
+            with socket.create_connection((addresses(2)[0], port), 2.0, ("127.0.3.1", 0)) as sock:
+                sock.sendall(pack_hello(make_hello("run/0", 1, 0, 0, 1)))
+                heard.append(sock.recv(1000))
+        return WanExchange.connect(rank, 2, addresses(2), port, "run/0", 1, timeout=5.0)
+
+    exchanges = together(range(2), come)
+    assert heard == [b""]
+    close_all(exchanges)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.2])
+def test_members_that_disagree_on_a_size_learn_it_at_once(late: float) -> None:
+    exchanges = connect_all(2)
+    began = time.monotonic()
+
+    def attempt(rank: int) -> str:
+        time.sleep(late * rank)
+        transfer = all_reduce(2, 1000 + rank)
+        with pytest.raises(PeerError) as caught:
+            exchanges[rank].run(1, [(transfer, torch.ones(transfer.elements))])
+        return str(caught.value)
+
+    told = together(range(2), attempt)
+    assert time.monotonic() - began < TIMEOUT
+    assert "rank 1 (127.0.1.2) has another size" in told[0]
+    assert "here: 1000 numbers as fp32, direct (step 1, 'weights')" in told[0]
+    assert "here: 1001 numbers" in told[1]
     close_all(exchanges)
 
 
