@@ -75,8 +75,7 @@ def _print(found: dict[str, Any], console: Console) -> None:
     who = "root" if found["root"] else "an ordinary user"
     console.print(f"Linux {found['kernel']} ({found['machine']}), {found['cores']} cores, as {who}", highlight=False)
     console.print(f"Docker engine: {found['docker'] or 'none answers'}", highlight=False)
-    allowed = found["congestion_control_allowed"]
-    console.print(f"TCP: {found['congestion_control']}; a namespace may choose: {allowed}", highlight=False)
+    console.print(f"TCP: {found['congestion_control']}; nodes pin that of their topology by route", highlight=False)
     table = Table("kernel", "", "enables", "why it is missing")
     for name, one in found["capabilities"].items():
         table.add_row(name, _mark(one["present"]), one["enables"], one["detail"])

@@ -1,4 +1,4 @@
-"""Removing what dead runs left: sockets, processes, containers, networks, a setting. What lives is never touched."""
+"""Cleaning up after dead runs: sockets, processes, containers, networks. Live runs are never touched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netsim.emulated.owner import VARIABLE, Owner, owner_of, runtime_root
-from netsim.emulated.substrates.congestion import restore
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,10 @@ class Removed:
     directories: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()  # of the host, put back
 
     @property
     def nothing(self) -> bool:
-        return not (self.processes or self.directories or self.containers or self.networks or self.settings)
+        return not (self.processes or self.directories or self.containers or self.networks)
 
 
 def sweep(containers: bool = False) -> Removed:
@@ -37,8 +35,7 @@ def sweep(containers: bool = False) -> Removed:
         from netsim.emulated.substrates.docker_nodes import sweep_containers
 
         removed_containers, networks = sweep_containers()
-    settings = ("tcp_allowed_congestion_control",) if restore() else ()
-    return Removed(processes, _remove_directories(), removed_containers, networks, settings)
+    return Removed(processes, _remove_directories(), removed_containers, networks)
 
 
 def _end_processes() -> tuple[int, ...]:

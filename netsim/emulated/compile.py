@@ -44,7 +44,8 @@ def _node(
         burst_hz=BURST_HZ,
         segmented=any(peer.departure.per_packet for peer in peers),
         copies=duplicates,
-        sysctls=sysctls(topology.transport),
+        sysctls=sysctls(topology.transport, engine),
+        congestion_control=topology.transport.congestion_control,
         peers=peers,
     )
 
@@ -102,14 +103,16 @@ def impairment(link: Link, seed: int) -> Impairment:
     )
 
 
-def sysctls(transport: Transport) -> dict[str, str]:
-    """TCP as pinned in a node. All are per network namespace.
+def sysctls(transport: Transport, engine: str) -> dict[str, str]:
+    """TCP as pinned in a node. All are per network namespace. Congestion control is the route's.
 
     No slow start after idle, since local training pauses every connection for minutes; no metrics kept from one
     connection to the next, since probes would set the start of the training's.
     """
+    # With netem, packets reach routing from another device than the one by which answers leave.
+    reverse = {f"net.ipv4.conf.{which}.rp_filter": "0" for which in ("all", "default")} if engine == "netem" else {}
     return {
-        "net.ipv4.tcp_congestion_control": transport.congestion_control,
+        **reverse,
         "net.ipv4.tcp_rmem": f"4096 131072 {transport.buffer}",
         "net.ipv4.tcp_wmem": f"4096 65536 {transport.buffer}",
         "net.ipv4.tcp_slow_start_after_idle": "0",

@@ -11,7 +11,7 @@ from itertools import count
 
 from netsim.emulated.agent_client import AgentClient, wait
 from netsim.emulated.gate import FULL, SHORT, LinkFinding, LinkMeasurement, LinkReport, Tolerance, evaluate
-from netsim.emulated.node.probes import Stream, pace_of
+from netsim.emulated.node.probes import Stream
 from netsim.emulated.node.requests import Echo, ReadStream, RoundTrips, SendStream, StreamReceived
 from netsim.emulated.plan import NodePlan
 from netsim.emulated.probe_plan import ALL_UP_TO, Pair, disjoint_rounds, plan_probes
@@ -222,8 +222,7 @@ class LinkChecker:
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))
         room = max(2 * frame, batch * frame)
         seconds = window + budget.lead
-        pace = pace_of(rate, queue, seconds, mtu) if source.engine == "netem" else None
-        stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room, pace)
+        stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room)
         return stream, window
 
     def _tcp(self, pair: Pair, budget: ProbeBudget) -> tuple[Stream, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,6 @@ from netsim.emulated.owner import VARIABLE, Owner, make_runtime
 from netsim.emulated.plan import Address, NodePlan
 from netsim.emulated.substrates.base import Substrate
 from netsim.emulated.substrates.capabilities import Capability, capabilities, container_engine
-from netsim.emulated.substrates.congestion import allowed
 from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
 from netsim.emulated.substrates.netns_nodes import NetnsNodes
 from netsim.emulated.timeline_player import TimelinePlayer
@@ -274,7 +273,7 @@ def open_network(
             runtime=runtime,
             nodes=nodes,
             mtu=topology.transport.mtu,
-            sysctls=sysctls(topology.transport),
+            sysctls=sysctls(topology.transport, choice.engine),
             read_only=tuple(read_only),
             writable=tuple(writable),
             raw_sockets=duplicates and choice.engine == "nfqueue",
@@ -283,9 +282,7 @@ def open_network(
         )
         base = _substrate(choice.substrate)
         stack.callback(base.close)
-        control = topology.transport.congestion_control
-        with nullcontext() if base.pins_sysctls else allowed(control):
-            base.start(order)
+        base.start(order)
         links = listener.accept_all(_START_SECONDS, base.alive)
         for link in links:
             stack.callback(link.close)
@@ -295,8 +292,7 @@ def open_network(
             return compile_topology(state, addresses, choice.engine, seed, duplicates=duplicates)
 
         plans = compile_state(replace(topology, timeline=Timeline()))
-        with allowed(control) if base.pins_sysctls else nullcontext():
-            _shape(plans, base, links)
+        _shape(plans, base, links)
         yield Network(topology, choice, base, links, plans, order, directory, compile_state, seed)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "LONGHAUL_OWNER"
+TOKEN_VARIABLE = "LONGHAUL_TOKEN"  # of the network that an agent belongs to
 LABEL = "longhaul.owner"
 RUN_LABEL = "longhaul.run"
 _LONGEST_TEMPORARY = 30  # bytes; the rest of a control socket's path has up to 76, and the kernel allows 107

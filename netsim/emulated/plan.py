@@ -78,6 +78,7 @@ class NodePlan:
     segmented: bool  # every packet on the wire is one frame, not a batch of them
     copies: bool = False  # packets on their way here may be duplicated, now or later
     sysctls: dict[str, str] = field(default_factory=dict)
+    congestion_control: str = "cubic"
     peers: tuple[Peer, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

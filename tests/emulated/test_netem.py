@@ -1,20 +1,30 @@
 """The netem engine's arguments, and what tc reports back."""
 
-from netsim.emulated.node.netem import netem_arguments, netem_limit, netem_state
+from netsim.emulated.node.netem import netem_arguments, netem_expected, netem_limit, netem_seed, netem_state
 from netsim.emulated.plan import Impairment
 
 
 def arguments(**fields: object) -> str:
-    return netem_arguments(Impairment(**{"delay": 0.035, **fields}), 100e6, 151_400, 1500)  # type: ignore[arg-type]
+    return netem_arguments(Impairment(**{"delay": 0.035, **fields}), 100e6, seeded=False)  # type: ignore[arg-type]
 
 
 def test_a_plain_delay_names_its_limit() -> None:
-    assert arguments() == "netem limit 1534 delay 35000us"
+    assert arguments() == "netem limit 11254 delay 35000us"
 
 
 def test_the_limit_holds_the_bandwidth_delay_product() -> None:
     """netem's default of 1000 packets caps a path of 50 ms at 242 Mbit/s."""
-    assert netem_limit(Impairment(0.05), 1e9, 625_000, 1500) > 1e9 * 0.05 / 8 / 1514 * 1.5
+    assert netem_limit(Impairment(0.05), 1e9) > 1e9 * 0.05 / 8 / 1514 * 1.5
+
+
+def test_the_limit_holds_the_smallest_packets_of_a_long_path() -> None:
+    """15,000 frames of 100 bytes per second over 300 ms: 2,250 under way each way."""
+    assert netem_limit(Impairment(0.15), 20e6) > 15_000 * 0.15
+
+
+def test_a_seed_is_given_where_it_is_taken() -> None:
+    impairment = Impairment(0.05, seed="7:a:b")
+    assert netem_arguments(impairment, 1e6, seeded=True).endswith(f" seed {netem_seed(impairment)}")
 
 
 def test_jitter_names_its_table_and_keeps_order_unless_told_otherwise() -> None:
@@ -58,3 +68,10 @@ def test_what_tc_reports_is_read_in_our_units() -> None:
         "to_good": 0.25,
         "duplicate": 0.02,
     }
+
+
+def test_what_is_requested_is_compared_in_the_terms_of_tc() -> None:
+    found = netem_expected(Impairment(0.035, spread=0.004, to_bad=0.01, to_good=0.25, duplicate=0.02), 100e6)
+    assert found["limit"] == 100e6 * 1.5 * 0.055 // 512 + 1001
+    rest = {"delay": 0.035, "spread": 0.004, "loss": 0.0, "to_bad": 0.01, "to_good": 0.25, "duplicate": 0.02}
+    assert {name: value for name, value in found.items() if name != "limit"} == rest

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from netsim.emulated.node.netem import netem_limit
 from netsim.emulated.node.tc import (
     change_lines,
     differences,
@@ -108,3 +109,32 @@ def test_a_queue_that_is_not_as_long_as_planned_is_named() -> None:
     assert differences(PLAN, observed(CLASSES, longer)) == [
         "a ifb-wan 10:: expected bfifo limit 625000, found bfifo limit 152000"
     ]
+
+
+NETEM = replace(PLAN, engine="netem")
+
+
+def test_netem_delays_behind_the_downlink_where_nothing_queues() -> None:
+    lines = setup_lines(NETEM)
+    assert "qdisc add dev wan0 parent 1:10 handle 10: bfifo limit 151400" in lines
+    assert "qdisc add dev down-wan parent 1:1 handle 10: bfifo limit 625000" in lines
+    assert any(line.endswith("mirred egress redirect dev down-wan") and "dev wan0" in line for line in lines)
+    assert any(line.endswith("mirred egress redirect dev ifb-wan") and "dev arrived-wan" in line for line in lines)
+    (netem,) = [line for line in lines if "netem" in line]
+    assert netem.startswith("qdisc add dev ifb-wan parent 1:10 handle 10: netem limit")
+    assert netem.endswith("delay 20000us")
+
+
+def test_delay_loss_and_limit_of_netem_are_read_back() -> None:
+    options = {"limit": int(netem_limit(PEER.arrival, PLAN.down)), "delay": {"delay": 0.02, "jitter": 0}}
+    qdiscs = [
+        *[("down-wan" if device == "ifb-wan" else device, entry) for device, entry in QDISCS],
+        ("arrived-wan", {"kind": "ingress", "handle": "ffff:"}),
+        ("ifb-wan", {"kind": "netem", "handle": "10:", "parent": "1:10", "options": options}),
+    ]
+    classes = [(device.replace("ifb-wan", "down-wan"), line) for device, line in CLASSES]
+    assert differences(NETEM, observed(classes, qdiscs)) == []
+    for changed in ({"limit": 1000}, {"delay": {"delay": 0.03}}, {"loss-random": {"loss": 0.01}}):
+        wrong = [*qdiscs[:-1], ("ifb-wan", {**qdiscs[-1][1], "options": {**options, **changed}})]
+        (found,) = differences(NETEM, observed(classes, wrong))
+        assert found.startswith("a ifb-wan 10:: expected")

@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from netsim.emulated.agent_client import AgentClient, AgentListener, wait
-from netsim.emulated.node.probes import Stream, pace_of
-from netsim.emulated.node.requests import CheckHealth, Echo, ReadFacts, ReadStream, Reshape, SendStream, Shape
+from netsim.emulated.node.probes import Stream
+from netsim.emulated.node.requests import (
+    CheckHealth,
+    Echo,
+    ReadFacts,
+    ReadStream,
+    Reshape,
+    SendStream,
+    Shape,
+    StartProgram,
+)
 from netsim.emulated.owner import Owner, make_runtime
 from netsim.emulated.plan import NodePlan
 from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
@@ -64,8 +73,7 @@ def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient])
     found: dict[str, Any] = {"echoes": links[0].call(echo, PATIENCE).echoes[0]}
     batch = max(1, min(40, int(case["rate"] * 0.002 / 8 / datagram(mtu))))
     room = max(2, batch) * (mtu + ETHERNET)
-    pace = pace_of(case["rate"], plans[0].peers[0].queue, seconds, mtu) if plans[0].engine == "netem" else None
-    streams = [Stream(1, "udp", source, target, seconds, datagram(mtu), batch, room, pace)]
+    streams = [Stream(1, "udp", source, target, seconds, datagram(mtu), batch, room)]
     if case["tcp"]:
         streams.append(Stream(2, "tcp", source, target, seconds + 0.5, segment(mtu), streams=2))
     for stream in streams:
@@ -73,7 +81,53 @@ def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient])
         time.sleep(1.0)  # idle time costs nothing here
         received = links[1].call(ReadStream(stream.number, 0.7 * seconds, finish=True), PATIENCE)
         found[stream.kind] = {**sent.to_json(), **received.to_json()}
+    if "loads" in case:
+        found["loaded"] = {load: loaded(case, plans, links, load) for load in case["loads"]}
     return found
+
+
+FLOOD = """
+import socket, sys, time
+target, rate, seconds, frame = sys.argv[1], *map(float, sys.argv[2:5])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    start, sent, content = time.monotonic(), 0, bytes(int(frame) - 42)
+    while (elapsed := time.monotonic() - start) < seconds:
+        if sent * frame * 8 > rate * elapsed:
+            time.sleep(0.001)
+            continue
+        sender.sendto(content, (target, 7009))
+        sent += 1
+"""
+
+
+def loaded(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient], load: str) -> dict[str, Any]:
+    """Echoes while something fills the way there.
+
+    tcp: one connection. flood: frames at one and a half times the rate, which keep the link's queue full. small:
+    frames of 100 bytes at the rate of the link, all of which must arrive.
+    """
+    source, target = plans[0].address, plans[1].address
+    seconds, mtu = case["load_seconds"], plans[0].mtu
+    counted: dict[str, Any] = {}
+    number = 11 + ("tcp", "flood", "small").index(load)
+    if load == "flood":
+        frame = str(mtu + ETHERNET)
+        argv = (sys.executable, "-S", "-c", FLOOD, target, str(1.5 * case["rate"]), str(seconds), frame)
+        links[0].call(StartProgram(argv, {}, f"/tmp/{case['name']}-flood.log", "/tmp"), PATIENCE)
+    else:
+        tcp = ("tcp", segment(mtu), 0)
+        kind, payload, room = tcp if load == "tcp" else ("udp", 100 - ETHERNET - 28, 4096)
+        sending = links[0].request(SendStream(Stream(number, kind, source, target, seconds, payload, 1, room)))
+    time.sleep(0.6 * seconds)
+    echo = Echo((target,), 40, 0.3 * seconds / 40, patience=3.0)
+    took = [one for _, one in links[0].call(echo, PATIENCE).echoes[0] if one is not None]
+    if load != "flood":
+        counted = sending.result(PATIENCE).to_json()
+        time.sleep(4.0)
+        counted |= links[1].call(ReadStream(number, 0.5 * seconds, finish=True), PATIENCE).to_json()
+    time.sleep(seconds)
+    return {"took": took, **counted}
 
 
 def main() -> None:

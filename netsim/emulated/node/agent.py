@@ -53,6 +53,7 @@ from netsim.emulated.node.requests import (
     read_request,
 )
 from netsim.emulated.node.tc import minor
+from netsim.emulated.owner import TOKEN_VARIABLE
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 
@@ -165,7 +166,8 @@ class Agent:
             case ReadFacts():
                 return self._facts()
             case ReadCounters():
-                return Counters(**devices.counters())
+                assert self._plan is not None
+                return Counters(**devices.counters(self._plan))
             case StartProgram():
                 return self._start(request)
             case PollProgram(program=program):
@@ -221,15 +223,18 @@ class Agent:
         return Mismatches(tuple(found))
 
     def _facts(self) -> NodeFacts:
-        classes, qdiscs = devices.read_back()
         assert self._plan is not None
+        classes, qdiscs = devices.read_back(self._plan)
         settings = {key: Path("/proc/sys", *key.split(".")) for key in self._plan.sysctls}
         return NodeFacts(
             classes=[f"{device}: {line}" for device, line in classes],
             qdiscs=[{"dev": device, **entry} for device, entry in qdiscs],
             offloads=devices.offloads(),
             mtu=self._plan.mtu,
-            sysctls={key: path.read_text().strip() for key, path in settings.items() if path.exists()},
+            sysctls={
+                "net.ipv4.tcp_congestion_control": devices.congestion_control(),
+                **{key: path.read_text().strip() for key, path in settings.items() if path.exists()},
+            },
             priorities={helper.name: _priority(helper.number) for helper in self._all()},
         )
 
@@ -299,8 +304,9 @@ def _priority(process: int) -> str:
 
 
 def main() -> None:
-    """Arguments: socket path, node number, token, and the user number that programs run as (or -)."""
-    path, node, token, user = sys.argv[1:5]
+    """Arguments: socket path, node number, and the user number that programs run as (or -). The token: environment."""
+    path, node, user = sys.argv[1:4]
+    token = os.environ.pop(TOKEN_VARIABLE)
     set_process_name("longhaul-agent")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, AGENT)  # links must change in time, however busy the programs are

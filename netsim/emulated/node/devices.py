@@ -10,15 +10,22 @@ import socket
 import struct
 import subprocess
 from collections.abc import Sequence
+from functools import cache
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from netsim.emulated.node.netem import SEEDED_SINCE
 from netsim.emulated.node.tc import (
+    ARRIVED,
+    DOWN,
     IFB,
     MGMT,
     WAN,
     change_lines,
+    device_lines,
     differences,
+    downlink,
     neighbour_lines,
     observed,
     queue_rules,
@@ -74,29 +81,60 @@ def shape(plan: NodePlan) -> None:
             f"address replace {plan.mgmt_address}/{plan.mgmt_prefix} dev {MGMT}",
             f"link set {WAN} up",
             f"link set {MGMT} up",
-            f"link add name {IFB} type ifb",
-            f"link set {IFB} mtu {plan.mtu} up",
+            *device_lines(plan, json.loads(run(["ip", "-j", "link", "show", "dev", WAN]))[0]["address"]),
             *neighbour_lines(plan),
         ],
     )
+    _pin_congestion_control(plan)
     _ethtool(WAN, _SET_GRO, 0)  # would join the segments of senders that segment
     batch("ip", segment_lines(plan))
-    batch("tc", setup_lines(plan))
+    batch("tc", setup_lines(plan, seeded=netem_takes_seeds()))
     if plan.engine == "nfqueue":
         run(["iptables-restore", "--wait", "10"], queue_rules(plan))
+
+
+def _pin_congestion_control(plan: NodePlan) -> None:
+    """By the route: a namespace's default may only be what the host lists as allowed, a route's any that there is."""
+    network = ip_interface(f"{plan.address}/{plan.prefix}").network
+    wanted = plan.congestion_control
+    route = f"{network} dev {WAN} proto kernel scope link src {plan.address} congctl {wanted}"
+    try:
+        run(["ip", "route", "replace", *route.split()])
+    except HostError as error:
+        available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+        listed = available.read_text().strip() if available.exists() else "unknown"
+        raise HostError(
+            f"this kernel has no TCP congestion control {wanted} ready (available: {listed}). Load it as root "
+            f"(modprobe tcp_{wanted}) or ask for another in the topology's transport. {error}"
+        ) from None
+
+
+def congestion_control() -> str:
+    """What connections over wan0 use; empty if nothing is pinned."""
+    routes = json.loads(run(["ip", "-j", "route", "show", "dev", WAN]) or "[]")
+    metrics = [metric for route in routes for metric in route.get("metrics", [])]
+    return next((str(metric["congestion"]) for metric in metrics if "congestion" in metric), "")
 
 
 def reshape(plan: NodePlan) -> None:
     """Applies a changed plan to a node that was shaped before."""
     batch("ip", segment_lines(plan))
-    batch("tc", change_lines(plan))
+    batch("tc", change_lines(plan, seeded=netem_takes_seeds()))
 
 
-def read_back() -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]]:
-    """What the kernel holds: classes and queueing disciplines of wan0 and its IFB, with their device."""
+@cache
+def netem_takes_seeds() -> bool:
+    """Whether both tc and the kernel take a seed for netem."""
+    versions = run(["tc", "-V"]), os.uname().release
+    found = [re.search(r"(\d+)\.(\d+)", version) for version in versions]
+    return all(match is not None and (int(match[1]), int(match[2])) >= SEEDED_SINCE for match in found)
+
+
+def read_back(plan: NodePlan) -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]]:
+    """What the kernel holds: classes and queueing disciplines of wan0 and the devices behind it, with their device."""
     classes: list[tuple[str, str]] = []
     qdiscs: list[tuple[str, dict[str, Any]]] = []
-    for device in (WAN, IFB):
+    for device in (WAN, IFB, *((DOWN, ARRIVED) if plan.engine == "netem" else ())):
         classes += [(device, line) for line in run(["tc", "class", "show", "dev", device]).splitlines()]
         qdiscs += [(device, entry) for entry in json.loads(run(["tc", "-j", "qdisc", "show", "dev", device]) or "[]")]
     return classes, qdiscs
@@ -104,10 +142,12 @@ def read_back() -> tuple[list[tuple[str, str]], list[tuple[str, dict[str, Any]]]
 
 def mismatches(plan: NodePlan) -> list[str]:
     """Where the kernel's shaping, offloads or queue rules are not the plan's, in words."""
-    found = differences(plan, observed(*read_back()))
+    found = differences(plan, observed(*read_back(plan)))
     asked, seen = segments_at_once(plan), offloads()
     if seen != {"gso_max_segs": asked, "gro": 0}:
         found.append(f"{plan.site} {WAN}: expected gso_max_segs {asked} and GRO off, found {seen}")
+    if (pinned := congestion_control() or "none") != plan.congestion_control:
+        found.append(f"{plan.site} {WAN}: expected congestion control {plan.congestion_control}, found {pinned}")
     if plan.engine == "nfqueue":
         rules = run(["iptables", "-w", "10", "-t", "mangle", "-S", "PREROUTING"])
         found += [
@@ -129,28 +169,17 @@ def set_sysctls(values: dict[str, str]) -> None:
             if ".ipv6." not in key:  # a kernel without IPv6 needs none of it
                 raise HostError(f"this kernel has no setting {key}") from None
         except OSError as error:
-            raise HostError(f"{key} = {value} refused: {error.strerror}{_remedy(key, value)}") from None
+            raise HostError(f"{key} = {value} refused: {error.strerror}") from None
 
 
-def _remedy(key: str, value: str) -> str:
-    if not key.endswith("congestion_control"):
-        return ""
-    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
-    listed = allowed.read_text().strip() if allowed.exists() else "?"
-    return (
-        f". A network namespace may choose among: {listed}. Ask for one of these in the topology's transport, or let "
-        f"root allow more: sysctl -w net.ipv4.tcp_allowed_congestion_control='{listed} {value}'"
-    )
-
-
-def counters() -> dict[str, int]:
+def counters(plan: NodePlan) -> dict[str, int]:
     """Bytes and packets of the WAN, as the shapers counted them: every frame with its headers.
 
     The interface's own counters would count 45 segments that travel as one with the headers of one, and what the
     bridge says of itself.
     """
     found: dict[str, int] = {}
-    for side, device in (("tx", WAN), ("rx", IFB)):
+    for side, device in (("tx", WAN), ("rx", downlink(plan))):
         entries = json.loads(run(["tc", "-s", "-j", "qdisc", "show", "dev", device, "root"]))
         root = next((entry for entry in entries if entry.get("root") and entry["kind"] == "htb"), None)
         if root is None:

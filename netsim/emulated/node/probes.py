@@ -10,8 +10,6 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-from netsim.framing import ETHERNET, datagram
-
 ECHO_PORT, STREAM_PORT, DISCARD_PORT = 7007, 7008, 7009
 UDP_SEGMENT, UDP_GRO = 103, 104
 SOL_UDP = 17
@@ -67,14 +65,7 @@ class Stream:
     payload: int
     batch: int = 1  # datagrams handed over at once
     room: int = 1 << 16  # bytes of the sender that may wait ahead of the link; the link's queue must hold them
-    pace: float | None = None  # bit/s of payload, where what waits does not hold the sender back (netem disowns it)
     streams: int = 1
-
-
-def pace_of(rate: float, queue: int, seconds: float, mtu: int) -> float:
-    """Payload bit/s a little above what `rate` carries, by so much that the excess fills half of the link's queue."""
-    excess = min(0.05, queue / 2 * 8 / (rate * seconds))
-    return rate * (1 + excess) * datagram(mtu) / (mtu + ETHERNET)
 
 
 def udp_socket(address: str, port: int) -> socket.socket:

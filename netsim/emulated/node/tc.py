@@ -1,9 +1,13 @@
 """From a node's plan to the lines for `ip`, `tc` and `iptables-restore`, and what the kernel must report afterwards.
 
-wan0 out: HTB at the uplink rate with a class per destination; under it a byte-limited queue, or netem.
-wan0 in: redirected to an IFB device with HTB at the downlink rate, so that incast at a parameter server is real.
-Then, with the nfqueue engine, one queue per source ahead of routing, where the delay daemon gives its verdicts. At the
-sender instead, TCP small queues would throttle a stream to a few Mbit/s.
+Both engines queue where the bottlenecks are, in bytes, and delay behind them, where nothing queues:
+
+wan0 out: HTB at the uplink rate with a class and a byte-limited queue per destination.
+wan0 in: HTB at the downlink rate with one byte-limited queue, so that incast at a parameter server is real. It is on a
+device to which arriving packets are redirected: an IFB with nfqueue, one end of a veth pair with netem.
+nfqueue: from there back to wan0, and one queue per source ahead of routing, where the delay daemon gives its verdicts.
+netem: out of the other end of the pair to an IFB with a class and a netem per source, and from there to routing.
+Delaying at the sender instead, TCP small queues would throttle a stream to a few Mbit/s, or not hold it back at all.
 """
 
 from __future__ import annotations
@@ -11,11 +15,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from netsim.emulated.node.netem import netem_arguments
-from netsim.emulated.plan import NodePlan, Peer
+from netsim.emulated.node.netem import netem_arguments, netem_expected, netem_state
+from netsim.emulated.plan import NodePlan
 from netsim.framing import ETHERNET, burst
 
 WAN, MGMT, IFB = "wan0", "mgmt0", "ifb-wan"
+DOWN, ARRIVED = "down-wan", "arrived-wan"  # the veth pair of the netem engine
+_UNLIMITED = 100_000_000_000  # bit/s, of the classes that only sort packets
 FIRST = 0x10  # class of the first peer; the same number is its queue's
 
 
@@ -39,8 +45,26 @@ def segment_lines(plan: NodePlan) -> list[str]:
     return [f"link set {WAN} gso_max_segs {segments_at_once(plan)}"]
 
 
-def setup_lines(plan: NodePlan) -> list[str]:
-    """For `tc -batch`, on a bare wan0 and IFB."""
+def downlink(plan: NodePlan) -> str:
+    """The device that carries the downlink's rate and queue."""
+    return DOWN if plan.engine == "netem" else IFB
+
+
+def device_lines(plan: NodePlan, own_mac: str) -> list[str]:
+    """For `ip -batch`: the devices behind wan0. own_mac: of wan0, so that what arrives counts as for this node."""
+    lines = [f"link add name {IFB} type ifb", f"link set {IFB} mtu {plan.mtu} up"]
+    if plan.engine == "netem":
+        lines += [
+            f"link add name {DOWN} mtu {plan.mtu} type veth peer name {ARRIVED} mtu {plan.mtu} address {own_mac}",
+            f"link set {DOWN} up",
+            f"link set {ARRIVED} up",
+        ]
+    return lines
+
+
+def setup_lines(plan: NodePlan, *, seeded: bool = False) -> list[str]:
+    """For `tc -batch`, on bare devices. seeded: whether netem takes a seed here."""
+    down = downlink(plan)
     lines = [
         f"qdisc replace dev {WAN} root handle 1: htb default 2",
         f"class add dev {WAN} parent 1: classid 1:1 {_htb(plan.up, plan.up, plan)}",
@@ -50,33 +74,58 @@ def setup_lines(plan: NodePlan) -> list[str]:
         number = f"{minor(index):x}"
         lines += [
             f"class add dev {WAN} parent 1:1 classid 1:{number} {_htb(peer.share, peer.rate, plan)}",
-            f"qdisc add dev {WAN} parent 1:{number} handle {number}: {_leaf(plan, peer)}",
+            f"qdisc add dev {WAN} parent 1:{number} handle {number}: bfifo limit {peer.queue}",
             f"filter add dev {WAN} parent 1: protocol ip prio 1 u32 match ip dst {peer.address}/32 flowid 1:{number}",
         ]
+    lines += [
+        f"qdisc add dev {down} root handle 1: htb default 1",
+        f"class add dev {down} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
+        f"qdisc add dev {down} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
+        *_redirect(WAN, down),
+    ]
+    return lines + _delay_lines(plan, seeded) if plan.engine == "netem" else lines
+
+
+def _redirect(source: str, target: str) -> list[str]:
+    """What arrives at `source` is sent out of `target` instead."""
     return [
-        *lines,
-        f"qdisc add dev {IFB} root handle 1: htb default 1",
-        f"class add dev {IFB} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
-        f"qdisc add dev {IFB} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
-        f"qdisc add dev {WAN} handle ffff: ingress",
-        f"filter add dev {WAN} parent ffff: protocol ip prio 1 u32 match u32 0 0 "
-        f"action mirred egress redirect dev {IFB}",
+        f"qdisc add dev {source} handle ffff: ingress",
+        f"filter add dev {source} parent ffff: protocol ip prio 1 u32 match u32 0 0 "
+        f"action mirred egress redirect dev {target}",
     ]
 
 
-def change_lines(plan: NodePlan) -> list[str]:
+def _delay_lines(plan: NodePlan, seeded: bool) -> list[str]:
+    """netem per source, behind the downlink."""
+    lines = [f"qdisc add dev {IFB} root handle 1: htb"]
+    for index, peer in enumerate(plan.peers):
+        number = f"{minor(index):x}"
+        arguments = netem_arguments(peer.arrival, plan.down, seeded=seeded)
+        lines += [
+            f"class add dev {IFB} parent 1: classid 1:{number} {_htb(_UNLIMITED, _UNLIMITED, plan)}",
+            f"qdisc add dev {IFB} parent 1:{number} handle {number}: {arguments}",
+            f"filter add dev {IFB} parent 1: protocol ip prio 1 u32 match ip src {peer.address}/32 flowid 1:{number}",
+        ]
+    return lines + _redirect(ARRIVED, IFB)
+
+
+def change_lines(plan: NodePlan, *, seeded: bool = False) -> list[str]:
     """For `tc -batch`, on a node already set up: the whole state again, so that no change erases another."""
+    down = downlink(plan)
     lines = [f"class change dev {WAN} parent 1: classid 1:1 {_htb(plan.up, plan.up, plan)}"]
     for index, peer in enumerate(plan.peers):
         number = f"{minor(index):x}"
         lines += [
             f"class change dev {WAN} parent 1:1 classid 1:{number} {_htb(peer.share, peer.rate, plan)}",
-            f"qdisc change dev {WAN} parent 1:{number} handle {number}: {_leaf(plan, peer)}",
+            f"qdisc change dev {WAN} parent 1:{number} handle {number}: bfifo limit {peer.queue}",
         ]
+        if plan.engine == "netem":
+            arguments = netem_arguments(peer.arrival, plan.down, seeded=seeded)
+            lines.append(f"qdisc change dev {IFB} parent 1:{number} handle {number}: {arguments}")
     return [
         *lines,
-        f"class change dev {IFB} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
-        f"qdisc change dev {IFB} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
+        f"class change dev {down} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
+        f"qdisc change dev {down} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
     ]
 
 
@@ -89,18 +138,26 @@ def queue_rules(plan: NodePlan) -> str:
     return "\n".join(["*mangle", ":PREROUTING ACCEPT [0:0]", *rules, "COMMIT", ""])
 
 
-def expected(plan: NodePlan) -> dict[str, float | str]:
-    """What `observed` must return after the set-up: rates per class, and the kind and limit of each leaf."""
-    state: dict[str, float | str] = {
+_State = dict[str, float | str | dict[str, float]]
+
+
+def expected(plan: NodePlan) -> _State:
+    """What `observed` must return after the set-up: rates per class, limits of queues, and all that netem does."""
+    down = downlink(plan)
+    state: _State = {
         f"{WAN} 1:1": plan.up,
-        f"{IFB} 1:1": plan.down,
-        f"{IFB} 10:": f"bfifo limit {plan.queue_down}",
+        f"{down} 1:1": plan.down,
+        f"{down} 10:": f"bfifo limit {plan.queue_down}",
         f"{WAN} ingress": "ingress",
     }
     for index, peer in enumerate(plan.peers):
         number = f"{minor(index):x}"
         state[f"{WAN} 1:{number}"] = peer.rate
-        state[f"{WAN} {number}:"] = "netem" if plan.engine == "netem" else f"bfifo limit {peer.queue}"
+        state[f"{WAN} {number}:"] = f"bfifo limit {peer.queue}"
+        if plan.engine == "netem":
+            state[f"{IFB} {number}:"] = netem_expected(peer.arrival, plan.down)
+    if plan.engine == "netem":
+        state[f"{ARRIVED} ingress"] = "ingress"
     return state
 
 
@@ -108,32 +165,39 @@ _CLASS = re.compile(r"class htb (\S+) .*\bceil ([0-9]+)([KMGT]?)bit")
 _SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def observed(classes: list[tuple[str, str]], qdiscs: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def observed(classes: list[tuple[str, str]], qdiscs: list[tuple[str, dict[str, Any]]]) -> _State:
     """The same picture from lines of `tc class show` (which has no JSON for HTB) and entries of `tc -j qdisc show`."""
-    state: dict[str, Any] = {}
+    state: _State = {}
     for device, line in classes:
         if match := _CLASS.match(line):
             state[f"{device} {match[1]}"] = float(match[2]) * _SCALE[match[3]]
     for device, entry in qdiscs:
         if entry["kind"] == "ingress":
             state[f"{device} ingress"] = "ingress"
+        elif entry["kind"] == "netem":
+            state[f"{device} {entry['handle']}"] = netem_state(entry)
         elif entry.get("parent"):
             limit = f" limit {entry['options']['limit']}" if entry["kind"] == "bfifo" else ""
             state[f"{device} {entry['handle']}"] = entry["kind"] + limit
     return state
 
 
-def differences(plan: NodePlan, state: dict[str, Any]) -> list[str]:
-    """Where the kernel's state is not the plan's, in words; tc shows four digits of a rate at least."""
-    found = []
-    for key, asked in expected(plan).items():
-        seen = state.get(key)
-        same = seen is not None and (
-            abs(float(seen) - asked) <= max(8.0, 1e-3 * asked) if isinstance(asked, float) else seen == asked
-        )
-        if not same:
-            found.append(f"{plan.site} {key}: expected {asked}, found {seen}")
-    return found
+def differences(plan: NodePlan, state: _State) -> list[str]:
+    """Where the kernel's state is not the plan's, in words."""
+    return [
+        f"{plan.site} {key}: expected {wanted}, found {state.get(key)}"
+        for key, wanted in expected(plan).items()
+        if not _same(wanted, state.get(key))
+    ]
+
+
+def _same(wanted: float | str | dict[str, float], seen: float | str | dict[str, float] | None) -> bool:
+    """tc shows four digits of a rate at least, microseconds of a delay, and shares as 32-bit fractions."""
+    if isinstance(wanted, dict) and isinstance(seen, dict):
+        return all(abs(seen[name] - value) <= max(2e-6, 1e-3 * value) for name, value in wanted.items())
+    if isinstance(wanted, float) and isinstance(seen, float):
+        return abs(seen - wanted) <= max(8.0, 1e-3 * wanted)
+    return wanted == seen
 
 
 def _htb(rate: float, ceiling: float, plan: NodePlan) -> str:
@@ -142,9 +206,3 @@ def _htb(rate: float, ceiling: float, plan: NodePlan) -> str:
         f"htb rate {round(rate)}bit ceil {round(ceiling)}bit burst {burst(rate, plan.mtu, plan.burst_hz)} "
         f"cburst {burst(ceiling, plan.mtu, plan.burst_hz)} quantum {quantum}"
     )
-
-
-def _leaf(plan: NodePlan, peer: Peer) -> str:
-    if plan.engine == "netem":
-        return netem_arguments(peer.departure, peer.rate, peer.queue, plan.mtu)
-    return f"bfifo limit {peer.queue}"

@@ -22,6 +22,7 @@ ENABLES = {
     "netem": "the netem engine",
     "nfqueue": "the nfqueue engine",
     "iptables": "the nfqueue engine",
+    "cubic": "the TCP congestion control of the shipped topologies",
     "realtime": "delays that stay exact while every core is busy",
 }
 
@@ -121,6 +122,16 @@ def _try(here: bool) -> dict[str, str]:
         lambda: run(
             ["iptables-restore", "--wait", "10"],
             "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i lh-a -j NFQUEUE --queue-num 1\nCOMMIT\n",
+        ),
+    )
+    attempt(
+        "cubic",
+        lambda: batch(
+            "ip",
+            [
+                "address add 10.254.254.1/30 dev lh-a",
+                "route replace 10.254.254.0/30 dev lh-a src 10.254.254.1 congctl cubic",
+            ],
         ),
     )
     granted = set_realtime(1)

@@ -28,7 +28,6 @@ _MEET_SECONDS = 30.0
 _ANSWER_SECONDS = 20.0
 # The variables by which compose.yaml is told the kernel settings of sites.
 _SETTINGS = {
-    "tcp_congestion_control": "LONGHAUL_CONGESTION_CONTROL",
     "tcp_rmem": "LONGHAUL_TCP_BUFFER",
     "tcp_wmem": "LONGHAUL_TCP_BUFFER",
 }

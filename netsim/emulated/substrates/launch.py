@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from netsim.emulated.owner import VARIABLE, Owner
+from netsim.emulated.owner import TOKEN_VARIABLE, VARIABLE, Owner
 from netsim.library import ROOT
 
 FIRST_USER = 61_000  # of a range that Debian and its kin give to nobody
@@ -34,7 +34,7 @@ class AgentSpec:
         """Without the site packages, which the agent does not need and which cost most of the start."""
         path = base64.b64encode(str(self.control).encode()).decode()
         number = "-" if user is None else str(user)
-        return [sys.executable, "-S", "-m", "netsim.emulated.node.agent", path, str(self.index), self.token, number]
+        return [sys.executable, "-S", "-m", "netsim.emulated.node.agent", path, str(self.index), number]
 
     def env(self, owner: Owner) -> dict[str, str]:
         return {
@@ -42,6 +42,7 @@ class AgentSpec:
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             VARIABLE: str(owner),
+            TOKEN_VARIABLE: self.token,  # the command line is anybody's to read
         }
 
 
