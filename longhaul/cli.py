@@ -23,6 +23,7 @@ COMMANDS = {
     "wan": ("longhaul.commands.wan:app", "Show a network, or build it and probe every directed pair."),
     "run": ("longhaul.commands.run:run", "Run the grid of a suite; complete cells are reused."),
     "report": ("longhaul.commands.report:report", "Tables, figures and one offline page from stored runs."),
+    "show": ("longhaul.commands.show:show", "The story of one run: outcome, events, logs."),
     "docs": ("longhaul.commands.docs:docs", "Write the generated pages of the documentation."),
     "calibrate": ("longhaul.commands.calibrate:calibrate", "Fit the cost model's constants to stored runs."),
     "validate": ("longhaul.commands.validate:validate", "Predicted against measured, for runs not calibrated on."),

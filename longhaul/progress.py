@@ -22,6 +22,7 @@ from reports.style.terminal import printable
 
 _STYLE = {"complete": "green", "reused": "cyan", "invalid": "yellow", "failed": "red"}
 REFRESH_SECONDS = 0.5
+PIPED_SECONDS = 30.0  # between lines about a running cell where nobody watches a terminal
 
 
 class Progress:
@@ -39,7 +40,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
-            self._thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -69,18 +70,45 @@ class Progress:
             line.append(f"\n    {printable(caveat)}", style="yellow")
         if outcome.reason:
             line.append(f"\n    {printable(outcome.reason)}")
+        if outcome.state == "failed":
+            line.append(f"\n    {_last_words(outcome.cell)}more: longhaul show {outcome.cell.directory}")
         self._console.print(line, soft_wrap=True)
 
     def _refresh(self) -> None:
-        while not self._stop.wait(REFRESH_SECONDS):
+        terminal = self._console.is_terminal
+        while not self._stop.wait(REFRESH_SECONDS if terminal else PIPED_SECONDS):
             lines = [f"{self._title(c)}: {stage}{_position(c, at)}" for at, (c, stage) in list(self._now.items())]
-            self._live.update(Text("\n".join(lines)), refresh=True)
+            if terminal:  # one line each, cut at the terminal's width
+                self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            for line in lines if not terminal else ():
+                self._console.print(line, markup=False, soft_wrap=True)
 
     def _title(self, cell: Cell) -> str:
         number = self._numbers.setdefault(cell.directory, len(self._numbers) + 1)
         spec = cell.spec
-        where = f"{spec.topology['name']} ({len(spec.topology['sites'])} sites, seed {spec.seed})"
+        where = f"{spec.topology['name']}, seed {spec.seed}"
         return printable(f"[{number}/{self._cells}] {spec.label} on {where}")
+
+
+def _last_words(cell: Cell) -> str:
+    """The site, last step and last line of each worker whose log ends with something, for a cell that failed."""
+    sites = list(cell.spec.topology["sites"])
+    words = []
+    for worker in RunDirectory(cell.directory).workers():
+        if (last := _last_line(worker.log)) is not None:
+            rank = int(worker.path.name.removeprefix("rank-"))
+            where = sites[rank] if rank < len(sites) else worker.path.name
+            words.append(
+                f"{where}, step {_last_step(worker.steps)}: {printable(last)[:200]}\n    log: {worker.log}\n    "
+            )
+    return "".join(words)
+
+
+def _last_step(path: Path) -> int:
+    try:
+        return int(json.loads(_last_line(path) or "{}").get("step", 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0
 
 
 def _position(cell: Cell, directory: Path) -> str:
