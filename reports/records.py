@@ -168,10 +168,10 @@ def _baselines(runs: Sequence[Stored], asked: str | None) -> dict[str, str]:
 
 
 def _suites_own(folder: Path) -> str | None:
-    """The baseline that suite.json names, if there is one and it says so."""
-    path = suite_description(folder)
-    if not path.exists():
+    """The baseline that suite.json names; none where there is no such file, or a damaged one."""
+    try:
+        document = read_json(suite_description(folder))
+    except InputError:
         return None
-    document = read_json(path)
     found = document.get("baseline") if isinstance(document, dict) else None
     return found if isinstance(found, str) else None

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,3 +209,28 @@ def test_an_ordinary_user_gets_a_network_in_a_user_namespace(tmp_path: Path) -> 
         runner.kill()
         runner.communicate()
     assert eventually(lambda: list(processes_of(said["owner"])) == [], 20)
+
+
+KILLED = """
+import os
+from netsim.emulated.owner import scratch
+with scratch("check") as made:
+    print(made, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+REMOVE = "from netsim.emulated.cleanup import _remove_directories; print(*_remove_directories())"
+
+
+def test_the_directory_of_a_killed_check_is_removed() -> None:
+    with tempfile.TemporaryDirectory(prefix="lh-") as place:  # short: it is the root of sockets' paths
+        environment = {**os.environ, "TMPDIR": place, "PYTHONPATH": str(ROOT)}
+
+        def run(code: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-c", code]
+            return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+        killed = run(KILLED)
+        left = Path(killed.stdout.strip())
+        assert (killed.returncode, left.is_dir(), left.is_relative_to(place)) == (-9, True, True)
+        assert run(REMOVE).stdout.split() == [left.name]
+        assert not left.exists()

@@ -15,11 +15,13 @@ from harness.records.files import give_folder, open_to_read, remove, write_atomi
 from harness.records.layout import RunDirectory
 from harness.records.logs import read_worker_log, text_lines
 from harness.records.run_record import write_json
+from harness.run.recording import costs_of
+from harness.spec.resolved import ResolvedRun
 from harness.worker import checkpoint
 from harness.worker.resume import truncate_log, valid_steps
 from netsim.emulated.node.processes import launch
 from netsim.emulated.substrates.launch import FIRST_USER
-from netsim.errors import HostError, InputError
+from netsim.errors import HostError, InputError, LonghaulError
 from tests.faults.loopback import spec_of
 from tests.faults.test_resume import owners
 
@@ -156,3 +158,19 @@ def test_a_full_disk_leaves_no_part_behind(worker: Any, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="No space"):
         write_json(worker.job, {"rank": 0})
     assert list(worker.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ['{"step": 1}', '{"step": 1, "payload_bytes": "many"}', '{"payload_bytes": 5}'])
+def test_nonsense_in_a_ledger_is_one_clear_error(worker: Any, tmp_path: Path, line: str) -> None:
+    run = RunDirectory(worker.path.parent)
+    plan = ResolvedRun.of(spec_of(tmp_path, "ddp", {})).plan
+    worker.ledger.write_text(f"{line}\n")
+    with pytest.raises(LonghaulError, match="damaged"):
+        costs_of(run, plan, [], frozenset())
+
+
+@pytest.mark.parametrize("line", ["{}", '{"when": "now", "kind": "crash"}', '{"when": 1.0, "kind": 3}'])
+def test_nonsense_in_a_workers_log_is_one_clear_error(worker: Any, line: str) -> None:
+    worker.worker_log.write_text(f"{line}\n")
+    with pytest.raises(InputError, match="happened.jsonl"):
+        read_worker_log(worker.worker_log)

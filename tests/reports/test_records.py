@@ -95,6 +95,12 @@ def test_one_bad_record_hides_no_good_one(run: Path, tmp_path: Path) -> None:
     assert len(named) == 2
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"baseline": 3}', '{"baseline": "none of these"}'])
+def test_a_damaged_description_of_the_suite_hides_no_run(run: Path, text: str) -> None:
+    (run.parent / "suite.json").write_text(text)
+    assert collect([run.parent]).baselines == {"made-up": "diloco"}
+
+
 def test_a_pipe_or_a_device_is_not_waited_for(run: Path) -> None:
     for path in (run / "rank-0" / "steps.jsonl", run / "links.json"):
         path.unlink()
