@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -173,6 +174,18 @@ def _summary(module: ast.Module) -> str:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "summary" for t in node.targets):
             return str(ast.literal_eval(node.value))
     return ""
+
+
+@contextmanager
+def placed_errors(method: Method[Any], where: str) -> Iterator[None]:
+    """Within it, an InputError of the method itself gets `where`, the method's place in a file."""
+    try:
+        yield
+    except InputError as error:
+        if error.where.startswith(where) or "." in error.where:
+            raise
+        field = f"options.{error.field}" if error.field in method.Options.model_fields else error.field
+        raise InputError(where, field, error.found, error.allowed, error.meant) from None
 
 
 def find(name: str, options: Mapping[str, Any], where: str, inner: InnerOptimizer | None = None) -> Method[Any]:

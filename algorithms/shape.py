@@ -40,21 +40,26 @@ class Parameter:
         return prod(self.shape)
 
 
+MOST_EXPERTS = 200_000  # that a model is described with, one by one
+
+
 class ModelShape(Document):
     """Sizes as a suite or a preset gives them. `sequence` is the context length in tokens."""
 
     name: str = "custom"
     kind: Literal["dense", "moe"] = "dense"
-    layers: int = Field(ge=1)
-    width: int = Field(ge=8)
-    heads: int = Field(ge=1)
-    vocabulary: int = Field(default=256, ge=2)
-    sequence: int = Field(default=128, ge=2)
-    ffn_width: int | None = Field(default=None, ge=1)  # dense; default 4 x width
+    layers: int = Field(ge=1, le=10_000)
+    width: int = Field(ge=8, le=10_000_000)
+    heads: int = Field(ge=1, le=1_000_000)
+    vocabulary: int = Field(default=256, ge=2, le=100_000_000)
+    sequence: int = Field(default=128, ge=2, le=100_000_000)
+    ffn_width: int | None = Field(default=None, ge=1, le=100_000_000)  # dense; default 4 x width
     gated: bool = False  # dense MLP with a third, gating matrix
-    experts: int = Field(default=0, ge=0)
-    top_k: int = Field(default=0, ge=0)
-    expert_width: int | None = Field(default=None, ge=1)  # default 4 x width / experts: iso-parameter with a dense MLP
+    experts: int = Field(default=0, ge=0, le=100_000)
+    top_k: int = Field(default=0, ge=0, le=100_000)
+    expert_width: int | None = Field(
+        default=None, ge=1, le=100_000_000
+    )  # default 4 x width / experts: iso-parameter with a dense MLP
     tied: bool = True
     norm: Literal["pre", "peri"] = "pre"
 
@@ -62,6 +67,8 @@ class ModelShape(Document):
     def _fits(self) -> Self:
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError("a width that is an even multiple of heads (rotary embeddings turn pairs)")
+        if self.layers * self.experts > MOST_EXPERTS:
+            raise ValueError(f"at most {MOST_EXPERTS:,} experts over all layers")
         if self.kind == "moe" and not 1 <= self.top_k <= self.experts:
             raise ValueError("for kind moe: experts >= top_k >= 1")
         if self.kind == "dense" and (self.experts or self.top_k or self.expert_width):

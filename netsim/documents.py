@@ -33,6 +33,13 @@ class Document(BaseModel):
             raise ValueError("a number or a word, not true or false")
         return value
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_endless_number(cls, value: object) -> object:
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:  # where the field itself has no bound
+            raise ValueError("a whole number of at most 63 bits")
+        return value
+
 
 D = TypeVar("D", bound=BaseModel)
 

@@ -36,10 +36,10 @@ def matrix(name: str = "world") -> Matrix:
     return validate(Matrix, read_yaml(path), str(path))
 
 
-def delay_between(a: str, b: str, where: str) -> float:
+def delay_between(a: str, b: str, where_a: str, where_b: str) -> float:
     """One-way delay between two regions, seconds: half of their round-trip time."""
     known = matrix().names()
-    for name in (a, b):
+    for name, where in ((a, where_a), (b, where_b)):
         if name not in known:
-            raise InputError(where, "region", name, ", ".join(known))
+            raise InputError.unknown(where, "region", name, known)
     return matrix().rtt(a, b) / 2

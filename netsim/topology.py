@@ -236,7 +236,7 @@ def _link(source: str, target: str, entry: _LinkEntry | None, file: TopologyFile
     if entry is not None and entry.model_fields_set & {"delay", "rtt"}:
         fields["delay"] = entry.delay if entry.delay is not None else (entry.rtt or 0.0) / 2
     elif regions[0] is not None and regions[1] is not None:
-        fields["delay"] = delay_between(regions[0], regions[1], f"{where}: sites")
+        fields["delay"] = delay_between(regions[0], regions[1], f"{where}: sites.{source}", f"{where}: sites.{target}")
     elif "delay" not in fields and "rtt" in fields:
         fields["delay"] = fields["rtt"] / 2
     if "delay" not in fields:

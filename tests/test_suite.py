@@ -87,6 +87,7 @@ def test_a_method_entry_overrides_training_for_itself_alone(tmp_path: Path) -> N
     assert [cell.train.steps for cell in cells[:2]] == [10, 10]
 
 
+COHORT = {"method": "photon", "options": {"clients_per_round": 300}}
 FOMOE = {"method": "fomoe", "options": {"replication": 9}}
 
 
@@ -132,6 +133,9 @@ def test_evaluation_batches_keeps_its_old_meaning(tmp_path: Path) -> None:
         ({"methods": [{"method": "ddp", "label": ""}]}, "methods.0.label", "a letter or a digit"),
         ({"methods": [{"method": "ddp", "label": "a\nb"}]}, "methods.0.label", "control characters"),
         ({"model": "tiny-moe", "methods": [FOMOE]}, "methods.0.options.replication", "from 1 to the 2 sites"),
+        ({"methods": [COHORT]}, "methods.0.options.clients_per_round", "at most the 2 sites"),
+        ({"model": {"like": "tiny", "layers": 10**11}}, "model.layers", "10000"),
+        ({"methods": [{"method": "lordo", "options": {"rank": 10**30}}]}, "methods.0.options.rank", "63 bits"),
         ({"faults": [{"kind": "pause", "lasts": "0 s"}]}, "faults.0.lasts", "greater than 0"),
         (
             {"train": {"steps": 10, "evaluation_batches": 2, "evaluation_sequences": 4}},

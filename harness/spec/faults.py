@@ -65,7 +65,7 @@ def check_faults(faults: Sequence[Fault], sites: Sequence[str], steps: int, wher
     """Raises InputError for a fault that cannot happen here."""
     for index, fault in enumerate(faults):
         if fault.site is not None and fault.site not in sites:
-            raise InputError(where, f"faults.{index}.site", fault.site, f"one of {', '.join(sites)}")
+            raise InputError.unknown(where, f"faults.{index}.site", fault.site, sites)
         if fault.step > steps:
             raise InputError(where, f"faults.{index}.step", fault.step, f"at most the {steps} steps of the run")
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from algorithms.method import Method, find
+from algorithms.method import Method, find, placed_errors
 from algorithms.shape import ModelShape
 from harness.spec.presets import Device, find_device, find_model
 from netsim.documents import Document, Label, Name, located, read_yaml, validate
@@ -294,7 +294,8 @@ def load_scenario(path: Path) -> Scenario:
             raise InputError(where, "batch", entry.batch or file.batch, f"a sequence for each of {file.sites} sites")
         at = f"{where}: methods.{entry.label}"
         method, shape = find(entry.method, entry.options, at), scenario.shape_of(entry)
-        method.view(shape, file.sites, 0)
+        with placed_errors(method, at):
+            method.view(shape, file.sites, 0)
         check_rank(method, shape, at)
     return scenario
 

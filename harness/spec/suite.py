@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from algorithms.method import Method, find
-from algorithms.shape import ModelShape
+from algorithms.method import find, placed_errors
 from harness.spec.faults import Fault, check_faults
 from harness.spec.presets import find_model
 from harness.spec.resolved import ResolvedRun
@@ -131,9 +130,10 @@ def _cells(file: SuiteFile, entries: list[_MethodEntry], path: Path) -> Iterator
                     faults=file.faults,
                     stands_for=target,
                 )
-                if target is None:
-                    _check_fits(method, model, len(document["sites"]), seed, f"{where}: {at}")
-                ResolvedRun.of(cell, where=f"{where}: {at}")  # whatever cannot be resolved is refused now
+                with placed_errors(method, f"{where}: {at}"):
+                    if target is None:
+                        method.view(model, len(document["sites"]), 0, seed)  # that its sites can have it
+                    ResolvedRun.of(cell, where=f"{where}: {at}")  # whatever cannot be resolved is refused now
                 yield cell
 
 
@@ -144,15 +144,6 @@ def _train(file: SuiteFile, entry: _MethodEntry, where: str, field: str) -> Trai
         allowed = "evaluation_sequences alone: evaluation_batches is its old spelling, in batches"
         raise InputError(where, field, "both", allowed)
     return validate(Train, given, where, field)
-
-
-def _check_fits(method: Method[Any], model: ModelShape, sites: int, seed: int, where: str) -> None:
-    """Raises InputError for options or a model that so many sites cannot have."""
-    try:
-        method.view(model, sites, 0, seed)
-    except InputError as error:
-        field = f"options.{error.field}" if error.field in method.Options.model_fields else error.field
-        raise InputError(where, field, error.found, error.allowed) from None
 
 
 def _scenario(file: SuiteFile, path: Path) -> Scenario | None:
