@@ -115,5 +115,5 @@ def test_a_suite_runs_and_is_reported_on(python: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     found = longhaul(python, tmp_path, "run", "tiny.yaml")
     assert [run["state"] for run in found["runs"]] == ["complete", "complete"]
-    longhaul(python, tmp_path, "report", "runs/tiny-run")
+    longhaul(python, tmp_path, "report", "runs/tiny-run", "--out", "report")
     assert (tmp_path / "report" / "index.html").is_file()
