@@ -10,18 +10,38 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.spec.suite import find_suite, load_suite
+from harness.records.layout import suite_description
+from harness.records.run_record import read_record
+from harness.spec.run_spec import RunSpec
+from harness.spec.suite import Suite, find_suite, load_suite
 from longhaul.completion import suites
+from netsim.errors import InputError
 from netsim.units import show_duration, show_size
 
 if TYPE_CHECKING:
     from harness.run.suite_runner import Outcome
 
 
+def recorded_spec(name: str) -> Path | None:
+    """The spec.json of a run's record that `name` is or contains; None for a suite."""
+    path = Path(name)
+    path = path / "spec.json" if (path / "spec.json").is_file() else path
+    return path if path.name == "spec.json" and path.is_file() else None
+
+
+def replay_of(record: Path) -> Suite:
+    """The suite of one cell that repeats a record. InputError for a spec that is damaged."""
+    spec = read_record(record, RunSpec)
+    return Suite(name=spec.suite, description=f"Replay of {record.parent.name}", baseline=spec.label, cells=(spec,))
+
+
 def run(
     suite: Annotated[
         str,
-        typer.Argument(help="A suite file, or the name of one in the library, like quickstart.", autocompletion=suites),
+        typer.Argument(
+            help="A suite file, the name of one in the library, like quickstart, or a record's spec.json to replay.",
+            autocompletion=suites,
+        ),
     ],
     runs: Annotated[Path, typer.Option(help="Where records go.")] = Path("runs"),
     substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto; before the suite's.")] = "auto",
@@ -41,8 +61,11 @@ def run(
     from harness.run.suite_runner import cells_of, describe, run_suite
     from longhaul.progress import Progress
 
-    loaded = load_suite(find_suite(suite))
+    record = recorded_spec(suite)
+    loaded = load_suite(find_suite(suite)) if record is None else replay_of(record)
     cells = cells_of(loaded, runs, substrate, engine)
+    if record is not None and any(cell.directory == record.parent.absolute() for cell in cells):
+        raise InputError(suite, "", "a replay into the record itself", "another folder, by --runs")
     if dry_run:
         from longhaul.commands.preview import expectation
 
@@ -66,7 +89,8 @@ def run(
                 )
             Console().print(table)
         return
-    describe(loaded, runs)
+    if record is None or not suite_description(runs / loaded.name).exists():
+        describe(loaded, runs)
     with Progress(len(cells), quiet=as_json) as progress:
         try:
             if scheduler is None:

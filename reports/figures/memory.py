@@ -52,6 +52,7 @@ def memory_by_component(study: Study) -> Drawing | None:
     predicted = [float(totals["predicted"].to_dict()[row]) for row in rows]
     for y in range(len(rows)):
         axes.plot([predicted[y]] * 2, [y - 0.46, y + 0.46], color=INK, linewidth=1.4)
+    axes.set_xlim(0, 1.03 * max([*left, *predicted]))  # room for the last mark
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
