@@ -67,7 +67,7 @@ def test_sites_have_the_capabilities_of_the_docker_substrate_and_the_runner_none
         assert services()[site]["cap_add"] == CAPABILITIES
     runner = services()["runner"]
     assert runner["cap_drop"] == ["ALL"]
-    assert runner["cap_add"] == ["DAC_OVERRIDE"]
+    assert runner["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
     assert runner["network_mode"] == "none"
 
 

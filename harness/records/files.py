@@ -86,7 +86,11 @@ def write_atomically(path: Path, content: bytes | str, owner: int | None = None)
                 os.fchmod(file.fileno(), MODE)
                 if os.geteuid() == 0:
                     place = os.fstat(folder)
-                    os.fchown(file.fileno(), *((place.st_uid, place.st_gid) if owner is None else (owner, owner)))
+                    if owner is not None:
+                        os.fchown(file.fileno(), owner, owner)
+                    elif place.st_uid != 0:
+                        with suppress(PermissionError):  # root without that capability: the file stays its own
+                            os.fchown(file.fileno(), place.st_uid, place.st_gid)
                 os.fsync(file.fileno())
             os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from algorithms.catch_up import CATCH_UP
@@ -32,9 +32,6 @@ class FaultCost:
     detection_seconds: list[float]
     recovery_seconds: list[float]
     return_seconds: list[float]
-
-    def fields(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def membership_of(logs: Mapping[int, Entries], world: int) -> dict[int, tuple[int, ...]]:
