@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from netsim.simulated.flows import Floats
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -22,11 +24,15 @@ class Compute:
 
     def draw(self, rank: int, steps: int, random: np.random.Generator) -> float:
         """Seconds that `steps` steps take at `rank`, undisturbed."""
+        return float(self.draws(rank, steps, 1, random)[0])
+
+    def draws(self, rank: int, steps: int, times: int, random: np.random.Generator) -> Floats:
+        """(times,) seconds, drawn independently."""
         mean = self.step_seconds[rank]
         if not self.jitter or not mean:
-            return steps * mean
+            return np.full(times, steps * mean)
         shape = 1 / self.jitter**2
-        return float(random.gamma(steps * shape, mean / shape))
+        return random.gamma(steps * shape, mean / shape, size=times)
 
 
 @dataclass(frozen=True)

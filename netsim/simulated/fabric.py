@@ -139,14 +139,16 @@ class Fabric:
         for transfer, messages in following.items():
             transfer.leave(np.array(messages))
 
-    def send(self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None]) -> None:
-        """Begin flows between sites; `drained` hears of each when its last byte has left."""
+    def send(
+        self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None], messages: Ints
+    ) -> None:
+        """Begin flows between sites; `drained` hears of each message when its last byte has left."""
         links = self.links
         crossed = [links.up[sources], links.pair[sources, targets], links.down[targets]]
         if links.link_model.host_bandwidth is not None:
             crossed.append(np.full(len(sources), links.host))
         paths = np.stack(crossed, axis=1)
-        self.flows.start(paths, sizes, links.limits(sources, targets), drained)
+        self.flows.start(paths, sizes, links.limits(sources, targets), drained, messages)
         if links.link_model.cold_start:
             self._watch(np.unique(sources * len(links.place) + targets))
 
@@ -235,7 +237,8 @@ class ActiveTransfer:
             self._sources[messages],
             self._targets[messages],
             self.messages.size[messages],
-            lambda places: self._drained(messages[places]),
+            self._drained,
+            messages,
         )
         np.add.at(self.fabric.payload, self._ranks[self.messages.source[messages]], self.messages.size[messages])
 

@@ -3,13 +3,13 @@
 Between two moments at which nothing is under way, a segment of the run follows from the workers' clocks, the state of
 the links and the plan. Equal segments from equal states have equal outcomes, so each kind is simulated once and
 repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number. With jitter every round
-differs and every round is simulated; local steps are still drawn a round at a time.
+differs; where a round ends with a synchronisation of everyone, the rest are drawn from a sample (`sampled_rounds`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,14 +20,15 @@ from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
+from netsim.simulated.sampled_rounds import Samples, after_everyone
 from netsim.simulated.segments import Change, Progress, Segment, Setting, idle, simulate_segment
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
 _DIGITS = 9  # clocks that agree to the nanosecond are equal
-_UNBROKEN = (
-    20  # periods of transfers that overlap without end are simulated at a time; waiting after two cost up to 5 %
-)
+# Transfers that overlap without end are simulated so many periods, and steps, at a time: to wait for all of them after
+# every two periods cost up to 5 %.
+_UNBROKEN, _LEAST_UNBROKEN = 8, 200
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class _Run:
         self.total = idle(ranks)
         self.rounds: list[Round] = []
         self.known: dict[object, tuple[Progress, object, Floats]] = {}
+        self.samples: dict[Segment, Samples] = {}
         self.simulated = 0
 
     def outcome(self) -> Outcome:
@@ -160,6 +162,11 @@ class _Run:
                     times = min(times, int((due - self.now - span) // moved) + 1)
                 links.window = window.copy()
                 return self._book(step, segment, progress, times)
+        if not deterministic and repeats > 1 and due == np.inf and after_everyone(segment, len(clocks)):
+            samples = self.samples.setdefault(segment, Samples())
+            if samples.enough and state == samples.state:
+                progress = samples.many(self.setting.compute, segment.steps, repeats, clocks, self.random)
+                return self._book(step, replace(segment, steps=repeats * segment.steps), progress, 1, repeats)
         self.simulated += 1
         progress = simulate_segment(
             self.setting,
@@ -170,17 +177,26 @@ class _Run:
             self.now,
             [(max(0.0, when - self.now), change) for when, change in self.changes],
         )
+        if not deterministic and segment in self.samples:
+            self.samples[segment].add(clocks, progress, links.state())
         end = self.now + float(progress.clocks.max())
         self.changes = [change for change in self.changes if change[0] > end]
         if deterministic and end <= due:
             self.known[key] = progress, links.state(), links.window.copy()
         return self._book(step, segment, progress, 1)
 
-    def _book(self, step: int, segment: Segment, progress: Progress, times: int) -> tuple[int, Floats]:
+    def _book(self, step: int, segment: Segment, progress: Progress, times: int, rounds: int = 1) -> tuple[int, Floats]:
+        """rounds: that `progress` stands for, where they were drawn together."""
         moved = float(progress.clocks.min())
         clocks = progress.clocks - moved
         self.rounds.append(
-            Round(step, segment.steps, times, self.now, self.now + (times - 1) * moved + float(progress.clocks.max()))
+            Round(
+                step,
+                segment.steps // rounds,
+                times * rounds,
+                self.now,
+                self.now + (times - 1) * moved + float(progress.clocks.max()),
+            )
         )
         self.now += times * moved
         for name in ("computing", "waiting", "evaluating", "payload"):
@@ -190,11 +206,11 @@ class _Run:
     def _segment(self, first: int) -> Segment:
         """From `first` to the next step after which nothing is under way.
 
-        Where overlapped transfers follow each other without a gap there is no such step; then `_UNBROKEN` of the
-        longest periods are taken, and their last transfers are waited for.
+        Where overlapped transfers follow each other without a gap there is no such step; then several of the longest
+        periods are taken, and their last transfers are waited for.
         """
         last = self.plan.steps
-        longest = _UNBROKEN * max((mark.every for mark in self.plan.recurrences), default=1)
+        longest = max(_LEAST_UNBROKEN, _UNBROKEN * max((mark.every for mark in self.plan.recurrences), default=1))
         found: list[tuple[int, tuple[Transfer, ...]]] = []
         evaluations: list[int] = []
         end, step = first - 1, self._next(first)

@@ -110,6 +110,19 @@ def test_jitter_costs_the_expected_maximum_over_the_workers() -> None:
     assert np.mean(outcome.compute_seconds) == pytest.approx(1000, rel=0.01)
 
 
+def test_rounds_with_jitter_are_drawn_once_enough_are_simulated() -> None:
+    """As many rounds simulated one by one take as long, within what chance leaves."""
+    plan, topology = periodic(all_reduce(8, 0.5), 8, 10, 10_000), uniform_topology(8, RATE, 0.05)
+    compute = Compute((1.0,) * 8, jitter=0.1)
+    drawn = simulate(plan, topology, compute, seed=3)
+    assert drawn.simulated_rounds <= 20
+    assert sum(r.times for r in drawn.rounds) == 1000
+    assert sum(drawn.payload_bytes) == plan.payload_bytes
+    short = periodic(all_reduce(8, 0.5), 8, 10, 150)
+    each = [simulate(short, topology, compute, seed=s).wall_seconds / 15 for s in range(8)]  # none of them drawn
+    assert drawn.wall_seconds / 1000 == pytest.approx(np.mean(each), rel=0.01)
+
+
 def test_everyone_waits_for_a_straggler() -> None:
     plan = periodic(all_reduce(3, 0.001), 3, 10, 100)
     outcome = simulate(plan, uniform_topology(3, RATE, 0.0), Compute((1.0, 1.0, 1.5)))
