@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,24 @@ from harness.spec.scenario import Scenario, find_scenario, load_scenario
 from longhaul.completion import scenarios
 from longhaul.projections import project as evaluate
 from netsim.units import show_duration, show_size
+
+TITLES = {
+    "bandwidth_for_utilisation": "least access rate for a compute utilisation (Gbit/s)",
+    "break_even_period": "break-even period (local steps)",
+    "sensitivities": "sensitivities (% of total time per % of the input)",
+}
+COLUMNS = {
+    "rate_gbit": "rate (Gbit/s)",
+    "rtt_ms": "RTT (ms)",
+    "sync_every": "sync every (steps)",
+    "break_even_sync_every": "break-even sync every (steps)",
+    "sync_every_for_90_percent": "sync every for 90 % utilisation (steps)",
+    "site_memory_bytes": "memory of a site (bytes)",
+    "memory_bytes": "memory needed (bytes)",
+    "total_seconds": "total (s)",
+    "cost_usd": "cost (US$)",
+    "elasticity": "elasticity (%/%)",
+}
 
 
 def project(
@@ -58,13 +77,14 @@ def project(
         written = draw_figures(loaded, rows, found, out) + write_tables(loaded, rows, found, document, out)
         document["files"] = [str(path) for path in written]
     if as_json:
-        print(json.dumps(document))
+        print(json.dumps(document, allow_nan=False))
     else:
         _show(loaded, rows, found, document.get("files", []))
 
 
 def _show(scenario: Scenario, rows: list[ProjectedRow], found: Answers, files: list[str]) -> None:
-    console = Console(highlight=False)
+    # Into a pipe, Rich would cut everything to 80 columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     table = Table("method", "bytes per worker", "compute", "exposed", "total", "band", "CU", "memory of a site", "fits")
     base = base_rows(rows, scenario)
     for row in base:
@@ -98,7 +118,8 @@ def _answer(name: str, entries: list[dict[str, Any]]) -> Table:
         for entry in entries
     ]
     keys = [key for key in flat[0] if not isinstance(flat[0][key], dict)]
-    table = Table(*(key.replace("_", " ") for key in keys), title=name.replace("_", " "), title_justify="left")
+    title = TITLES.get(name, name.replace("_", " "))
+    table = Table(*(COLUMNS.get(key, key.replace("_", " ")) for key in keys), title=title, title_justify="left")
     for entry in flat:
         table.add_row(*(_cell(entry.get(key)) for key in keys))
     return table

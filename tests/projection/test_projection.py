@@ -282,3 +282,5 @@ def test_the_command_prints_tables(small: Scenario, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert "streaming" in printed
     assert "first principles" in printed
+    for column in ("least access rate for a compute utilisation (Gbit/s)", "sync every for 90 % utilisation (steps)"):
+        assert column in printed  # whole, though not a terminal
