@@ -109,9 +109,18 @@ class PeerError(LonghaulError):
 
     ranks: the peers that cannot be reached or must not be trusted; empty where nobody is to blame, as for those who
     left in order or are only late. hung_up: they ended the connection, which is also how a peer leaves for a
-    rendezvous. corrupt: they sent what no sound peer sends, which is evidence against them.
+    rendezvous. corrupt: they sent what no sound peer sends, which is evidence against them. late: they are there, but
+    have not come to the transfer in time.
+    late: they are there, but have not come to the transfer in time.
     """
 
-    def __init__(self, message: str, ranks: tuple[int, ...] = (), hung_up: bool = False, corrupt: bool = False) -> None:
-        self.ranks, self.hung_up, self.corrupt = ranks, hung_up, corrupt
+    def __init__(
+        self,
+        message: str,
+        ranks: tuple[int, ...] = (),
+        hung_up: bool = False,
+        corrupt: bool = False,
+        late: bool = False,
+    ) -> None:
+        self.ranks, self.hung_up, self.corrupt, self.late = ranks, hung_up, corrupt, late
         super().__init__(message)

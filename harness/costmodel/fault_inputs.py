@@ -98,6 +98,7 @@ def model_inputs(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultMo
         evaluation_seconds=at.evaluation_seconds,
         checkpoint_every=spec.train.checkpoint_every,
         checkpoint_seconds=recovery.checkpoint_seconds_per_byte * state_bytes(method.memory(shape, sites, 0, seed)),
+        paced=spec.compute.step_seconds is not None,
         timeout=timeout + min(timeout / TICKS, 1.0) / 2,  # somebody looks so often
         round_trip=max((at.topology.rtt(a, b) for a, b in pairs), default=0.0),
         rendezvous=recovery.meeting_seconds,

@@ -39,7 +39,7 @@ class FaultModelInputs:
     rendezvous: for a view to be decided and heard, beyond the round trips of connecting.
     start: of a trainer's program.
     grace: for members whom nobody reaches to report.  at_once: bytes for one peer that a host takes off a worker's
-    hands while the loss of another is being noticed.
+    hands while the loss of another is being noticed.  paced: steps have a declared length, and sites return at a step.
     """
 
     plan: Plan
@@ -60,6 +60,7 @@ class FaultModelInputs:
     start: float = 0.0
     grace: float = 0.0
     at_once: int = 1 << 62
+    paced: bool = False
 
     def resolve(self, transfer: Transfer) -> Algorithm:
         """How a transfer is carried out."""

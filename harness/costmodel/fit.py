@@ -203,6 +203,8 @@ def _starts(run: Run) -> list[float]:
     if len(absences) != 1:  # which return belongs to which absence is not in the record
         return []
     (absence,) = absences
+    if run.result.absences is not None and run.spec.compute.step_seconds is not None:
+        absence = 0.0  # its program starts at once, and waits for its step
     return [returned - absence for returned in run.result.return_seconds or []]
 
 

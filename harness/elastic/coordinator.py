@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +17,11 @@ from torch._C._distributed_c10d import TCPStore
 
 from algorithms.method import find
 from harness.elastic.membership import JoinRequest
-from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS, Report, View, decide
+from harness.elastic.returns import Absence, absence
+from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS, RETURN_SECONDS, Report, View, decide
 from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json
+from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
 from harness.worker.job import STORE_PORT
 from netsim.documents import Document, validate
@@ -67,6 +70,11 @@ class Coordinator:
         self._waiting: dict[int, _Waiting] = {}
         self._admitted: set[str] = set()  # tickets
         self._since = 0.0  # when the first report to the next generation came
+        self._files = RunDirectory(job.directory)
+        self._plan = ResolvedRun.of(spec).plan
+        self._restarts = [0] * job.world  # of the processes that are members
+        self._joined = [0] * job.world  # the step at which each became a member
+        self._absences: dict[int, Absence] = {}  # of those outside for a declared fault
         self._publish(self._view)
 
     def serve(self) -> None:
@@ -78,7 +86,8 @@ class Coordinator:
     def _poll(self) -> None:
         upcoming, members = self._view.generation + 1, self._view.members
         waiting = self._waiting_room()
-        if waiting and not self._store.check([f"joiners/{upcoming}"]):
+        unscheduled = {rank: report for rank, report in waiting.items() if rank not in self._absences}
+        if unscheduled and not self._store.check([f"joiners/{upcoming}"]):
             self._store.set(f"joiners/{upcoming}", "1")
         reports = {rank: report for rank in members if (report := self._report(upcoming, rank))}
         ended = {rank for rank in members if rank not in reports and self._ended(rank)}
@@ -90,19 +99,54 @@ class Coordinator:
         waited, timeout = time.monotonic() - self._since, self._job.spec.network.timeout_seconds
         if missing and waited < timeout and not (missing <= suspects and waited > GRACE_SECONDS):
             return
-        view = decide(self._view, reports, waiting, self._after_loss, self._survives)
+        front = max((report.step + report.interrupted for report in reports.values()), default=0)
+        due = {rank for rank, absence in self._absences.items() if absence.step is not None and absence.step <= front}
+        if due - set(waiting) and waited < RETURN_SECONDS:
+            return  # their programs are still starting
+        joining = {rank: report for rank, report in waiting.items() if rank in unscheduled or rank in due}
+        view = decide(self._view, reports, joining, self._after_loss, self._survives)
+        if view is None:  # nobody makes steps until those who are needed are back, so their time is real time
+            away = {rank: a.seconds for rank, a in self._all_absences(reports, front).items() if a.step is not None}
+            back = {rank: report for rank, report in waiting.items() if waited >= away.get(rank, 0.0)}
+            view = decide(self._view, reports, back, self._after_loss, self._survives)
+            patience = max([timeout, *(seconds + RETURN_SECONDS for seconds in away.values())])
+            if view is None and waited < patience:
+                return
         if view is None:
-            if waited < timeout:
-                return  # somebody who is needed may still come
             present = tuple(sorted(reports))
-            reason = f"ranks {list(present)} cannot continue without the others, and nobody came within {timeout:g} s"
+            reason = f"ranks {list(present)} cannot continue without the others, and nobody came within {patience:g} s"
             view = View(generation=upcoming, members=present, source=min(present, default=0), abandoned=reason)
-        self._publish(view)
+        self._publish(self._scheduled(view, reports, front, due))
+
+    def _all_absences(self, reports: Mapping[int, Report], front: int) -> dict[int, Absence]:
+        """Of those who are absent already and of the members who do not report."""
+        found = dict(self._absences)
+        for rank in set(self._view.members) - set(reports):
+            if (explained := absence(self._job.spec, self._plan, rank, self._joined[rank], front)) is not None:
+                found[rank] = explained
+        return found
+
+    def _scheduled(self, view: View, reports: Mapping[int, Report], front: int, due: Set[int]) -> View:
+        """The view with the steps at which those who are not in it return."""
+        outside = set(self._view.members) - set(view.members)
+        for rank in outside:
+            explained = absence(self._job.spec, self._plan, rank, self._joined[rank], front)
+            if explained is not None:
+                self._absences[rank] = explained
+        for rank in view.members:
+            self._absences.pop(rank, None)
+            if rank not in self._view.members or rank not in reports:
+                self._joined[rank] = max(front, view.step)
+        for rank in due - outside - set(view.members):
+            del self._absences[rank]  # did not come when it was due: let in when it asks
+        returns = {rank: a.step for rank, a in self._absences.items() if a.step is not None}
+        return view.model_copy(update={"returns": returns})
 
     def _publish(self, view: View) -> None:
         self._view, self._since = view, 0.0
         for rank in set(view.members) & set(self._waiting):
-            ticket = self._waiting.pop(rank).request.ticket
+            request = self._waiting.pop(rank).request
+            ticket, self._restarts[rank] = request.ticket, request.report.restarts
             self._store.set(f"admitted/{view.generation}/{rank}", ticket)
             self._admitted.add(ticket)
         self._store.set(f"view/{view.generation}", view.model_dump_json())
@@ -125,7 +169,12 @@ class Coordinator:
         return {r: one.request.report for r, one in self._waiting.items() if now - one.heard < WAITING_SECONDS}
 
     def _ended(self, rank: int) -> bool:
-        return RunDirectory(self._job.directory).worker(rank).ended.exists()
+        """Whether the process that is the member is no more; a later one of the same rank may be starting."""
+        try:
+            processes = int(self._files.worker(rank).ended.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return False
+        return processes > self._restarts[rank]
 
 
 def main() -> None:

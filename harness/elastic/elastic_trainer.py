@@ -15,6 +15,7 @@ from harness.elastic.connections import Connections
 from harness.elastic.fault_injector import FaultInjector
 from harness.elastic.membership import Membership
 from harness.elastic.rendezvous import Rendezvous
+from harness.elastic.returns import lets_in
 from harness.elastic.state_sync import StateSync
 from harness.elastic.step_log import StepLog
 from harness.elastic.views import View
@@ -90,15 +91,14 @@ class ElasticTrainer:
     def _rendezvous_due(self) -> bool:
         """Whether a rendezvous is called, or somebody may be let in now, between two rounds."""
         with self.training.watch.bucket("communication"):
-            if self._rendezvous.wanted():
-                return True
-            return self.training.progress.step == self._sync.committed and self._rendezvous.joiners()
+            step = self.training.progress.step
+            return self._rendezvous.due(step, lets_in(self.training.plan, step) and step > 0)
 
     def _advance(self, step: int) -> None:
         """One step with its faults, its record, and a checkpoint where one is due."""
         training, connections = self.training, self._connections
         with training.watch.bucket("pacing"):  # a pause is time in which nothing is computed
-            slowdown = self._injector.inject(step, connections.wan)
+            slowdown = self._injector.inject(step, (connections.wan, connections.control))
         self._sync.begin_step(step)
         began = time.monotonic()
         training.pacer.scale(slowdown)

@@ -27,10 +27,15 @@ class FaultInjector:
         self._faults, self._seed = spec.faults, spec.seed
         self._site = list(spec.topology["sites"])[rank]
         self._log = log
+        self._patience = spec.network.timeout_seconds / 2
         self._injected = {(entry["fault"], entry["step"]) for entry in log.read() if "fault" in entry}
 
-    def inject(self, step: int, wan: WanExchange) -> float:
-        """Every fault that is due at the start of `step`. Returns the factor by which the step is to take longer."""
+    def inject(self, step: int, exchanges: tuple[WanExchange, WanExchange]) -> float:
+        """Every fault that is due at the start of `step`. Returns the factor by which the step is to take longer.
+
+        exchanges: WAN and control. What was sent for earlier steps arrives before the fault: what the others have of
+        this worker then does not depend on the network.
+        """
         slowdown = 1.0
         for index, fault in enumerate(self._faults):
             if not fault.happens(index, self._seed, self._site, step):
@@ -39,7 +44,10 @@ class FaultInjector:
             self._injected.add((index, step))
             if first:
                 self._log.add(fault.kind, fault=index, step=step, site=self._site)
-                self._carry_out(fault, wan)
+                if fault.kind != "straggle":
+                    for exchange in exchanges:
+                        exchange.drain(self._patience)
+                self._carry_out(fault, exchanges[0])
             slowdown *= fault.factor or 1.0
         return slowdown
 

@@ -53,18 +53,27 @@ class Membership:
             )
         )
 
-    def wanted(self, generation: int) -> bool:
-        """Whether somebody has called for `generation`."""
-        return bool(self._request(lambda: self._store.check([f"wanted/{generation}"])))
+    def wanted(self, generation: int) -> int | None:
+        """The step at which members are to come for `generation`; None if nobody has called for it.
+
+        A member comes once it has done that step, or has failed in it itself: all members then have trained equally
+        far, whoever was first to notice.
+        """
+        key = f"wanted/{generation}"
+        if not self._request(lambda: self._store.check([key])):
+            return None
+        return int(self._request(lambda: self._store.get(key)))
 
     def joiners(self, generation: int) -> bool:
         """Whether somebody in the waiting room may be let in by `generation`."""
         return bool(self._request(lambda: self._store.check([f"joiners/{generation}"])))
 
-    def call(self, generation: int, report: Report) -> None:
-        """Call for `generation` and bring the report."""
+    def call(self, generation: int, report: Report, at: int) -> None:
+        """Call for `generation`, members to come at step `at`, and bring the report."""
         self._request(lambda: self._store.set(f"report/{generation}/{report.rank}", report.model_dump_json()))
-        self._request(lambda: self._store.set(f"wanted/{generation}", "1"))
+        first = self._request(lambda: self._store.compare_set(f"wanted/{generation}", "", str(at)))
+        if int(first) > at:
+            self._request(lambda: self._store.set(f"wanted/{generation}", str(at)))
 
     def view(self, generation: int) -> View | None:
         """What the coordinator has decided; None if it has not yet."""
@@ -83,12 +92,16 @@ class Membership:
     def enter(self, report: Report, patience: float, reachable: Callable[[tuple[int, ...]], bool]) -> View:
         """Stay in the waiting room until a generation takes this worker in.
 
+        A worker that is due at a later step waits as long as the run goes on.
+
         The request is renewed only while the members can be reached: members who try to let in somebody behind a
         severed link wait in vain.
         """
         end, turn, ticket = time.monotonic() + patience, 0, secrets.token_hex(8)
         while time.monotonic() < end:
             latest = self.latest()
+            if report.rank in latest.returns:
+                end = time.monotonic() + patience
             if self._request(partial(self._admitted, latest.generation, report.rank, ticket)):
                 return latest
             if reachable(latest.members):

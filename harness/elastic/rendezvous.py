@@ -28,16 +28,25 @@ class Rendezvous:
         self._job, self._membership, self._log = job, membership, log
         self._timeout = job.spec.network.timeout_seconds
         self._attempts = 0  # since the last step
+        away = (fault.back_after or fault.lasts or 0.0 for fault in job.spec.faults)
+        self._longest_absence = max(away, default=0.0)
+        self._at = 0  # the step at which the others are to come
         self._own = Report(rank=job.rank, step=0, committed=0)  # the last that was brought
         self.view = View(generation=0, members=tuple(range(job.world)), source=0)
 
-    def wanted(self) -> bool:
-        """Whether another member has called for the next generation."""
-        return self._membership.wanted(self.view.generation + 1)
+    def due(self, step: int, lets_in: bool) -> bool:
+        """Whether this member is to come to the next rendezvous after `step`.
 
-    def joiners(self) -> bool:
-        """Whether somebody outside may be let in by the next generation."""
-        return self._membership.joiners(self.view.generation + 1)
+        lets_in: workers may be let in after this step.
+        """
+        wanted = self._membership.wanted(self.view.generation + 1)
+        if wanted is not None and step >= wanted:
+            return True
+        if not lets_in:
+            return False
+        return any(step >= due for due in self.view.returns.values()) or self._membership.joiners(
+            self.view.generation + 1
+        )
 
     def step_done(self) -> None:
         """The generation has come to something."""
@@ -53,13 +62,15 @@ class Rendezvous:
         if self._attempts > MAX_GENERATIONS:
             raise LonghaulError(f"no progress in {MAX_GENERATIONS} generations; the last failed for: {error}")
         upcoming = self.view.generation + 1
-        suspects = suspects_of(error, self._membership.wanted(upcoming))
+        suspects = suspects_of(error, self._membership.wanted(upcoming) is not None)
         evidence = suspects if error is not None and error.corrupt else ()
         own = report(suspects).model_copy(update={"evidence": evidence})
         kind = "called" if error is None else "detected"
         self._log.add(kind, generation=upcoming, step=own.step, reason=str(error or ""), blamed=suspects)
-        self._own = own
-        self._membership.call(upcoming, own)
+        self._own, self._at = own, own.step + own.interrupted
+        if error is not None and error.late:
+            self._at = 0  # a peer that is only late is met halfway
+        self._membership.call(upcoming, own, self._at)
 
     def next_view(self) -> View | None:
         """Wait for the view that was called for; None if this worker is left out of it.
@@ -69,7 +80,7 @@ class Rendezvous:
         upcoming, began = self.view.generation + 1, time.monotonic()
         probe = began + PROBE_AFTER_SECONDS
         while (view := self._membership.view(upcoming)) is None:
-            if time.monotonic() > began + 3 * self._timeout + RETURN_SECONDS:
+            if time.monotonic() > began + 3 * self._timeout + RETURN_SECONDS + self._longest_absence:
                 raise LonghaulError(f"the coordinator did not decide generation {upcoming}")
             time.sleep(POLL_SECONDS)
             if time.monotonic() > probe and set(self._own.suspects) - set(self._own.healed):
@@ -99,7 +110,7 @@ class Rendezvous:
         healed = tuple(rank for rank in self._own.suspects if reachable(self._job, (rank,)))
         if healed != self._own.healed:
             self._own = self._own.model_copy(update={"healed": healed})
-            self._membership.call(upcoming, self._own)
+            self._membership.call(upcoming, self._own, self._at)
 
 
 def suspects_of(error: PeerError | None, called: bool) -> tuple[int, ...]:

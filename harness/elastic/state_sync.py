@@ -39,6 +39,8 @@ class StateSync:
             rank=self._training.job.rank,
             step=self._training.progress.step,
             committed=self.committed,
+            interrupted=self._interrupted,
+            restarts=self._training.job.restarts,
             suspects=suspects,
             checkpoints=tuple(sorted(checkpoints)),
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import networkx
+from pydantic import Field
 
 from netsim.documents import Document
 
@@ -25,6 +26,8 @@ class Report(Document):
     rank: int
     step: int  # done, whole
     committed: int
+    interrupted: bool = False  # in the step after `step`
+    restarts: int = 0  # of its process
     suspects: tuple[int, ...] = ()  # whom it could not reach or must not trust
     evidence: tuple[int, ...] = ()  # those of them who sent it what no sound peer sends
     healed: tuple[int, ...] = ()  # those of them whom it can reach again
@@ -46,6 +49,7 @@ class View(Document):
     committed: int = 0
     rollback: int | None = None  # the members that are not lagging restore this checkpoint first
     lost: tuple[int, ...] = ()  # members before, not any more
+    returns: dict[int, int] = Field(default_factory=dict)  # absent ranks, and the step from which each is let in
     abandoned: str = ""  # why the run cannot continue
 
 

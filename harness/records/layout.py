@@ -63,7 +63,7 @@ class WorkerDirectory:
 
     @property
     def ended(self) -> Path:
-        """Made by the runner when the trainer is no more; beside the folder, which only the trainer can enter."""
+        """How many trainers of this worker have ended, by the runner; beside the folder, which only they can enter."""
         return self.path.with_name(f"{self.path.name}.ended")
 
     @property

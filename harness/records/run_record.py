@@ -72,6 +72,15 @@ class Step(Record):
     metrics: dict[str, Loss] = {}
 
 
+class SiteAbsence(Record):
+    """A site that was no member of the run after `from_step` until after `to_step`; None: until its end."""
+
+    site: Word
+    rank: Count
+    from_step: Count
+    to_step: Count | None
+
+
 class Result(Record):
     """The outcome of a run. Times in seconds, sizes in bytes, losses in nats per token."""
 
@@ -114,6 +123,7 @@ class Result(Record):
     bytes_caught_up: Bytes | None = None  # payload by which sites that came back caught up
     detection_seconds: list[Seconds] | None = None  # from each fault to the first worker that noticed
     recovery_seconds: list[Seconds] | None = None  # from there until all members went on
+    absences: list[SiteAbsence] | None = None  # in the order in which sites came back
     return_seconds: list[Seconds] | None = None  # from each crash until the restarted worker asked to be let in
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from algorithms.catch_up import CATCH_UP
+from harness.records.run_record import SiteAbsence
 from netsim.errors import LonghaulError
 from netsim.traffic import Plan, among
 
@@ -20,7 +21,7 @@ Entries = Sequence[Mapping[str, Any]]
 class FaultCost:
     """Committed and wasted tokens; retransmitted and resync bytes; detection time (from a fault until it was noticed),
     recovery time (from then until all members of the next generation continue), and return time (from a crash until the
-    restarted worker is in the waiting room).
+    restarted worker is in the waiting room). absences: who was no member, from which step to which.
     """
 
     faults: dict[str, int]
@@ -32,6 +33,7 @@ class FaultCost:
     detection_seconds: list[float]
     recovery_seconds: list[float]
     return_seconds: list[float]
+    absences: list[SiteAbsence]
 
 
 def membership_of(logs: Mapping[int, Entries], world: int) -> dict[int, tuple[int, ...]]:
@@ -116,6 +118,26 @@ def returns(logs: Mapping[int, Entries]) -> list[float]:
     return [seconds for _, seconds in sorted(found)]
 
 
+def absences(logs: Mapping[int, Entries], sites: Sequence[str]) -> list[SiteAbsence]:
+    """Who was no member of the run between which steps, in order; `to_step` is None for those who never came back."""
+    views: dict[int, tuple[int, tuple[int, ...]]] = {}  # the step that each generation starts from, and its members
+    for entries in logs.values():
+        for entry in entries:
+            if entry["kind"] == "reformed":
+                views.setdefault(entry["generation"], (entry["step"], tuple(entry["members"])))
+    found: list[SiteAbsence] = []
+    outside: dict[int, int] = {}  # by rank: since which step
+    for _, (step, members) in sorted(views.items()):
+        for rank, site in enumerate(sites):
+            if rank not in members:
+                outside.setdefault(rank, step)
+            elif rank in outside:
+                found.append(SiteAbsence(site=site, rank=rank, from_step=outside.pop(rank), to_step=step))
+    for rank, step in sorted(outside.items()):
+        found.append(SiteAbsence(site=sites[rank], rank=rank, from_step=step, to_step=None))
+    return found
+
+
 def _gone_back_without(rank: int, logs: Mapping[int, Entries]) -> list[int]:
     """The steps to which others went back after the last that is known of `rank`."""
     last = max((e["when"] for e in logs.get(rank, ())), default=0.0)
@@ -130,10 +152,12 @@ def fault_cost(
     tokens: Mapping[int, int],
     dead: Mapping[int, Entries],
     sent: int,
+    sites: Sequence[str],
 ) -> tuple[FaultCost, list[str]]:
     """The cost, and what is wrong with the ledger.
 
-    tokens: of the workers that ended the run; dead: the steps of those that did not; sent: payload bytes of all.
+    tokens: of the workers that ended the run; dead: the steps of those that did not; sent: payload bytes of all; sites:
+    names by rank.
     """
     kinds = Counter(e["kind"] for entries in logs.values() for e in entries if e["kind"] in FAULTS)
     lost = sum(e["tokens"] for entries in logs.values() for e in entries if e["kind"] == "tokens lost")
@@ -157,5 +181,6 @@ def fault_cost(
         detection_seconds=detection,
         recovery_seconds=recovery,
         return_seconds=returns(logs),
+        absences=absences(logs, sites),
     )
     return found, wrong

@@ -11,7 +11,6 @@ from harness.run.result import Costs, Observed, assemble_result, memory_record
 from harness.spec.resolved import ResolvedRun
 from harness.worker.job import Summary
 from netsim.errors import InputError, LonghaulError
-from netsim.traffic import Plan
 
 
 def record_result(run: ResolvedRun, files: RunDirectory, observed: Observed, absent: frozenset[int] | None) -> Result:
@@ -22,7 +21,7 @@ def record_result(run: ResolvedRun, files: RunDirectory, observed: Observed, abs
     summaries = []
     for rank in sorted(set(range(run.world)) - (absent or frozenset())):
         summaries.append(read_record(files.worker(rank).summary, Summary))
-    costs = None if absent is None else costs_of(files, run.plan, summaries, absent)
+    costs = None if absent is None else costs_of(files, run, summaries, absent)
     result = assemble_result(run, summaries, observed, costs)
     write_json(files.memory, memory_record(summaries))
     _join_logs(files)
@@ -31,18 +30,18 @@ def record_result(run: ResolvedRun, files: RunDirectory, observed: Observed, abs
     return result
 
 
-def costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
+def costs_of(files: RunDirectory, run: ResolvedRun, summaries: list[Summary], absent: frozenset[int]) -> Costs:
     """The cost of the faults of the run with these files. LonghaulError where a worker left nonsense in them."""
     try:
-        return _costs_of(files, plan, summaries, absent)
+        return _costs_of(files, run, summaries, absent)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise LonghaulError(f"a worker's log or ledger in {files.path} is damaged: {error!r}") from None
 
 
-def _costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent: frozenset[int]) -> Costs:
-    everyone = range(plan.sites)
+def _costs_of(files: RunDirectory, run: ResolvedRun, summaries: list[Summary], absent: frozenset[int]) -> Costs:
+    everyone = range(run.world)
     tokens = {summary.rank: summary.tokens for summary in summaries}
     dead = {rank: read_entries(files.worker(rank).steps) for rank in absent}
     ledgers = {rank: read_entries(files.worker(rank).ledger) for rank in everyone}
@@ -50,7 +49,8 @@ def _costs_of(files: RunDirectory, plan: Plan, summaries: list[Summary], absent:
     for summary in summaries:  # which also knows of transfers that were never finished
         sent[summary.rank] = max(sent[summary.rank], summary.payload_bytes)
     logs = {rank: read_worker_log(files.worker(rank).worker_log) for rank in everyone}
-    return fault_cost(plan, logs, ledgers, tokens, dead, sum(sent.values()))
+    sites = [site.name for site in run.topology.sites]
+    return fault_cost(run.plan, logs, ledgers, tokens, dead, sum(sent.values()), sites)
 
 
 def log_tail(files: RunDirectory) -> dict[str, list[str]]:

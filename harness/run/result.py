@@ -110,6 +110,7 @@ def assemble_result(
         bytes_caught_up=cost.bytes_caught_up if cost else None,
         detection_seconds=cost.detection_seconds if cost else None,
         recovery_seconds=cost.recovery_seconds if cost else None,
+        absences=cost.absences if cost else None,
         return_seconds=cost.return_seconds if cost else None,
     )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from harness.records.files import remove
 from harness.records.layout import RunDirectory
 from harness.records.logs import read_worker_log
 from harness.spec.faults import Fault
@@ -24,7 +25,7 @@ class StallWatch:
 
     def launched(self, rank: int) -> None:
         """The trainer of `rank` is about to be started."""
-        self._files.worker(rank).heartbeat.unlink(missing_ok=True)
+        remove(self._files.worker(rank).heartbeat)
         self._beat[rank] = 0.0, time.monotonic() + STALL_START_SECONDS - STALL_SECONDS
 
     def freeze(self, rank: int, frozen: bool) -> None:
@@ -35,7 +36,7 @@ class StallWatch:
     def silent_seconds(self, rank: int) -> float:
         """For how long `rank` has been silent beyond what is declared."""
         try:
-            modified = self._files.worker(rank).heartbeat.stat().st_mtime
+            modified = self._files.worker(rank).heartbeat.lstat().st_mtime
         except OSError:
             modified = 0.0
         known, since = self._beat[rank]

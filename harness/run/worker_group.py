@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.elastic.coordinator import CoordinatorJob
+from harness.elastic.returns import steps_in
 from harness.records.code_hash import code_hash
 from harness.records.files import give_folder, remove, write_atomically
 from harness.records.layout import RunDirectory
@@ -156,8 +157,9 @@ class WorkerGroup:
             store=self._store.mgmt_address if self._store else None,
         )
         give_folder(job.files.path, node.user, 0o700)
-        for path in (job.files.ended, job.files.ready):
-            remove(path)
+        remove(job.files.ready)
+        if not self._restarts[rank]:
+            remove(job.files.ended)
         self._stalls.launched(rank)
         write_json(job.files.job, job)
         argv = [sys.executable, "-m", "harness.worker_main", str(job.files.job)]
@@ -185,11 +187,15 @@ class WorkerGroup:
             self._network.verify()  # a trainer whose node is gone was killed with it: the node is to be named
             raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
         self.absent.add(rank)
-        self._files.worker(rank).ended.touch()
+        write_atomically(self._files.worker(rank).ended, str(self._restarts[rank] + 1))
         if rank not in self._crashed:
-            back_after = self._spec.faults[last["fault"]].back_after
-            if back_after is not None:
+            back_after, length = self._spec.faults[last["fault"]].back_after, self._spec.compute.step_seconds
+            if back_after is None:
+                return
+            if length is None:  # no paced clock: it returns when so much real time has passed
                 self._returns[rank] = time.monotonic() + back_after
+            elif last["step"] + steps_in(back_after, length) < self._spec.train.steps:
+                self._returns[rank] = time.monotonic()  # its program starts while it is away, and waits to be let in
 
     def _restart_due(self) -> None:
         for rank, due in list(self._returns.items()):

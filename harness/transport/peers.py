@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import array
 import fcntl
+import select
 import socket
 import termios
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -78,6 +80,7 @@ class _Peer:
     queued: int = 0  # bytes of the bodies in the queue
     goodbyes: int = 0
     gone: Disconnect | None = None
+    leaving: bool = False  # about to be gone
     say: Callable[[int, Kind, int, int], None] | None = None
 
     def fetch(self, stream: Stream) -> Frame | None:
@@ -137,7 +140,7 @@ class Peers:
                 sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent)
                 stream = Stream(sock, peer, peer.fetch)
                 peer.streams.append(stream)
-                self.reactor.watch(stream, partial(self._broken, rank), partial(self._stream_ended, peer))
+                self.reactor.watch(stream, partial(self._broken, rank, stream), partial(self._stream_ended, peer))
         self.reactor.listen(self._mesh.listener, self._refuse)
         self._tick(owner)
         self.reactor.start()
@@ -185,10 +188,19 @@ class Peers:
         for stream in self._peers[peer].streams:
             self.reactor.pause(stream, paused)
 
-    def drop(self, rank: int, parting: Disconnect) -> None:
-        """Disconnect a peer, and say why to whoever waits for it."""
+    def delivered(self) -> bool:
+        """Whether everything that was queued for living peers is with their kernels; from any thread."""
+        living = [peer for peer in self._peers.values() if peer.gone is None]
+        if any(peer.queue for peer in living):
+            return False
+        return not any(not stream.idle or _unacknowledged(stream.sock) for peer in living for stream in peer.streams)
+
+    def drop(self, rank: int, parting: Disconnect, broken: Stream | None = None) -> None:
+        """Disconnect a peer, and say why to whoever waits for it. broken: the stream that cannot be read any more."""
         peer = self._peers[rank]
-        if peer.gone is None:
+        if peer.gone is None and not peer.leaving:
+            peer.leaving = True
+            _take_in_rest(stream for stream in peer.streams if stream is not broken)
             peer.gone = parting
             for stream in peer.streams:
                 self.reactor.forget(stream)
@@ -220,8 +232,8 @@ class Peers:
         owner.tick()
         self.reactor.at(time.monotonic() + min(self._timeout / TICKS, 1.0), partial(self._tick, owner))
 
-    def _broken(self, rank: int, error: PeerError) -> None:
-        self.drop(rank, Disconnect(str(error), hung_up=error.hung_up, corrupt=error.corrupt))
+    def _broken(self, rank: int, stream: Stream, error: PeerError) -> None:
+        self.drop(rank, Disconnect(str(error), hung_up=error.hung_up, corrupt=error.corrupt), stream)
 
     def _stream_ended(self, peer: _Peer) -> None:
         """Every stream says goodbye before it ends: one more end than goodbyes, and the peer did not mean it."""
@@ -268,6 +280,14 @@ class Peers:
         for peer in self._peers.values():
             for stream in peer.streams:
                 stream.sock.close()
+
+
+def _take_in_rest(streams: Iterable[Stream]) -> None:
+    """Receive what a peer had sent on its other streams before one of them ended or broke."""
+    for stream in streams:
+        with suppress(OSError, PeerError, ValueError):  # ValueError: it is closed
+            while not stream.ended and select.select([stream.sock], [], [], 0)[0]:
+                stream.receive()
 
 
 def _unacknowledged(sock: socket.socket) -> bool:

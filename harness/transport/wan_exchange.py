@@ -27,6 +27,8 @@ from harness.transport.peers import Disconnect, Peers
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Transfer
 
+STALL_SECONDS = 0.25  # without payload from anybody, after which a lost neighbour in a ring is taken to be missed
+LEAVE_SECONDS = 1.0  # for what was sent to arrive, when a transfer has failed or is given up
 EARLY_LIMIT = 256 * 10**6  # bytes per peer that may wait for a transfer to be started here
 
 
@@ -170,7 +172,17 @@ class WanExchange:
 
     def close(self) -> None:
         """Say goodbye, wait until the peers' kernels have what we sent, and disconnect. Unfinished transfers fail."""
-        self._peers.close(0.0 if self._failed or self._running else self._timeout)
+        unfinished = self._failed or bool(self._running)
+        self._peers.close(min(LEAVE_SECONDS, self._timeout) if unfinished else self._timeout)
+
+    def drain(self, seconds: float) -> None:
+        """Wait until all transfers that were started are done and the peers' kernels have what was sent for them.
+
+        Gives up after `seconds`. What happens to this process afterwards costs nobody a result of an earlier step.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (self._handles or not self._peers.delivered()):
+            time.sleep(0.002)
 
     def __enter__(self) -> Self:
         return self
@@ -195,7 +207,9 @@ class WanExchange:
             try:
                 running.carrier.room(header.kind, source, header.piece, header.length)
             except PeerError as error:
-                self._peers.drop(source, Disconnect(str(error), corrupt=error.corrupt))
+                why = Disconnect(str(error), corrupt=error.corrupt)
+                self._peers.drop(source, why)
+                self._fail_without(running, source, why)  # if nothing more was expected of it
                 return
             self._send(running, running.carrier.arrived(header.kind, source, header.piece, body))
         for peer in running.carrier.others:  # one that has left may have sent its part before
@@ -298,11 +312,28 @@ class WanExchange:
             running.started_at.add(source)
 
     def lost(self, peer: int, parting: Disconnect) -> None:
-        """`peer` is connected no longer. One that said goodbye first may have done all that it had to."""
+        """`peer` is connected no longer. It may have done all that it had to: then the others' part goes on."""
         for running in list(self._running.values()):
-            involved = peer in running.carrier.others
-            if involved and (not parting.orderly or running.carrier.expects(peer) or peer in running.unsent):
+            if peer not in running.carrier.others:
+                continue
+            if running.carrier.expects(peer) or peer in running.unsent:
                 self._fail_without(running, peer, parting)
+            elif not parting.orderly and running.algorithm is Algorithm.RING:  # others depend on it, and we on them
+                self._watch_without(running, peer, parting)
+
+    def _watch_without(self, running: _Running, peer: int, parting: Disconnect) -> None:
+        """Go on without a peer of whom nothing more is expected, for as long as the others' payload moves."""
+
+        def look() -> None:
+            if self._running.get(running.key) is not running:
+                return
+            owing = (running.carrier.owing() | running.unsent.keys()) - {self.rank, peer}
+            if any(time.monotonic() - self._peers.moved(other) < STALL_SECONDS for other in owing):
+                self._peers.reactor.at(time.monotonic() + STALL_SECONDS / 4, look)
+            else:
+                self._fail_without(running, peer, parting)
+
+        self._peers.reactor.at(time.monotonic() + STALL_SECONDS, look)
 
     def tick(self) -> None:
         """Give up what nobody works on any more."""
@@ -318,18 +349,18 @@ class WanExchange:
                 for peer in running.carrier.others:
                     self._peers.say(peer, Kind.PING, running.key)
             elif quiet > self._timeout:
-                self._fail(running, PeerError(*self._suspects(running, owing)))
+                self._fail(running, self._complaint(running, owing))
 
-    def _suspects(self, running: _Running, owing: set[int]) -> tuple[str, tuple[int, ...]]:
+    def _complaint(self, running: _Running, owing: set[int]) -> PeerError:
         """What to say of whom, and who of them cannot be reached: not those who are there and only late."""
         assert running.asked is not None
         name, waited = self._peers.name, f"within {self._timeout:g} s"
         others = running.carrier.others
         if silent := [peer for peer in others if self._peers.heard(peer) < running.asked]:
-            return f"{' and '.join(map(name, silent))} did not answer {waited}", tuple(silent)
+            return PeerError(f"{' and '.join(map(name, silent))} did not answer {waited}", tuple(silent))
         if late := [peer for peer in others if peer not in running.started_at]:
-            return f"{' and '.join(map(name, late))} did not come {waited}", ()
-        return f"{' and '.join(map(name, sorted(owing)))} sent nothing {waited}", tuple(sorted(owing))
+            return PeerError(f"{' and '.join(map(name, late))} did not come {waited}", late=True)
+        return PeerError(f"{' and '.join(map(name, sorted(owing)))} sent nothing {waited}", tuple(sorted(owing)))
 
     def _fail_without(self, running: _Running, peer: int, parting: Disconnect) -> None:
         suspects = () if parting.orderly else (peer,)
@@ -342,7 +373,9 @@ class WanExchange:
             self._handles.discard(running.handle)
             self._peers.withdraw(running.key)
             where = f"step {running.step}, {running.handle.transfer.name!r}"
-            running.handle.finish(PeerError(f"{error} ({where})", error.ranks, error.hung_up, error.corrupt))
+            running.handle.finish(
+                PeerError(f"{error} ({where})", error.ranks, error.hung_up, error.corrupt, error.late)
+            )
 
     def ended(self, error: BaseException | None) -> None:
         """The reactor has stopped; `error` if it was not asked to."""

@@ -153,6 +153,6 @@ def run_through(
         trainers.wait()
     left = sorted(set(range(sites)) - trainers.absent)
     summaries = [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in left]
-    costs = costs_of(RunDirectory(directory), run.plan, summaries, frozenset(trainers.absent))
+    costs = costs_of(RunDirectory(directory), run, summaries, frozenset(trainers.absent))
     observed = Observed("loopback", "none", "none", (0,) * sites, (), 0.0)
     return assemble_result(run, summaries, observed, costs), read_entries(directory / "events.jsonl")

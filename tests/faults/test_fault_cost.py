@@ -27,11 +27,11 @@ def entry(when: float, kind: str, **facts: Any) -> dict[str, Any]:
 
 
 DIARIES = {
-    0: [entry(11.0, "detected", generation=1), entry(12.0, "reformed", generation=1, members=[0, 1])],
+    0: [entry(11.0, "detected", generation=1), entry(12.0, "reformed", generation=1, step=4, members=[0, 1])],
     1: [
         entry(11.5, "detected", generation=1),
         entry(12.0, "tokens lost", tokens=64),
-        entry(12.5, "reformed", generation=1, members=[0, 1]),
+        entry(12.5, "reformed", generation=1, step=4, members=[0, 1]),
     ],
     2: [entry(10.0, "crash", fault=0, step=6)],
 }
@@ -69,20 +69,21 @@ def test_detection_runs_to_the_first_who_noticed_and_recovery_to_the_last_who_we
     assert seconds(DIARIES) == ([1.0], [1.5])
 
 
-def test_the_toll_adds_up() -> None:
+def test_the_cost_adds_up() -> None:
     dead = {2: [{"step": s, "tokens": 32 * s, "committed": 4 if s >= 4 else 0} for s in range(1, 6)]}
-    found, wrong = fault_cost(PLAN, DIARIES, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
+    found, wrong = fault_cost(PLAN, DIARIES, LEDGERS, {0: 256, 1: 256}, dead, sent=2500, sites="abc")
     assert wrong == []
     assert found.faults == {"crash": 1}
     assert found.generations == 2
     assert found.tokens_committed == 256 + 256 + 128
     assert found.tokens_lost == 64 + 32
     assert found.bytes_repeated == 100
+    assert [(a.site, a.from_step, a.to_step) for a in found.absences] == [("c", 4, None)]
 
 
 def test_steps_of_a_lost_worker_that_the_others_have_gone_back_behind_are_lost() -> None:
     dead = {2: [{"step": s, "tokens": 32 * s, "committed": s} for s in range(1, 6)]}
     before = entry(9.0, "rolled back", step=1)  # and then made again, by the worker that is lost now, too
     after = {**DIARIES, 0: [before, *DIARIES[0][:1], entry(11.9, "rolled back", step=4), *DIARIES[0][1:]]}
-    found, _ = fault_cost(PLAN, after, LEDGERS, {0: 256, 1: 256}, dead, sent=2500)
+    found, _ = fault_cost(PLAN, after, LEDGERS, {0: 256, 1: 256}, dead, sent=2500, sites="abc")
     assert (found.tokens_committed, found.tokens_lost) == (256 + 256 + 4 * 32, 64 + 32)

@@ -67,7 +67,7 @@ def test_fomoe_goes_on_as_long_as_every_expert_has_a_living_holder(replication: 
     found = predict(cell({"kind": "crash", "site": "b", "step": 12}, method="fomoe", options=options, model=shape))
     assert found.fault_cost is not None
     assert (found.fault_cost.abandoned == "") == goes_on == (found.wall_seconds is not None)
-    assert ("cannot go on" in found.why_not) != goes_on
+    assert ("cannot continue" in found.why_not) != goes_on
 
 
 @pytest.mark.parametrize("method", ["ddp", "diloco", "photon"])
@@ -124,7 +124,7 @@ def test_the_page_sets_what_faults_cost_beside_what_was_expected(tmp_path: Path)
     run = faulty_run(tmp_path, 0.4, 0.3, CRASH, CORRUPT)
     page = page_text(validate_runs([run], calibration()), calibration())
     assert "| wasted tokens | 1 | 1 | 0.0 % | 0.0 % |" in page
-    assert f"| `{run.result.id}` | 1 corrupt, 1 crash | 4 / 4 |" in page
+    assert f"| `{run.result.id}` | 1 corrupt, 1 crash | 3 / 3 |" in page
     calm = validate_runs([read_run(write_run(tmp_path / "calm", cell(), calibration()))], calibration())
     assert "cost of faults" not in page_text(calm, calibration())
 
