@@ -163,10 +163,10 @@ def test_a_full_disk_leaves_no_part_behind(worker: Any, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("line", ['{"step": 1}', '{"step": 1, "payload_bytes": "many"}', '{"payload_bytes": 5}'])
 def test_nonsense_in_a_ledger_is_one_clear_error(worker: Any, tmp_path: Path, line: str) -> None:
     run = RunDirectory(worker.path.parent)
-    plan = ResolvedRun.of(spec_of(tmp_path, "ddp", {})).plan
+    resolved = ResolvedRun.of(spec_of(tmp_path, "ddp", {}))
     worker.ledger.write_text(f"{line}\n")
     with pytest.raises(LonghaulError, match="damaged"):
-        costs_of(run, plan, [], frozenset())
+        costs_of(run, resolved, [], frozenset())
 
 
 @pytest.mark.parametrize("line", ["{}", '{"when": "now", "kind": "crash"}', '{"when": 1.0, "kind": 3}'])
