@@ -28,6 +28,7 @@ COPY longhaul longhaul
 COPY topologies topologies
 COPY suites suites
 COPY scenarios scenarios
+COPY schemas schemas
 RUN scripts/environment
 
 ENV PATH=/opt/longhaul/.venv/bin:${PATH}

@@ -24,7 +24,7 @@ import pandas as pd
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from algorithms.method import ON_HOST
-from netsim.documents import Document, read_yaml, validate
+from netsim.documents import Document, located, read_yaml, validate
 from netsim.units import Share
 from reports.statistics import Comparison, compare
 from reports.study import Study
@@ -140,6 +140,7 @@ class Tested:
         return float((self.found.high / self.found.low) ** 0.5) - 1
 
 
+@located()
 def load_claims(path: Path) -> tuple[Claim, ...]:
     return validate(ClaimsFile, read_yaml(path), str(path)).claims
 

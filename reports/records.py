@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.records.layout import RunDirectory, run_directories, suite_description
 from harness.records.run_record import Run, failure_reason, read_json, read_record, read_run
 from harness.spec.run_spec import RunSpec
-from netsim.errors import InputError
+from netsim.errors import InputError, Phrase, nearest
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def collect(folders: Sequence[Path], baseline: str | None = None) -> Collection:
     directories: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(str(folder), "", "no such directory", "a directory of runs")
+            beside = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+            meant = nearest(folder.name, beside)
+            raise InputError(str(folder), "", Phrase("no such directory"), "a directory of runs", meant)
         known = {path.resolve() for path in directories}
         directories |= {run.path: None for run in run_directories(folder) if run.path.resolve() not in known}
     runs: list[Stored] = []
@@ -163,7 +165,7 @@ def _baselines(runs: Sequence[Stored], asked: str | None) -> dict[str, str]:
         chosen[group] = next(label for label in candidates if label in labels)
     if asked is not None and asked not in chosen.values():
         labels = sorted({run.spec.label for run in runs})
-        raise InputError("--baseline", "", asked, f"one of the labels {', '.join(labels)}")
+        raise InputError.unknown("--baseline", "", asked, labels, "one of the labels")
     return chosen
 
 

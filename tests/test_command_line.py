@@ -87,6 +87,7 @@ def test_completion_knows_commands_options_and_names(typed: str, proposed: str) 
         (["project", "photon-7"], "photon-7b"),
         (["wan", "show", "transatlantc"], "transatlantic"),
         (["list", "topologys"], "topologies"),
+        (["schemas", "siute"], "suite"),
     ],
     ids=" ".join,
 )
@@ -119,3 +120,10 @@ def test_a_misspelt_key_is_one_line_with_its_place(tmp_path: Path) -> None:
         " 'sync_every'? allowed: only outer_lr, outer_momentum, sync_every, wire_dtype\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_misspelt_runs_get_the_nearest_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    done = longhaul("report", "runs/quikstart", folder=tmp_path)
+    assert done.returncode == 2
+    assert "did you mean 'quickstart'?" in done.stderr

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harness.records.files import write_atomically
 from harness.spec.run_spec import RunSpec
-from netsim.documents import Document, read_yaml, validate
+from netsim.documents import Document, located, read_yaml, validate
 from netsim.simulated.link_model import LinkModel
 
 FIRST_PRINCIPLES = "first principles"
@@ -135,6 +135,7 @@ class Calibration(Document):
         return next(found, None)
 
 
+@located()
 def load_calibration(path: Path) -> Calibration:
     """A calibration file; an InputError says what is wrong with it."""
     return validate(Calibration, read_yaml(path), str(path))
