@@ -288,7 +288,7 @@ def assemble_run(
     agree = (
         ("suite", result.suite, spec.suite),
         ("label", result.label, spec.label),
-        ("algorithm", result.algorithm, spec.method),
+        ("algorithm", result.algorithm, spec.method_name),
         ("topology", result.topology, topology.name),
         ("seed", result.seed, spec.seed),
     )

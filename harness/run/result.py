@@ -76,7 +76,7 @@ def assemble_result(
         id=observed.run_id,
         suite=spec.suite,
         label=spec.label,
-        algorithm=spec.method,
+        algorithm=spec.method_name,
         topology=spec.topology["name"],
         seed=spec.seed,
         sites=plan.sites,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -130,6 +131,11 @@ class RunSpec(Document):
     def where(self) -> str:
         """Its place, for messages."""
         return f"suite {self.suite}, methods.{self.label}"
+
+    @property
+    def method_name(self) -> str:
+        """The method's name, or that of its file without folder and ending."""
+        return PurePath(self.method).stem if self.method.endswith(".py") else self.method
 
     def run_id(self, code: str) -> str:
         """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""

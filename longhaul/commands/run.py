@@ -112,7 +112,7 @@ def _row(outcome: Outcome) -> dict[str, object]:
     cell = outcome.cell
     return {
         "id": cell.run_id,
-        "algorithm": cell.spec.method,
+        "algorithm": cell.spec.method_name,
         "label": cell.spec.label,
         "topology": cell.spec.topology["name"],
         "seed": cell.spec.seed,

@@ -185,7 +185,7 @@ def test_a_suite_names_a_method_by_its_file(tmp_path: Path) -> None:
     }
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
     cell = load_suite(tmp_path / "suite.yaml").cells[1]
-    assert (cell.method, cell.label) == (str(path), "averaging")
+    assert (cell.method, cell.label, cell.method_name) == (str(path), "averaging", "averaging")
     before = code_hash(cell.method)
     code_hash.cache_clear()
     path.write_text(path.read_text() + "\n# changed\n")
