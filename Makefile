@@ -13,7 +13,7 @@ endif
 
 VENV := .venv
 # Of the records and the report: the name that the suite gives itself.
-NAME = $(shell sed -n 's/^name: *//p' "$(SUITE)")
+NAME = $(shell sed -n 's/^name: *//p' "$(SUITE)" 2>/dev/null)
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 SOURCES := pyproject.toml constraints.txt scripts/environment
@@ -65,16 +65,16 @@ check: lint types test  ## lint, types and test
 # are not run again.
 page = for suite in $(2); do $(VENV)/bin/longhaul run $$suite || exit; done; $(VENV)/bin/longhaul docs $(1) --runs runs
 
-figures: $(RUNTIME)  ## docs/quickstart.md and its figures, from the quickstart
+figures: bootstrap-demo $(RUNTIME)  ## docs/quickstart.md and its figures, from the quickstart
 	$(call page,quickstart,quickstart)
 
-claims: $(RUNTIME)  ## docs/claims.md, from up to three hours of training
+claims: bootstrap-demo $(RUNTIME)  ## docs/claims.md, from up to three hours of training
 	$(call page,claims,claims claims-moe claims-skip)
 
-papers: $(RUNTIME)  ## docs/papers.md, from 45 minutes of training
+papers: bootstrap-demo $(RUNTIME)  ## docs/papers.md, from 45 minutes of training
 	$(call page,papers,photon photon-clients lordo fomoe)
 
-scaled: $(RUNTIME)  ## docs/scaled-7b.md, from ten minutes of training
+scaled: bootstrap-demo $(RUNTIME)  ## docs/scaled-7b.md, from ten minutes of training
 	$(call page,scaled-7b,scaled-7b)
 
 docs: $(RUNTIME)  ## the pages that are written from stored measurements
