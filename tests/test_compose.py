@@ -19,6 +19,7 @@ from netsim.emulated.compile import sysctls
 from netsim.emulated.network import resolve
 from netsim.emulated.substrates.capabilities import container_engine
 from netsim.emulated.substrates.compose_nodes import seats
+from netsim.emulated.substrates.launch import FIRST_USER
 from netsim.errors import HostError
 from netsim.links import Transport
 from netsim.topology import find_topology, load_topology
@@ -253,10 +254,11 @@ class TestOnAnEngine:
             assert found["before"]["passed"]
             assert found["after"]["passed"]
 
-    def test_trainers_are_nobody(self, project: Project) -> None:
+    def test_each_sites_trainer_is_a_user_of_its_own(self, project: Project) -> None:
         written = list((project.folder / "runs/small").glob("*/rank-*/summary.json"))
         assert len(written) == 8
-        assert {path.stat().st_uid for path in written} == {65534}
+        users = {(path.parent.name, path.stat().st_uid) for path in written}
+        assert users == {(f"rank-{rank}", FIRST_USER + rank) for rank in range(4)}
 
     def test_other_sites_find_a_container_and_other_kernel_settings_are_refused(self, project: Project) -> None:
         # A first run ended with all containers stopped; they start again as they were made.
