@@ -20,7 +20,7 @@ from netsim.errors import InputError, LonghaulError
 
 COMMANDS = {
     "doctor": ("longhaul.commands.doctor:doctor", "What this host can do, and what each missing piece would enable."),
-    "wan": ("longhaul.commands.wan:app", "Show a network, or build it and probe every directed pair."),
+    "wan": ("longhaul.commands.wan:app", "Show a network, or build it and probe its links."),
     "run": ("longhaul.commands.run:run", "Run the grid of a suite; complete cells are reused."),
     "report": ("longhaul.commands.report:report", "Tables, figures and one offline page from stored runs."),
     "show": ("longhaul.commands.show:show", "The story of one run: outcome, events, logs."),

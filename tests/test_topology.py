@@ -47,7 +47,8 @@ def test_delay_is_one_way_and_directed(tmp_path: Path) -> None:
     assert topology.rtt("a", "c") == pytest.approx(0.050)
 
 
-def test_setting_one_impairment_of_a_pair_keeps_the_defaults_of_the_others(tmp_path: Path) -> None:
+def test_one_impairment_of_a_pair_keeps_the_other_defaults(tmp_path: Path) -> None:
+    """Setting one impairment of a pair keeps the defaults of the others."""
     topology = load_topology(written(tmp_path, GOOD))
     assert topology.link("a", "b").loss == 0.001
     assert topology.link("c", "a").loss == GilbertElliott.model_validate({"to_bad": 0.01, "to_good": 0.5})
@@ -81,9 +82,10 @@ def test_the_first_sites_keep_the_links_between_them(tmp_path: Path) -> None:
         (("loss: 0.1 %", "loss: true"), "defaults.loss", "True"),
     ],
 )
-def test_a_wrong_file_is_refused_with_file_field_and_what_was_found(
+def test_a_wrong_file_is_refused_with_its_field(
     tmp_path: Path, change: tuple[str, str], field: str, found: str
 ) -> None:
+    """A wrong file is refused with file field and what was found."""
     assert change[0] in GOOD
     path = written(tmp_path, GOOD.replace(*change))
     with pytest.raises(InputError) as error:
@@ -104,7 +106,8 @@ def test_an_unknown_name_lists_the_library() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(shipped("topologies").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_topology_of_the_library_loads_and_is_named_as_its_file(path: Path) -> None:
+def test_every_shipped_topology_is_named_as_its_file(path: Path) -> None:
+    """Every topology of the library loads and is named as its file."""
     topology = load_topology(path)
     assert topology.name == path.stem
     assert topology.description

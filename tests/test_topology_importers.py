@@ -136,7 +136,8 @@ timeline:
 """
 
 
-def test_a_mahimahi_trace_becomes_rates_and_the_document_stands_alone(tmp_path: Path) -> None:
+def test_a_mahimahi_trace_becomes_rates_in_the_document(tmp_path: Path) -> None:
+    """A mahimahi trace becomes rates and the document stands alone."""
     written(tmp_path, "cell.trace", "\n".join(["10", "20", "30", "150", "200"]))
     document = read_topology(written(tmp_path, "traced.yaml", TRACED))
     topology = topology_from(document, "elsewhere")
@@ -201,7 +202,8 @@ def test_a_trace_that_goes_back_in_time_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lan", "transatlantic", "six-regions", "home"])
-def test_every_topology_of_the_library_says_where_its_numbers_are_from(name: str) -> None:
+def test_every_shipped_topology_names_its_source(name: str) -> None:
+    """Every topology of the library says where its numbers are from."""
     from netsim.topology import find_topology
 
     topology = load_topology(find_topology(name))

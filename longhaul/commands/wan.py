@@ -1,4 +1,4 @@
-"""`longhaul wan`: show a network, or build it and probe every directed pair of it."""
+"""`longhaul wan`: show a network, or build it and probe its links."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def test_without_a_pair_rate_only_the_uplink_bounds_what_leaves() -> None:
     assert {peer.site: peer.share for peer in found["c"].peers} == {"a": 5e6, "b": 5e6}
 
 
-def test_only_senders_over_links_that_treat_packets_apart_send_single_frames() -> None:
+def test_per_packet_links_make_their_senders_segment() -> None:
+    """Only senders over links that treat packets apart send single frames."""
     found = plans(topology_from(DOCUMENT, "here"))
     assert {name: plan.segmented for name, plan in found.items()} == {"a": True, "b": False, "c": False}
 
@@ -78,7 +79,8 @@ def test_a_change_of_a_downlink_changes_its_queue() -> None:
     assert [plans(state)["b"].queue_down for _, state in states(topology)] == [50_000, 10_000]
 
 
-def test_every_link_has_a_seed_of_its_own_that_follows_from_the_networks() -> None:
+def test_every_link_derives_a_seed_of_its_own() -> None:
+    """Every link has a seed of its own that follows from the networks."""
     a = plans(topology_from(DOCUMENT, "here"))["a"]
     assert [peer.departure.seed for peer in a.peers] == ["7:a:b", "7:a:c"]
     assert [peer.arrival.seed for peer in a.peers] == ["7:b:a", "7:c:a"]

@@ -96,7 +96,8 @@ def test_frames_are_as_long_as_the_topology_says_and_queues_too(network: Network
     assert limits["12:"] == round(6e6 * 0.05 / 8)
 
 
-def test_senders_over_links_that_treat_packets_apart_send_single_frames(network: Network) -> None:
+def test_senders_over_per_packet_links_send_single_frames(network: Network) -> None:
+    """Senders over links that treat packets apart send single frames."""
     nodes = network.environment()["nodes"]
     single = {name: facts["offloads"]["gso_max_segs"] == 1 for name, facts in nodes.items()}
     assert single == {"a": True, "b": True, "c": False, "d": True}

@@ -17,12 +17,14 @@ def test_every_started_segment_costs_a_frame() -> None:
     assert framing.wire_bytes(1449, 1500) == 1449 + 2 * 66
 
 
-def test_a_bucket_holds_what_flows_in_a_tick_and_at_least_two_frames() -> None:
+def test_a_bucket_holds_one_tick_and_at_least_two_frames() -> None:
+    """A bucket holds what flows in a tick and at least two frames."""
     assert framing.burst(1e9, 1500, hz=250) == 500_000
     assert framing.burst(1e6, 1500, hz=250) == 2 * 1514
 
 
-def test_a_queue_holds_the_bandwidth_delay_product_and_at_least_a_hundred_frames() -> None:
+def test_a_default_queue_holds_the_bandwidth_delay_product() -> None:
+    """A queue holds the bandwidth delay product and at least a hundred frames."""
     assert framing.queue_limit(100e6, 0.1, 1500) == 1_250_000
     assert framing.queue_limit(1e6, 0.1, 1500) == 151_400
     assert framing.queue_limit(1e9, 0.0, 1500) == 625_000

@@ -38,7 +38,8 @@ def test_a_pareto_delay_is_rarely_long_and_never_much_shorter() -> None:
     assert max(found) == pytest.approx(0.05 + 4.92 * 0.004, rel=0.01)
 
 
-def test_netems_pareto_table_is_neither_centred_nor_of_deviation_one() -> None:
+def test_netems_pareto_table_is_not_centred() -> None:
+    """Netems pareto table is neither centred nor of deviation one."""
     assert pareto_moments() == pytest.approx((-0.0335, 0.8197), abs=0.001)
 
 
@@ -50,14 +51,16 @@ def test_random_loss_has_the_share_asked_for() -> None:
     assert fmean(fates(loss_in_good=0.02)) == pytest.approx(0.02, rel=0.1)
 
 
-def test_bursty_loss_has_the_share_and_the_burst_length_of_its_chain() -> None:
+def test_bursty_loss_has_share_and_length_of_its_chain() -> None:
+    """Bursty loss has the share and the burst length of its chain."""
     lost = fates(200_000, to_bad=0.01, to_good=0.25, loss_in_bad=1.0)
     assert fmean(lost) == pytest.approx(0.01 / 0.26, rel=0.05)
     bursts = [len(list(group)) for gone, group in groupby(lost) if gone]
     assert fmean(bursts) == pytest.approx(1 / 0.25, rel=0.05)
 
 
-def test_the_same_seed_meets_the_same_fate_and_another_seed_another() -> None:
+def test_the_fate_of_packets_follows_from_the_seed() -> None:
+    """The same seed meets the same fate and another seed another."""
     assert fates(1000, loss_in_good=0.1) == fates(1000, loss_in_good=0.1)
     assert fates(1000, loss_in_good=0.1) != fates(1000, loss_in_good=0.1, seed="1:b:a")
     assert delays(1000, spread=0.01) == delays(1000, spread=0.01)

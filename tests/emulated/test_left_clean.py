@@ -97,7 +97,8 @@ def left_of(owner: str, substrate: str) -> list[str]:
     return found
 
 
-def test_a_killed_runner_leaves_nothing_that_cleaning_does_not_remove(doomed: Doomed, substrate: str) -> None:
+def test_cleaning_removes_all_that_a_killed_runner_left(doomed: Doomed, substrate: str) -> None:
+    """A killed runner leaves nothing that cleaning does not remove."""
     assert doomed.said["passed"], doomed.said["problems"]
     assert len(doomed.processes()) > 8
     doomed.kill()
@@ -152,7 +153,8 @@ def test_cleaning_leaves_live_runs_alone(tmp_path: Path, substrate: str) -> None
         network.verify()
 
 
-def test_an_owner_is_dead_when_its_number_belongs_to_another_process() -> None:
+def test_an_owner_whose_number_another_process_has_is_dead() -> None:
+    """An owner is dead when its number belongs to another process."""
     own = Owner.this()
     assert own.alive
     assert not Owner(own.boot, own.pid, own.started + 1).alive

@@ -27,12 +27,14 @@ def test_a_seed_is_given_where_it_is_taken() -> None:
     assert netem_arguments(impairment, 1e6, seeded=True).endswith(f" seed {netem_seed(impairment)}")
 
 
-def test_jitter_names_its_table_and_keeps_order_unless_told_otherwise() -> None:
+def test_jitter_names_its_table_and_keeps_order() -> None:
+    """Jitter names its table and keeps order unless told otherwise."""
     assert arguments(spread=0.004).endswith("delay 35000us 4000us distribution normal rate 32000000000bit")
     assert arguments(spread=0.004, distribution="uniform", reorder=True).endswith("delay 35000us 4000us")
 
 
-def test_a_pareto_jitter_has_the_mean_and_deviation_asked_for_whatever_netems_table_has() -> None:
+def test_pareto_jitter_is_corrected_for_netems_table() -> None:
+    """A pareto jitter has the mean and deviation asked for whatever netems table has."""
     found = arguments(spread=0.004, distribution="pareto", reorder=True)
     assert found.endswith("delay 35163us 4880us distribution pareto")
 

@@ -90,7 +90,8 @@ def agent(site: int) -> int:
     )
 
 
-def test_every_pair_is_as_asked_and_the_record_says_what_it_is_made_of(network: Network) -> None:
+def test_every_pair_passes_and_the_record_has_its_facts(network: Network) -> None:
+    """Every pair is as asked and the record says what it is made of."""
     report = network.check(short=True)
     assert report.passed, report.problems()
     assert {(link.source, link.target) for link in report.links} == {("a", "b"), ("b", "a")}
@@ -226,7 +227,8 @@ def test_a_paused_site_stands_still_and_a_crashed_one_ends(substrate: str, direc
         assert 1.1 < max(ticks) < 1.9
 
 
-def test_cross_traffic_takes_its_share_and_is_not_counted_as_training(substrate: str, directory: Path) -> None:
+def test_cross_traffic_is_not_counted_as_training(substrate: str, directory: Path) -> None:
+    """Cross traffic takes its share and is not counted as training."""
     events = [{"from": "0 s", "to": "0.8 s", "traffic": {"from": "a", "to": "b", "rate": "8 Mbit"}}]
     for network in opened(pair(timeline=events), substrate, directory):
         before = [node.counters() for node in network.nodes]

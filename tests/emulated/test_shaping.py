@@ -33,7 +33,8 @@ PLAN = NodePlan(
 REST = "cburst 4000 quantum 1514"
 
 
-def test_a_node_limits_what_leaves_per_destination_and_what_arrives_in_all() -> None:
+def test_uplinks_have_a_class_per_peer_and_downlinks_one() -> None:
+    """A node limits what leaves per destination and what arrives in all."""
     assert setup_lines(PLAN) == [
         "qdisc replace dev wan0 root handle 1: htb default 2",
         f"class add dev wan0 parent 1: classid 1:1 htb rate 8000000bit ceil 8000000bit burst 4000 {REST}",
@@ -69,7 +70,8 @@ def test_a_change_states_everything_again() -> None:
     ]
 
 
-def test_packets_wait_in_a_queue_per_source_which_drops_when_nobody_reads() -> None:
+def test_a_queue_that_nobody_reads_drops_its_packets() -> None:
+    """Packets wait in a queue per source which drops when nobody reads."""
     assert "-A PREROUTING -i wan0 -s 10.0.0.2 -j NFQUEUE --queue-num 16" in queue_rules(PLAN)
     assert "bypass" not in queue_rules(PLAN)
 
@@ -95,7 +97,8 @@ def test_what_the_kernel_reports_is_compared_with_the_plan() -> None:
     assert differences(PLAN, observed(CLASSES, QDISCS)) == []
 
 
-def test_a_class_that_is_gone_a_rate_that_changed_and_a_missing_queue_are_named() -> None:
+def test_every_difference_in_shaping_is_named() -> None:
+    """A class that is gone a rate that changed and a missing queue are named."""
     assert differences(PLAN, observed(CLASSES[1:], QDISCS)) == ["a wan0 1:10: expected 8000000.0, found None"]
     slower = [("wan0", CLASSES[0][1].replace("ceil 8Mbit", "ceil 7Mbit")), *CLASSES[1:]]
     assert differences(PLAN, observed(slower, QDISCS)) == ["a wan0 1:10: expected 8000000.0, found 7000000.0"]

@@ -1,0 +1,121 @@
+"""Links as programs that are not ours measure them (ping -U, iperf3), and gates of networks with many sites."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from netsim.emulated.network import Network, open_network
+from netsim.emulated.owner import Owner
+from netsim.framing import goodput
+from netsim.topology import topology_from
+from tests.emulated.networks import command_of, need, pair, processes_of
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+TOOLS = ("iperf3", "ping", "nsenter")
+with_tools = pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {', '.join(TOOLS)}")
+
+QUEUE = 60_000
+NARROW = {"up": "10 Mbit", "down": "20 Mbit", "delay": "25 ms", "queue": f"{QUEUE} B"}
+
+
+@contextmanager
+def opened(directory: Path, document: dict[str, Any]) -> Iterator[tuple[Network, list[int]]]:
+    """The network, and the processes of its agents in the order of the sites."""
+    need("netns")
+    topology = pair(**document) if "name" not in document else topology_from(document, "test")
+    with open_network(topology, run_id="t", directory=directory, substrate="netns", engine="nfqueue") as network:
+        agents = [one for one in processes_of(str(Owner.this())) if command_of(one) == "longhaul-agent"]
+        number = {Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[5]: one for one in agents}
+        yield network, [number[b"%d" % index] for index in range(len(agents))]
+
+
+def start(agent: int, *argv: str) -> subprocess.Popen[str]:
+    command = ["nsenter", "-t", str(agent), "-n", *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ping(agent: int, address: str, count: int = 20) -> list[float]:
+    """Round trips as user space sees them, ms."""
+    text, _ = start(agent, "ping", "-U", "-n", "-c", str(count), "-i", "0.1", "-W", "3", address).communicate(
+        timeout=60
+    )
+    return [float(one) for one in re.findall(r"time=([\d.]+) ms", text)]
+
+
+@with_tools
+def test_ping_and_iperf3_find_the_delay_rate_and_queue(tmp_path: Path) -> None:
+    with opened(tmp_path, {"defaults": NARROW}) as (network, (a, b)):
+        address = network.nodes[1].wan_address
+        assert median(ping(a, address)) == pytest.approx(50, abs=2)
+        server = start(b, "iperf3", "-s")
+        try:
+            time.sleep(0.5)
+            tcp = start(a, "iperf3", "-J", "-c", address, "-t", "6")
+            time.sleep(2)
+            under_tcp = ping(a, address)
+            found = json.loads(tcp.communicate(timeout=30)[0])
+            # Half as much again as the link takes keeps its queue full: 60 kB at 10 Mbit/s are 48 ms.
+            udp = start(a, "iperf3", "-c", address, "-u", "-b", "15M", "-l", "1472", "-t", "6")
+            time.sleep(2)
+            under_udp = ping(a, address)
+            udp.communicate(timeout=30)
+        finally:
+            server.kill()
+            server.communicate()
+    assert found["end"]["sum_received"]["bits_per_second"] == pytest.approx(goodput(10e6, 1500), rel=0.04)
+    assert 49 < median(under_tcp) < 50 + QUEUE * 8 / 10e3 + 3
+    assert median(under_udp) == pytest.approx(50 + QUEUE * 8 / 10e3, abs=6)
+
+
+@with_tools
+def test_ping_finds_the_queue_of_a_downlink(tmp_path: Path) -> None:
+    """15 kB at 2 Mbit/s are 60 ms, although the uplink takes all that is sent."""
+    document = {
+        "defaults": {"up": "20 Mbit", "down": "20 Mbit", "delay": "20 ms"},
+        "sites": {"a": {}, "b": {"down": "2 Mbit"}},
+        "links": [{"from": "a", "to": "b", "delay": "20 ms", "queue": "15 kB"}],
+    }
+    with opened(tmp_path, document) as (network, (a, b)):
+        address = network.nodes[1].wan_address
+        server = start(b, "iperf3", "-s")
+        try:
+            time.sleep(0.5)
+            udp = start(a, "iperf3", "-c", address, "-u", "-b", "3M", "-l", "1472", "-t", "6")
+            time.sleep(2)
+            found = ping(a, address)
+            udp.communicate(timeout=30)
+        finally:
+            server.kill()
+            server.communicate()
+    assert median(found) == pytest.approx(40 + 60, abs=8)
+
+
+def many(count: int) -> dict[str, Any]:
+    return {
+        "name": "many",
+        "defaults": {"up": "50 Mbit", "down": "50 Mbit", "delay": "25 ms"},
+        "transport": {"congestion_control": "reno"},
+        "sites": {f"s{number}": {} for number in range(count)},
+    }
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(12, 20), (32, 60)])
+def test_the_gate_passes_healthy_networks_of_many_sites(tmp_path: Path, count: int, seconds: float) -> None:
+    with opened(tmp_path, many(count)) as (network, _):
+        began = time.monotonic()
+        report = network.check(short=True)
+        took = time.monotonic() - began
+    assert report.passed, report.problems()
+    assert took < seconds
+    assert len(report.links) + sum(report.inferred.values()) == count * (count - 1)
