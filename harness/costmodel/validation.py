@@ -38,6 +38,30 @@ class ComparedRun:
     eventful: bool  # whether something happened to the network or a site on purpose
     why_not: str = ""
 
+    @property
+    def communication_error(self) -> float | None:
+        """Predicted over measured exposed communication, minus one; None without a prediction, or where none was."""
+        if self.predicted_communication_seconds is None or not self.measured_communication_seconds:
+            return None
+        return self.predicted_communication_seconds / self.measured_communication_seconds - 1
+
+
+@dataclass(frozen=True)
+class CommunicationError:
+    """Per cent of exposed communication over some runs: mean and maximum absolute error, and the signed mean. Wall time
+    would dilute them, since a paced step takes as long as it is told to.
+    """
+
+    runs: int
+    mean: float
+    max: float
+    bias: float
+
+    @classmethod
+    def of(cls, rows: Iterable[ComparedRun]) -> CommunicationError | None:
+        errors = [100 * row.communication_error for row in rows if row.communication_error is not None]
+        return cls(len(errors), fmean(map(abs, errors)), max(map(abs, errors)), fmean(errors)) if errors else None
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -68,6 +92,12 @@ class Validation:
     def overall(self) -> Spread | None:
         return Spread.of(self.rows)
 
+    def communication_by(self, key: Callable[[ComparedRun], str]) -> dict[str, CommunicationError]:
+        """Errors of exposed communication of groups of runs, by name."""
+        names = sorted({key(row) for row in self.rows})
+        errors = {name: CommunicationError.of(row for row in self.rows if key(row) == name) for name in names}
+        return {name: error for name, error in errors.items() if error is not None}
+
     def by(self, key: Callable[[ComparedRun], str]) -> dict[str, Spread]:
         """Errors of groups of runs, by name; groups without a prediction are left out."""
         groups: defaultdict[str, list[ComparedRun]] = defaultdict(list)
@@ -93,6 +123,11 @@ class Validation:
                 "errors": {name: asdict(error) for name, error in errors_of(self.faults).items()},
             },
             "left_out": self.left_out,
+            "communication": {
+                "all": asdict(error) if (error := CommunicationError.of(self.rows)) else None,
+                "by_method": {n: asdict(e) for n, e in self.communication_by(lambda row: row.algorithm).items()},
+                "by_topology": {n: asdict(e) for n, e in self.communication_by(lambda row: row.topology).items()},
+            },
             "mean_absolute_percentage_error": overall.mean if overall else None,
             "max_absolute_percentage_error": overall.max if overall else None,
             "by_method": {name: asdict(spread) for name, spread in self.by(lambda row: row.algorithm).items()},

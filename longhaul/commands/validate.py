@@ -15,7 +15,7 @@ from rich.table import Table
 from harness.costmodel.calibration import load_calibration
 from harness.costmodel.fault_validation import QUANTITIES, TITLES, errors_of, pair
 from harness.costmodel.published import SHARE, agreement, published_cells
-from harness.costmodel.validation import Validation, validate_runs
+from harness.costmodel.validation import CommunicationError, Validation, validate_runs
 from harness.records.archive import read_runs, store_runs
 from harness.spec.scenario import find_scenario, load_scenario
 from netsim.errors import InputError
@@ -88,7 +88,7 @@ def _published(scenarios: list[Path], as_json: bool) -> None:
 
 
 def _show(validation: Validation) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     table = Table("run", "method", "topology", "measured s", "predicted s", "error", "bytes", "memory")
     for row in validation.rows:
         table.add_row(
@@ -108,9 +108,17 @@ def _show(validation: Validation) -> None:
             console.print(
                 f"{title:10} {name:24} mean {spread.mean:6.2f} %   max {spread.max:6.2f} %   ({spread.runs} runs)"
             )
+    for title, by in (("method", "algorithm"), ("topology", "topology")):
+        groups = validation.communication_by(lambda row, by=by: str(getattr(row, by)))  # type: ignore[misc]
+        for name, group in groups.items():
+            errors = f"mean {group.mean:6.2f} %   max {group.max:6.2f} %   bias {group.bias:+6.2f} %"
+            console.print(f"communication, {title:8} {name:24} {errors}   ({group.runs} runs)")
+    if headline := CommunicationError.of(validation.rows):
+        errors = f"mean {headline.mean:.2f} %, max {headline.max:.2f} %, bias {headline.bias:+.2f} %"
+        console.print(f"{validation.basis}: exposed communication {errors} over {headline.runs} runs", style="bold")
     if overall := validation.overall:
         console.print(
-            f"{validation.basis}: mean {overall.mean:.2f} %, max {overall.max:.2f} % over {overall.runs} runs"
+            f"{validation.basis}: wall time mean {overall.mean:.2f} %, max {overall.max:.2f} % over {overall.runs} runs"
         )
     if validation.faults:
         table = Table("run", *(TITLES[name] for name in QUANTITIES), title="faults: measured / predicted")
