@@ -25,7 +25,7 @@ REFRESH_SECONDS = 0.5
 PIPED_SECONDS = 30.0  # between lines about a running cell where nobody watches a terminal
 
 
-class Progress:
+class RunProgress:
     """Prints to stderr, so that stdout stays for results. On a terminal the running cell's line is live."""
 
     def __init__(self, cells: int, quiet: bool = False) -> None:

@@ -16,12 +16,23 @@ from reports.answers import Answer, answers
 from reports.claims import Claim, claims, claims_table, load_claims
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
-from reports.figures import curves, fault_figures, memory, methods, network, prediction, rounds, scaled, speedup, times
+from reports.figures import (
+    curves,
+    fault_figures,
+    memory,
+    methods,
+    network,
+    prediction,
+    rounds,
+    scaled_figure,
+    speedup,
+    times,
+)
 from reports.manifest import check_place, put_in_place
 from reports.page import render_page
 from reports.predictions import predict_runs
 from reports.records import collect
-from reports.scaled import scaled_table
+from reports.scaled_table import scaled_table
 from reports.study import Study
 from reports.style.drawing import Drawing, report_style, write
 from reports.style.tables import Table, write_table
@@ -47,7 +58,7 @@ SECTIONS: dict[str, tuple[Draw, ...]] = {
         methods.aggregation_against_clients,
         methods.metrics_over_steps,
     ),
-    "Prediction": (prediction.predicted_against_measured, scaled.measured_beside_projected),
+    "Prediction": (prediction.predicted_against_measured, scaled_figure.measured_beside_projected),
 }
 _DOCUMENT = "report.json"
 

@@ -18,7 +18,7 @@ from reports.style.tables import EMPTY, Column, Table, Value
 
 
 @dataclass(frozen=True)
-class Entry:
+class CardEntry:
     """One line of a card. `differs`: the runs do not agree."""
 
     name: str
@@ -33,22 +33,22 @@ _DIGEST = re.compile(r"[0-9a-f]{16,}$")
 _LONGEST = 120  # characters of a value that a card has room for
 
 
-def environment_card(study: Study) -> list[Entry]:
+def environment_card(study: Study) -> list[CardEntry]:
     """Longer entries, like the queueing disciplines of every node, are left to each run's environment.json."""
     entries = _card({name: value for name, value in run.environment.items() if name != "code"} for run in study.stored)
     return [*entries, *_code_entries(study)]
 
 
-def _code_entries(study: Study) -> list[Entry]:
+def _code_entries(study: Study) -> list[CardEntry]:
     """The hash of the code that ran, by method: it covers the method's own modules, so methods always differ."""
     found: dict[str, dict[str, None]] = {}
     for run in study.stored:
         if (code := run.environment.get("code")) is not None:
             found.setdefault(run.result.algorithm, {})[str(code)[:12]] = None
-    return [Entry(f"code of {method}", tuple(codes)) for method, codes in found.items()]
+    return [CardEntry(f"code of {method}", tuple(codes)) for method, codes in found.items()]
 
 
-def workload_cards(study: Study) -> dict[str, list[Entry]]:
+def workload_cards(study: Study) -> dict[str, list[CardEntry]]:
     """By group: model, data, training and compute as the suites asked for them."""
     return {
         group: _card(
@@ -89,12 +89,12 @@ def options_table(study: Study) -> Table:
     return Table("options", "Methods as configured", "", columns, tuple(rows))
 
 
-def _card(documents: Iterable[Mapping[str, Any]]) -> list[Entry]:
+def _card(documents: Iterable[Mapping[str, Any]]) -> list[CardEntry]:
     found: dict[str, dict[str, None]] = {}
     for document in documents:
         for name, value in _flat(document):
             found.setdefault(name, {})[value] = None
-    return [Entry(name, tuple(values)) for name, values in found.items()]
+    return [CardEntry(name, tuple(values)) for name, values in found.items()]
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -123,7 +123,7 @@ class NetworkCard:
     place: str
     description: str
     source: str
-    about: list[Entry]
+    about: list[CardEntry]
     verdict: str
     passed: bool
     table: Table | None
@@ -168,14 +168,14 @@ def _verdict(links: int, probes: int, runs: int, failed: int) -> str:
     return f"{links} directed links, {probes} probes in {runs} run{'s' if runs > 1 else ''}: {outcome}"
 
 
-def _about(topology: Topology) -> list[Entry]:
+def _about(topology: Topology) -> list[CardEntry]:
     """Sites with their access rates, and TCP as pinned."""
     entries = []
     for site in topology.sites:
         workers = f", {site.workers} workers" if site.workers > 1 else ""
-        entries.append(Entry(site.name, (f"{show_rate(site.up)} up, {show_rate(site.down)} down{workers}",)))
+        entries.append(CardEntry(site.name, (f"{show_rate(site.up)} up, {show_rate(site.down)} down{workers}",)))
     tcp = topology.transport
-    entries.append(Entry("TCP", (f"{tcp.congestion_control}, buffers {show_size(tcp.buffer)}, MTU {tcp.mtu} B",)))
+    entries.append(CardEntry("TCP", (f"{tcp.congestion_control}, buffers {show_size(tcp.buffer)}, MTU {tcp.mtu} B",)))
     return entries
 
 

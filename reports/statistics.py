@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Summary:
+class Quartiles:
     """Median and quartiles of `n` values."""
 
     median: float
@@ -50,13 +50,13 @@ class Comparison:
         return float(2.0 ** (1 - self.n))
 
 
-def summarise(values: Sequence[float | None]) -> Summary | None:
+def summarise(values: Sequence[float | None]) -> Quartiles | None:
     """Of the finite values; None when one is missing, for a median without the worst would flatter."""
     if not values or any(value is None or not np.isfinite(value) for value in values):
         return None
     numbers = np.asarray(values, dtype=float)
     low, median, high = np.quantile(numbers, [0.25, 0.5, 0.75])
-    return Summary(float(median), float(low), float(high), len(numbers))
+    return Quartiles(float(median), float(low), float(high), len(numbers))
 
 
 def compare(reference: Sequence[float], candidate: Sequence[float]) -> Comparison | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.statistics import Summary, summarise
+from reports.statistics import Quartiles, summarise
 from reports.study import Study
 from reports.style.quantities import NARROW, Scale, digits, scale_for, show_p
 from reports.style.tables import EMPTY, Column, Raw, Table, Value
@@ -84,7 +84,7 @@ def methods_table(study: Study) -> Table:
 
 
 def _value(
-    found: Summary | None, scale: Scale, runs: tuple[int, ...], values: Sequence[float | None], measure: _Measure
+    found: Quartiles | None, scale: Scale, runs: tuple[int, ...], values: Sequence[float | None], measure: _Measure
 ) -> Value:
     if found is None:
         reached = sum(value is not None for value in values)

@@ -12,7 +12,7 @@ from harness.run.cell import Cell
 from harness.run.suite_runner import Outcome, cells_of
 from harness.spec.suite import find_suite, load_suite
 from longhaul import progress
-from longhaul.progress import Progress
+from longhaul.progress import RunProgress
 from netsim.emulated.network import Choice
 from tests.reports.made_up import RecordedRun
 
@@ -26,7 +26,7 @@ def cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cell:
 def test_a_failure_says_where_and_which_log(cell: Cell, capsys: pytest.CaptureFixture[str]) -> None:
     (cell.directory / "rank-1").mkdir(parents=True)
     (cell.directory / "rank-1" / "log.txt").write_text("starting\n\x1b[31mout of memory\n")
-    with Progress(1) as shown:
+    with RunProgress(1) as shown:
         shown.done(Outcome(cell, "failed", reason="trainer 1 ended with 3"))
     text = capsys.readouterr().err
     site = list(cell.spec.topology["sites"])[1]
@@ -42,7 +42,7 @@ def test_a_piped_run_says_now_and_then_how_it_goes(
     cell: Cell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PIPED_SECONDS", 0.05)
-    with Progress(1) as shown:
+    with RunProgress(1) as shown:
         shown.stage(cell, "training", cell.directory)
         while capsys.readouterr().err.count("training") < 1:
             pass
@@ -52,6 +52,6 @@ def test_caveats_are_printed_when_a_cell_is_done(
     cell: Cell, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = RecordedRun(changes={"marks": ["17 of 400 paced slots were too short"]}).write(tmp_path / "made-up")
-    with Progress(1) as shown:
+    with RunProgress(1) as shown:
         shown.done(Outcome(cell, "complete", read_run(run).result))
     assert "17 of 400 paced slots were too short" in capsys.readouterr().err

@@ -10,19 +10,9 @@ from typing import Any
 from harness.costmodel.calibration import Calibration
 from harness.costmodel.predict import predict
 from harness.records.run_record import Run
-from netsim.units import show_size
 
 # Counts and bytes follow from plan and method; seconds also from the host.
 QUANTITIES = ("generations", "tokens_lost", "bytes_repeated", "bytes_caught_up", "detection", "recovery", "wall")
-TITLES = {
-    "generations": "generations",
-    "tokens_lost": "wasted tokens",
-    "bytes_repeated": "retransmitted bytes",
-    "bytes_caught_up": "resync bytes",
-    "detection": "detection time",
-    "recovery": "recovery time",
-    "wall": "wall time",
-}
 
 
 @dataclass(frozen=True)
@@ -126,47 +116,6 @@ def errors_of(rows: Sequence[FaultRow]) -> dict[str, QuantityError]:
                 max=max(errors, default=None),
             )
     return found
-
-
-def section(rows: Sequence[FaultRow]) -> list[str]:
-    """Lines of Markdown: the cost of faults, measured / predicted."""
-    lines = [
-        "## The cost of faults",
-        "",
-        "Runs with declared faults, measured / predicted. Counts and bytes follow from the plan and from what the",
-        "method does about a loss ([reliability](reliability.md)). How much of an exchange had been sent when it broke",
-        "off is a race between workers: expected is what fills TCP's send buffers, a rule that was chosen with the",
-        "runs below in sight. A step that a newcomer interrupts is wasted, too, for members who had begun it when",
-        "others met; none is expected. Of several losses in a run the times are means. A fault is injected after the",
-        "update that follows a synchronisation and before the slot that this update shortens: a method that",
-        "synchronises at every step notices earlier than expected by as much.",
-        "",
-        "| | runs | exact | mean error | max error |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name, error in errors_of(rows).items():
-        mean, most = (f"{value:.1f} %" if value is not None else "" for value in (error.mean, error.max))
-        lines.append(f"| {TITLES[name]} | {error.runs} | {error.exact} | {mean} | {most} |")
-    titles = " | ".join(TITLES[name] for name in QUANTITIES)
-    lines += ["", f"| run | faults | {titles} |", f"| --- | --- |{' ---: |' * len(QUANTITIES)}"]
-    for row in rows:
-        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(row.faults.items())) or "none"
-        shown = " | ".join(pair(name, row.quantities[name]) for name in QUANTITIES)
-        lines.append(f"| `{row.id}` | {faults} | {shown} |")
-    return [*lines, ""]
-
-
-def pair(name: str, one: Compared) -> str:
-    """Measured / predicted, with units."""
-    return f"{_shown(name, one.measured)} / {_shown(name, one.predicted)}"
-
-
-def _shown(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    if name.startswith("bytes"):
-        return show_size(value)
-    return f"{value:.2f} s" if name in ("detection", "recovery", "wall") else f"{value:.0f}"
 
 
 def _mean(seconds: Sequence[float] | None) -> float | None:

@@ -59,7 +59,7 @@ def run(
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
     # Here, so that help and the shell's completion do not wait for torch.
     from harness.run.suite_runner import cells_of, describe, run_suite
-    from longhaul.progress import Progress
+    from longhaul.progress import RunProgress
 
     record = recorded_spec(suite)
     loaded = load_suite(find_suite(suite)) if record is None else replay_of(record)
@@ -91,7 +91,7 @@ def run(
         return
     if record is None or not suite_description(runs / loaded.name).exists():
         describe(loaded, runs)
-    with Progress(len(cells), quiet=as_json) as progress:
+    with RunProgress(len(cells), quiet=as_json) as progress:
         try:
             if scheduler is None:
                 outcomes = list(run_suite(cells, runs, fresh, progress))

@@ -13,13 +13,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from harness.costmodel.calibration import load_calibration
-from harness.costmodel.fault_validation import QUANTITIES, TITLES, errors_of, pair
+from harness.costmodel.fault_validation import QUANTITIES, errors_of
 from harness.costmodel.published import SHARE, agreement, published_cells
 from harness.costmodel.validation import CommunicationError, Validation, validate_runs
 from harness.records.archive import read_runs, store_runs
 from harness.spec.scenario import find_scenario, load_scenario
 from netsim.errors import InputError
 from netsim.library import shipped
+from reports.pages.fault_section import TITLES, pair
 from reports.pages.markdown_page import write_page
 from reports.pages.validation_page import validation_page
 

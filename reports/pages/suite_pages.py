@@ -10,11 +10,11 @@ from netsim.errors import InputError
 from netsim.library import ROOT
 from reports import summary
 from reports.claims import claims, claims_table, load_claims
-from reports.figures import curves, methods, scaled, times
+from reports.figures import curves, methods, scaled_figure, times
 from reports.pages.markdown_page import MarkdownPage, picture
 from reports.predictions import predict_runs
 from reports.records import collect
-from reports.scaled import scaled_table
+from reports.scaled_table import scaled_table
 from reports.study import Study
 from reports.style.drawing import Drawing, report_style
 
@@ -68,7 +68,7 @@ def papers_page(runs: Path) -> MarkdownPage:
 def scaled_page(runs: Path) -> MarkdownPage:
     """Scaled emulation of a 7B model beside its projection."""
     study = _study(runs, "scaled-7b")
-    drawing = scaled.measured_beside_projected
+    drawing = scaled_figure.measured_beside_projected
     drawn = tuple(replace(one, name="scaled-7b") for one in _drawn(study, "", (drawing,)))
     text = _head("A 7B model in miniature, beside its projection", "scaled-7b", "suites/scaled-7b.yaml")
     return MarkdownPage("scaled-7b", "\n".join([text + scaled_table(study).markdown(), *map(picture, drawn)]), drawn)

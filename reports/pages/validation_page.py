@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.costmodel.calibration import Calibration
-from harness.costmodel.fault_validation import section
 from harness.costmodel.validation import ComparedRun, Spread, Validation
+from reports.pages.fault_section import fault_section
 from reports.pages.markdown_page import MarkdownPage, picture
 from reports.style.drawing import Drawing, legend, log_axis, panels, report_style
 from reports.style.palette import GREY, series_styles
@@ -63,7 +63,7 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
         lines += [f"## {title}", "", _spreads(groups)]
     lines += ["## Every run", "", _rows(validation.rows)]
     if validation.faults:
-        lines += section(validation.faults)
+        lines += [fault_section(validation.faults)]
     if validation.left_out:
         lines += ["## Not compared", ""]
         lines += [f"- `{run}`: {why}" for run, why in sorted(validation.left_out.items())] + [""]

@@ -11,9 +11,9 @@ import pytest
 from harness.costmodel.scaled_target import project_target
 from harness.spec.run_spec import RunSpec
 from reports.build import build_report
-from reports.figures.scaled import measured_beside_projected
+from reports.figures.scaled_figure import measured_beside_projected
 from reports.records import collect
-from reports.scaled import scaled_table
+from reports.scaled_table import scaled_table
 from reports.study import Study
 from tests.reports.made_up import RecordedRun, rewrite
 
