@@ -50,7 +50,7 @@ def test_no_compared_run_is_one_of_the_fit(validation: Validation, calibration: 
 
 def test_the_page_shows_every_compared_run(validation: Validation) -> None:
     page = (DOCS / "validation.md").read_text(encoding="utf-8")
-    assert all(f"`{row.id}`" in page for row in validation.rows)
+    assert all(f"| {row.id} |" in page for row in validation.rows)
 
 
 @pytest.fixture(scope="module")
@@ -82,4 +82,4 @@ def test_what_misfortune_cost_in_seconds_is_within_the_committed_error(struck: V
 
 def test_the_page_shows_every_struck_run(struck: Validation) -> None:
     page = (DOCS / "validation.md").read_text(encoding="utf-8")
-    assert all(f"`{row.id}`" in page for row in struck.faults)
+    assert all(f"| {row.id} |" in page for row in struck.faults)
