@@ -117,7 +117,8 @@ def test_a_misspelt_key_is_one_line_with_its_place(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         "bad input mine.yaml, line 6: methods.1.options.sync_evry: found the key 'sync_evry'; did you mean"
-        " 'sync_every'? allowed: only outer_lr, outer_momentum, sync_every, wire_dtype\n"
+        " 'sync_every'? allowed: only drop_probability, inner_optimizer, outer_lr, outer_momentum, pretrain_steps,"
+        " sync_every, wire_dtype, worker_weights\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 

@@ -13,6 +13,7 @@ from netsim.errors import InputError
 from netsim.units import Share, Size
 
 FOLDER = Path(__file__).parent
+MOST_LAYERS, MOST_EXPERTS = 10_000, 200_000  # of a model in a file: each is described one by one
 
 
 class Device(Document):
@@ -49,7 +50,12 @@ def find_model(model: str | dict[str, Any], where: str) -> ModelShape:
     if "like" in fields:
         base = read_yaml(_file("models", str(fields.pop("like")), where))
         fields = {**base, **fields}
-    return validate(ModelShape, fields, where, "model")
+    shape = validate(ModelShape, fields, where, "model")
+    if shape.layers > MOST_LAYERS:
+        raise InputError(where, "model.layers", shape.layers, f"at most {MOST_LAYERS}")
+    if shape.layers * shape.experts > MOST_EXPERTS:
+        raise InputError(where, "model.experts", shape.experts, f"at most {MOST_EXPERTS:,} over all layers")
+    return shape
 
 
 def find_device(device: str | dict[str, Any], where: str) -> Device:
