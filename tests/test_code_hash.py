@@ -8,7 +8,8 @@ def test_a_run_depends_on_what_its_processes_import() -> None:
     assert {"harness.worker.pacing", "algorithms.exchange", "netsim.traffic", "algorithms.methods.diloco"} <= modules
 
 
-def test_a_run_does_not_depend_on_other_methods_benchmarks_or_reports() -> None:
+def test_a_run_depends_on_no_other_method_or_report() -> None:
+    """A run does not depend on other methods benchmarks or reports."""
     modules = imported_by(
         ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.agent", "algorithms.methods.diloco")
     )

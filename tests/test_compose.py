@@ -43,7 +43,8 @@ def default(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.host.yaml", "compose.realtime.yaml"])
-def test_the_files_declare_no_version_which_compose_2_calls_obsolete(name: str) -> None:
+def test_compose_files_declare_no_version(name: str) -> None:
+    """The files declare no version which compose 2 calls obsolete."""
     assert "version" not in yaml.safe_load((ROOT / name).read_text())
 
 
@@ -54,13 +55,15 @@ def test_the_services_are_the_transatlantic_sites_and_a_runner() -> None:
     assert all(services()[site]["hostname"] == site for site in SITES)
 
 
-def test_sites_are_made_with_the_kernel_settings_that_a_topology_asks_by_default() -> None:
+def test_compose_sites_have_the_default_kernel_settings() -> None:
+    """Sites are made with the kernel settings that a topology asks by default."""
     for site in SITES:
         made = {key: default(value) for key, value in services()[site]["sysctls"].items()}
         assert made == sysctls(Transport(), "netem")  # which needs all that nfqueue needs
 
 
-def test_sites_have_the_capabilities_of_the_docker_substrate_and_the_runner_none_over_a_network() -> None:
+def test_compose_sites_have_the_capabilities_of_docker_nodes() -> None:
+    """Sites have the capabilities of the docker substrate and the runner none over a network."""
     from netsim.emulated.substrates.docker_nodes import CAPABILITIES
 
     for site in SITES:
@@ -72,20 +75,23 @@ def test_sites_have_the_capabilities_of_the_docker_substrate_and_the_runner_none
     assert runner["network_mode"] == "none"
 
 
-def test_no_service_sees_the_engine_and_every_root_file_system_is_read_only() -> None:
+def test_services_see_no_engine_and_have_read_only_roots() -> None:
+    """No service sees the engine and every root file system is read only."""
     for service in services().values():
         assert service["read_only"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not any("docker.sock" in volume for volume in service["volumes"])
 
 
-def test_a_site_is_played_by_the_container_of_its_name_or_by_one_that_is_free() -> None:
+def test_a_site_takes_its_named_container_or_a_free_one() -> None:
+    """A site is played by the container of its name or by one that is free."""
     assert seats(["london", "ohio"], ["ohio", "virginia", "london"]) == {"london": "london", "ohio": "ohio"}
     assert seats(["paris", "ohio"], ["ohio", "virginia", "london"]) == {"paris": "london", "ohio": "ohio"}
     assert seats(["paris", "ohio"], ["ohio"]) is None
 
 
-def test_the_compose_substrate_says_that_it_is_for_the_runner_of_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compose_substrate_needs_the_compose_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compose substrate says that it is for the runner of compose."""
     monkeypatch.delenv("LONGHAUL_MEETING", raising=False)
     with pytest.raises(HostError, match="LONGHAUL_MEETING"):
         resolve("compose", "auto")
@@ -238,7 +244,7 @@ on_an_engine = [
 class TestOnAnEngine:
     pytestmark = on_an_engine
 
-    def test_a_suite_completes_on_four_containers_with_valid_records_and_a_report(self, project: Project) -> None:
+    def test_a_suite_completes_on_four_containers(self, project: Project) -> None:
         done = project.run("small")
         assert done.returncode == 0, done.stdout
         runs = [read_run(path.parent) for path in sorted((project.folder / "runs/small").glob("*/result.json"))]
@@ -260,7 +266,7 @@ class TestOnAnEngine:
         users = {(path.parent.name, path.stat().st_uid) for path in written}
         assert users == {(f"rank-{rank}", FIRST_USER + rank) for rank in range(4)}
 
-    def test_other_sites_find_a_container_and_other_kernel_settings_are_refused(self, project: Project) -> None:
+    def test_other_kernel_settings_are_refused(self, project: Project) -> None:
         # A first run ended with all containers stopped; they start again as they were made.
         assert project("start", *SITES).returncode == 0
         done = project.run("others")

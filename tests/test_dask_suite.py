@@ -137,7 +137,8 @@ def test_two_runs_at_one_host_take_turns() -> None:
     assert order == ["first True", "stopped False", "first leaves", "second True"]
 
 
-def test_a_record_arrives_whole_and_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+def test_a_record_arrives_whole_and_replaces_an_earlier_one(tmp_path: Path) -> None:
+    """A record arrives whole and takes the place of an earlier one."""
     source, target = tmp_path / "source", tmp_path / "runs" / "target"
     (source / "rank-0" / "checkpoints" / "step-1").mkdir(parents=True)
     (source / "rank-0" / "steps.jsonl").write_text("a step")

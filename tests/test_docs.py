@@ -134,7 +134,8 @@ def test_the_examples_in_the_page_about_topologies_load(tmp_path: Path) -> None:
     assert len(topology.timeline.events) == 10
 
 
-def test_every_shipped_suite_and_topology_is_named_in_the_documents() -> None:
+def test_every_shipped_suite_and_topology_is_documented() -> None:
+    """Every shipped suite and topology is named in the documents."""
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for folder in ("suites", "topologies", "scenarios"):
         missing = [path.stem for path in (ROOT / folder).glob("*.yaml") if path.stem not in text]

@@ -50,7 +50,8 @@ def netns(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
     return folder, runs
 
 
-def test_every_cell_completes_with_passed_links_and_the_planned_bytes(netns: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_every_cell_completes_with_the_planned_bytes(netns: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Every cell completes with passed links and the planned bytes."""
     _, rows = netns
     assert [row["state"] for row in rows] == ["complete"] * 4
     for row in rows:
@@ -130,7 +131,8 @@ def test_nothing_of_a_finished_suite_is_left(netns: tuple[Path, list[dict[str, A
         ("name: small\ntrain: {steps: 5\n", "line"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_code_two_and_leaves_nothing(tmp_path: Path, text: str, named: str) -> None:
+def test_bad_input_is_one_message_and_exit_code_2(tmp_path: Path, text: str, named: str) -> None:
+    """Bad input is one message and exit code two and leaves nothing."""
     (tmp_path / "bad.yaml").write_text(text)
     done = longhaul("run", "bad.yaml", cwd=tmp_path)
     assert done.returncode == 2

@@ -19,7 +19,8 @@ def test_a_lap_returns_what_was_spent_and_starts_again() -> None:
     assert not any(watch.lap().values())
 
 
-def test_steps_of_a_paced_clock_last_their_slot_whatever_the_computation_took() -> None:
+def test_paced_steps_last_their_slot() -> None:
+    """Steps of a paced clock last their slot whatever the computation took."""
     slots = StepPacer(0.05, 2 / 3)
     begin = time.monotonic()
     for busy in (0.01, 0.03, 0.0, 0.02):
@@ -49,7 +50,8 @@ def test_a_computation_longer_than_its_slot_is_counted() -> None:
     assert slots.overruns == 1
 
 
-def test_a_bucket_is_ready_at_its_share_of_the_paced_backward_pass() -> None:
+def test_buckets_are_ready_along_the_paced_backward_pass() -> None:
+    """A bucket is ready at its share of the paced backward pass."""
     slots = StepPacer(0.3, 2 / 3)
     slots.begin()
     begin = time.monotonic()

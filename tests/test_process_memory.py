@@ -31,6 +31,7 @@ def share_faulted_in(how: str) -> float:
     return float(done.stdout)
 
 
-def test_a_process_that_keeps_what_it_frees_does_not_fault_it_in_again() -> None:
+def test_without_trimming_freed_memory_is_not_faulted_in_again() -> None:
+    """A process that keeps what it frees does not fault it in again."""
     assert share_faulted_in("kept") < 0.05
     assert share_faulted_in("default") > 0.5

@@ -28,7 +28,8 @@ def written(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_suite_is_the_grid_of_seeds_topologies_and_methods_with_methods_alternating(tmp_path: Path) -> None:
+def test_a_suite_is_a_grid_with_methods_alternating(tmp_path: Path) -> None:
+    """A suite is the grid of seeds topologies and methods with methods alternating."""
     cells = load_suite(written(tmp_path)).cells
     assert [(cell.seed, cell.topology["name"], cell.label) for cell in cells[:4]] == [
         (1, "lan", "ddp"),
@@ -149,9 +150,10 @@ def test_evaluation_batches_keeps_its_old_meaning(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_suite_is_refused_with_its_field_and_what_is_allowed(
+def test_a_wrong_suite_is_refused_with_field_and_allowed(
     tmp_path: Path, changes: dict[str, Any], field: str, allowed: str
 ) -> None:
+    """A wrong suite is refused with its field and what is allowed."""
     with pytest.raises(InputError) as error:
         load_suite(written(tmp_path, **changes))
     assert error.value.field == field

@@ -44,7 +44,8 @@ def test_a_set_of_a_site_changes_its_access_link() -> None:
     assert [(t, s.rate("a", "b")) for t, s in states_of(topology)] == [(0.0, 100e6), (1.0, 1e6)]
 
 
-def test_a_ramp_goes_linearly_from_what_held_to_its_goal_and_stays_there() -> None:
+def test_a_ramp_is_linear_and_stays_at_its_goal() -> None:
+    """A ramp goes linearly from what held to its goal and stays there."""
     topology = timed({"from": "1 s", "to": "2 s", "ramp": {"from": "a", "to": "b", "delay": "50 ms", "step": "250 ms"}})
     found = history(topology, "delay")
     assert [time for time, _ in found] == [0.0, 1.25, 1.5, 1.75, 2.0]
@@ -52,7 +53,8 @@ def test_a_ramp_goes_linearly_from_what_held_to_its_goal_and_stays_there() -> No
     assert state_at(topology, 99.0).link("a", "b").delay == pytest.approx(0.05)
 
 
-def test_a_rate_ramps_from_the_line_rate_where_the_pair_had_no_cap() -> None:
+def test_a_rate_without_cap_ramps_from_the_line_rate() -> None:
+    """A rate ramps from the line rate where the pair had no cap."""
     topology = timed({"from": "0 s", "to": "1 s", "ramp": {"between": ["a", "b"], "rate": "20 Mbit", "step": "500 ms"}})
     assert history(topology, "rate") == [(0.0, 100e6), (0.5, 60e6), (1.0, 20e6)]
 
@@ -68,7 +70,8 @@ def test_a_partition_cuts_between_groups_until_it_is_healed() -> None:
     assert history(topology, "loss", "a", "c") == [(0.0, 0.0)]
 
 
-def test_a_trace_plays_its_rates_over_and_over_and_then_what_held_before_holds_again() -> None:
+def test_a_trace_repeats_and_then_the_earlier_state_returns() -> None:
+    """A trace plays its rates over and over and then what held before holds again."""
     topology = timed(
         {
             "from": "1 s",
@@ -108,7 +111,8 @@ def test_what_happens_to_sites_is_listed_by_time() -> None:
     ]
 
 
-def test_events_that_overlap_are_folded_in_the_order_of_their_beginning() -> None:
+def test_overlapping_events_fold_in_order_of_start() -> None:
+    """Events that overlap are folded in the order of their beginning."""
     topology = timed(
         {"at": "3 s", "set": {"between": ["a", "b"], "delay": "70 ms"}},
         {"at": "1 s", "set": {"between": ["a", "b"], "delay": "30 ms"}},

@@ -13,7 +13,8 @@ wires = st.sampled_from([wire for wire in WireType if wire is not WireType.UINT8
 
 
 @given(elements, st.integers(1, 9), wires)
-def test_direct_and_ring_and_a_parameter_server_move_the_same_bytes(count: int, sites: int, wire: WireType) -> None:
+def test_direct_ring_and_ps_move_the_same_bytes(count: int, sites: int, wire: WireType) -> None:
+    """Direct and ring and a parameter server move the same bytes."""
     transfer = Transfer("x", count, tuple(range(sites)), wire, root=0)
     for algorithm in (Algorithm.DIRECT, Algorithm.RING, Algorithm.PS):
         assert sum(transfer.sent_by(rank, algorithm) for rank in range(sites)) == transfer.payload_bytes

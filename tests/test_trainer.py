@@ -73,9 +73,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("method", "options"), [("ddp", {}), ("diloco", {"sync_every": 4})])
-def test_a_run_moves_the_planned_bytes_and_its_buckets_explain_its_time(
+def test_a_run_moves_planned_bytes_and_explains_its_time(
     tmp_path: Path, cache: Path, method: str, options: dict[str, Any]
 ) -> None:
+    """A run moves the planned bytes and its buckets explain its time."""
     spec = spec_of(tmp_path, method, options)
     summaries = train(spec, tmp_path / "run", cache)
     plan = ResolvedRun.of(spec).method.plan(spec.model, 2, 6, spec.seed)
@@ -90,7 +91,8 @@ def test_a_run_moves_the_planned_bytes_and_its_buckets_explain_its_time(
     assert steps[-1].tokens == 6 * 2 * spec.model.sequence
 
 
-def test_ddp_sends_the_buckets_of_its_plan_from_the_first_step_on(tmp_path: Path, cache: Path) -> None:
+def test_ddp_sends_its_planned_buckets_from_the_first_step(tmp_path: Path, cache: Path) -> None:
+    """Ddp sends the buckets of its plan from the first step on."""
     spec = spec_of(tmp_path, "ddp", steps=3)
     train(spec, tmp_path / "run", cache)
     planned = {t.name: t.sent_by(0, Algorithm.DIRECT) for t in ResolvedRun.of(spec).method.plan(spec.model, 2, 3).at(2)}

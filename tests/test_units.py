@@ -52,7 +52,8 @@ def test_a_fraction_of_a_byte_is_refused() -> None:
         parse_size("0.5 B")
 
 
-def test_numbers_are_shown_in_the_unit_that_a_person_would_choose() -> None:
+def test_numbers_are_shown_in_natural_units() -> None:
+    """Numbers are shown in the unit that a person would choose."""
     assert show_rate(200e6) == "200 Mbit/s"
     assert show_size(6_291_456) == "6.291 MB"
     assert show_duration(0.035) == "35 ms"

@@ -74,9 +74,10 @@ def test_photon_moves_updates_up_and_models_down(
 
 
 @given(shapes(), st.integers(2, 9), st.data(), STEPS, PERIODS)
-def test_photon_with_a_cohort_moves_one_model_per_client_and_direction(
+def test_a_photon_cohort_moves_one_model_each_way(
     shape: ModelShape, sites: int, data: st.DataObject, steps: int, every: int
 ) -> None:
+    """Photon with a cohort moves one model per client and direction."""
     size, server = data.draw(st.integers(1, sites)), data.draw(st.integers(0, sites - 1))
     options = {"sync_every": every, "clients_per_round": size, "server": server}
     method = find("photon", options, "test")
@@ -99,9 +100,10 @@ def test_desloc_moves_each_state_at_its_own_period(
 
 
 @given(shapes(), SITES, STEPS, PERIODS, st.integers(1, 16), WIRES)
-def test_low_rank_ddp_moves_whole_gradients_only_when_the_basis_is_renewed(
+def test_low_rank_ddp_moves_whole_gradients_at_renewals_only(
     shape: ModelShape, sites: int, steps: int, every: int, rank: int, wire: WireType
 ) -> None:
+    """Low rank ddp moves whole gradients only when the basis is renewed."""
     sizes = LowRankSizes.of(shape, LOW_RANK, rank)
     renewals = ceil(steps / every)
     small, whole = wire.bytes_for(sizes.moment + sizes.full), wire.bytes_for(shape.count())
@@ -128,9 +130,10 @@ def test_lordo_moves_whole_models_and_low_rank_moments(
 
 
 @given(shapes(), SITES, STEPS, PERIODS, st.integers(1, 3), st.integers(0, 5))
-def test_streaming_diloco_moves_every_fragment_once_a_period_and_all_at_the_end(
+def test_streaming_diloco_moves_each_fragment_once_a_period(
     shape: ModelShape, sites: int, steps: int, every: int, layers: int, overlap: int
 ) -> None:
+    """Streaming diloco moves every fragment once a period and all at the end."""
     options = {"sync_every": every, "layers_per_fragment": layers, "overlap": overlap}
     plan = find("streaming_diloco", options, "test").plan(shape, sites, steps)
     once = {t.name: t.elements for t in plan.at(steps)}
@@ -144,7 +147,7 @@ def test_streaming_diloco_moves_every_fragment_once_a_period_and_all_at_the_end(
 
 @settings(max_examples=60)
 @given(shapes("moe"), st.integers(1, 8), STEPS, PERIODS, st.data())
-def test_fomoe_moves_dense_weights_among_all_and_experts_among_their_holders(
+def test_fomoe_moves_experts_among_their_holders_only(
     shape: ModelShape, sites: int, steps: int, every: int, data: st.DataObject
 ) -> None:
     """Eq. 4 to 9 for fixed placement, summed over the sites."""

@@ -43,7 +43,8 @@ def test_ddp_does_not_depend_on_the_bucket_size() -> None:
 
 
 @pytest.mark.parametrize("shape", [DENSE, MOE], ids=["dense", "moe"])
-def test_diloco_with_sgd_and_a_plain_mean_after_every_step_is_ddp(shape: ModelShape) -> None:
+def test_diloco_with_sgd_and_h_1_is_ddp(shape: ModelShape) -> None:
+    """Diloco with sgd and a plain mean after every step is ddp."""
     options = {"sync_every": 1, "outer_lr": 1.0, "outer_momentum": 0.0}
     diloco, ddp = train("diloco", options, shape, optimizer=SGD), train("ddp", {}, shape, optimizer=SGD)
     close(diloco.sites[0].parameters, ddp.sites[0].parameters)
@@ -60,7 +61,8 @@ def test_photon_through_a_server_is_photon_over_a_ring(server: int, state: str) 
     agree(ps)
 
 
-def test_photon_of_a_sampled_cohort_is_the_same_through_a_server_and_over_a_ring() -> None:
+def test_a_photon_cohort_is_equal_over_ps_and_ring() -> None:
+    """Photon of a sampled cohort is the same through a server and over a ring."""
     common = {"sync_every": 2, "clients_per_round": 2, "drop_probability": 0.3, "optimizer_state": "keep"}
     runs = [
         train("photon", {**common, "aggregation": a, "server": 1}, sites=4, evaluate_at=[6]) for a in ("ps", "ring")
@@ -69,7 +71,8 @@ def test_photon_of_a_sampled_cohort_is_the_same_through_a_server_and_over_a_ring
     assert len({value for run in runs for site in run.sites for value in site.evaluations.values()}) == 1
 
 
-def test_photon_with_a_momentum_server_and_kept_moments_is_diloco() -> None:
+def test_photon_with_momentum_and_kept_moments_is_diloco() -> None:
+    """Photon with a momentum server and kept moments is diloco."""
     server = {"server_optimizer": "nesterov", "server_lr": 0.7, "server_momentum": 0.9}
     photon = train("photon", {"sync_every": 2, "optimizer_state": "keep", **server})
     diloco = train("diloco", {"sync_every": 2})
@@ -89,7 +92,8 @@ def test_fedmom_and_nesterov_follow_the_same_trajectory() -> None:
 
 @pytest.mark.parametrize("routing", ["masked", "skip"])
 @pytest.mark.parametrize("placement", ["fixed", "random"])
-def test_fomoe_with_every_expert_everywhere_is_its_full_replica_parent(routing: str, placement: str) -> None:
+def test_fomoe_with_full_replication_is_its_parent(routing: str, placement: str) -> None:
+    """Fomoe with every expert everywhere is its full replica parent."""
     common = {"replication": 2, "routing": routing, "placement": placement, "sync_every": 2}
     local = train("fomoe", {**common, "outer": "local_adamw"}, MOE, sites=2, evaluate_at=[6])
     close(local.sites[0].parameters, train("local_adam", {"sync_every": 2}, MOE, sites=2).sites[0].parameters)
@@ -99,7 +103,7 @@ def test_fomoe_with_every_expert_everywhere_is_its_full_replica_parent(routing: 
     assert outer.sites[0].evaluations[6] == pytest.approx(diloco.sites[1].evaluations[6], abs=1e-12)
 
 
-def test_lordo_at_full_rank_without_feedback_is_local_adam_in_a_rotated_basis() -> None:
+def test_full_rank_lordo_is_local_adam_in_a_rotated_basis() -> None:
     """Adam's division is not invariant under rotation, so the bases must not rotate: K covers the whole run."""
     plain = {"sync_every": 6, "rank": 10**6, "omega": 1.0, "error_feedback": False, "warmup_steps": 0}
     betas = {"betas": ADAMW.betas}
@@ -123,7 +127,7 @@ def test_desloc_with_equal_periods_is_local_adam() -> None:
     assert torch.equal(desloc.sites[0].parameters, train("local_adam", {"sync_every": 2}).sites[0].parameters)
 
 
-def test_streaming_diloco_without_overlap_in_one_fragment_is_diloco_but_for_the_outer_schedule() -> None:
+def test_one_fragment_streaming_diloco_is_diloco() -> None:
     """All layers in one fragment and everything due at once: alpha 0 leaves the outer step."""
     streaming = {"sync_every": 1, "layers_per_fragment": 9, "overlap": 0, "alpha": 0.0, "outer_lr": 0.7}
     diloco = train("diloco", {"sync_every": 1})
@@ -170,7 +174,9 @@ def test_holders_of_an_expert_agree_also_after_moves(outer: str, ship: str, wire
     assert len(seen) == 3 * 2 * 8 * 3
 
 
-def test_lordo_with_omega_1_never_leaves_its_first_subspace_and_with_less_it_does() -> None:
+def test_lordo_leaves_its_first_subspace_only_below_omega_1() -> None:
+    """Lordo with omega 1 never leaves its first subspace and with less it does."""
+
     def overlaps(**options: Any) -> list[float]:
         first: dict[int, list[Tensor]] = {}
         found: list[float] = []
@@ -195,7 +201,8 @@ def test_lordo_with_omega_1_never_leaves_its_first_subspace_and_with_less_it_doe
 
 
 @pytest.mark.parametrize("variant", ["global", "local"])
-def test_lordo_keeps_orthonormal_bases_common_to_all_only_when_global(variant: str) -> None:
+def test_only_global_lordo_shares_its_orthonormal_bases(variant: str) -> None:
+    """Lordo keeps orthonormal bases common to all only when global."""
     bases: dict[int, Tensor] = {}
 
     def watch(step: int, rank: int, worker: Worker) -> None:

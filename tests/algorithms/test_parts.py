@@ -25,7 +25,8 @@ def placements(draw: st.DrawFn) -> Placement:
 
 
 @given(placements(), st.integers(0, 7))
-def test_every_expert_is_on_exactly_o_e_workers_and_every_worker_holds_n_le(placement: Placement, draw: int) -> None:
+def test_every_expert_is_on_exactly_o_e_workers(placement: Placement, draw: int) -> None:
+    """Every expert is on exactly o e workers and every worker holds n le."""
     residents = [placement.residents(worker, draw) for worker in range(placement.sites)]
     for layer in range(placement.layers):
         held = [expert for worker in residents for expert in worker[layer]]
@@ -35,7 +36,8 @@ def test_every_expert_is_on_exactly_o_e_workers_and_every_worker_holds_n_le(plac
 
 
 @given(placements(), st.integers(0, 7))
-def test_a_groups_experts_are_those_that_all_its_holders_have_and_nobody_else(placement: Placement, draw: int) -> None:
+def test_an_expert_group_has_exactly_its_holders(placement: Placement, draw: int) -> None:
+    """A groups experts are those that all its holders have and nobody else."""
     residents = [placement.residents(worker, draw) for worker in range(placement.sites)]
     for holders in placement.groups:
         for layer, experts in enumerate(placement.members(holders, draw)):
@@ -61,7 +63,8 @@ def test_an_expert_moves_from_a_holder_to_all_that_lack_it(placement: Placement,
     }
 
 
-def test_a_random_redraw_misses_residents_with_probability_1_minus_o_e_over_m() -> None:
+def test_a_random_redraw_misses_with_the_stated_probability() -> None:
+    """A random redraw misses residents with probability 1 minus o e over m."""
     placement = Placement(layers=64, experts=64, sites=8, replication=2, draws=16, seed=7)
     missed = [
         len(set(new) - set(old)) / len(new)
@@ -116,7 +119,8 @@ def test_outer_optimizers_follow_their_formulas(name: OuterName) -> None:
     assert tuple(state) == optimizer.slots
 
 
-def test_a_basis_is_the_leading_left_singular_vectors_of_every_matrix() -> None:
+def test_a_basis_is_the_leading_left_singular_vectors() -> None:
+    """A basis is the leading left singular vectors of every matrix."""
     generator = torch.Generator().manual_seed(3)
     sources = torch.randn(5, 6, 9, generator=generator, dtype=torch.float64)
     found = basis(sources, torch.zeros(5, 6, 2, dtype=torch.float64))
@@ -134,7 +138,8 @@ def test_a_matrix_without_a_direction_keeps_its_basis() -> None:
     assert not torch.equal(found[2], old[2])
 
 
-def test_matrices_of_one_size_are_one_batch_whichever_way_they_lie() -> None:
+def test_matrices_of_one_size_are_one_batch() -> None:
+    """Matrices of one size are one batch whichever way they lie."""
     generator = torch.Generator().manual_seed(3)
     shapes = [(4, 6), (6, 4), (3, 6, 4), (2, 4, 6)]
     parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]

@@ -61,7 +61,7 @@ def test_ddp_bytes_of_the_54m_proxy() -> None:
     assert found.payload_bytes_per_worker == pytest.approx(6.94e10, rel=0.01)
 
 
-def test_fomoe_headline_half_replication_of_the_large_model_at_k_32() -> None:
+def test_fomoe_headline_half_replication_at_k_32() -> None:
     """1.42 and 45.44 = 32 x 1.42, which the paper does not tie to a configuration: a model that is 59 % sparse."""
     shape = fomoe_shape("large")
     whole, half = (find("fomoe", {"replication": o, "outer": "diloco", "wire_dtype": "bf16"}, "test") for o in (32, 16))
@@ -94,7 +94,8 @@ def test_fomoe_flops_of_figure_8(routing: str, replication: int, published: floa
     assert method.flops_per_token(shape, 16) * 6.71e8 / 1e17 == pytest.approx(published, abs=0.015)
 
 
-def test_desloc_moves_170_7_times_less_than_ddp_and_half_of_local_adam() -> None:
+def test_desloc_moves_170_7x_less_than_ddp() -> None:
+    """Desloc moves 170 7 times less than ddp and half of local adam."""
     shape, steps = dense(12, 768, 12), 1536 * 4
     ddp = plan("ddp", {}, shape, 4, steps).payload_bytes
     desloc = plan("desloc", {"sync_every": 256}, shape, 4, steps).payload_bytes
@@ -165,7 +166,8 @@ def test_lordo_table(
     assert (words + memory["error_feedback"]) / adamw == pytest.approx(fed_back, abs=0.006)
 
 
-def test_diloco_moves_500_times_less_than_ddp_and_holds_two_thirds_more() -> None:
+def test_diloco_moves_500x_less_than_ddp() -> None:
+    """Diloco moves 500 times less than ddp and holds two thirds more."""
     shape = dense(12, 896, 16)
     ddp, diloco = find("ddp", {}, "test"), find("diloco", {"sync_every": 500}, "test")
     assert ddp.plan(shape, 8, 64_000).payload_bytes / diloco.plan(shape, 8, 64_000).payload_bytes == 500

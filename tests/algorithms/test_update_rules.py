@@ -80,7 +80,8 @@ def test_diloco() -> None:
 
 
 @pytest.mark.parametrize("state", ["reset", "keep", "sync"])
-def test_photon_weighs_clients_by_samples_and_treats_their_moments_as_told(state: str) -> None:
+def test_photon_weighs_clients_by_samples(state: str) -> None:
+    """Photon weighs clients by samples and treats their moments as told."""
     weights = [1.0, 2.0, 5.0]
     options = {"sync_every": 3, "client_weights": weights, "optimizer_state": state}
     found = run("photon", {**options, "server_optimizer": "nesterov", "server_lr": 0.5, "server_momentum": 0.8})
@@ -102,7 +103,8 @@ def test_photon_weighs_clients_by_samples_and_treats_their_moments_as_told(state
     same(found, local)
 
 
-def test_photon_lets_only_the_cohort_train_and_renormalises_for_the_lost() -> None:
+def test_photon_renormalises_over_the_surviving_cohort() -> None:
+    """Photon lets only the cohort train and renormalises for the lost."""
     options = {"sync_every": 2, "clients_per_round": 3, "drop_probability": 0.4, "server": 3}
     found = run("photon", options, sites=5, seed=4)
     taken = [iter(rank) for rank in gradients(found)]
@@ -292,7 +294,8 @@ def test_omega_follows_from_the_betas() -> None:
     assert 0.5 < omega_for((0.99, 0.99)) < 0.97
 
 
-def test_local_lordo_averages_the_moments_of_full_rank_parameters_alone() -> None:
+def test_local_lordo_averages_only_full_rank_moments() -> None:
+    """Local lordo averages the moments of full rank parameters alone."""
     found = run("lordo", {"sync_every": 3, "variant": "local", "rank": 4, "k_u": 1, "k_v": 1})
     adams = [site.worker.adam for site in found.sites]  # type: ignore[attr-defined]  # LoRDO's worker
     for which in ("u", "v"):

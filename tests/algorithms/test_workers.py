@@ -19,7 +19,8 @@ from tests.algorithms.training import DENSE, MOE, train
 
 
 @pytest.mark.parametrize(("name", "options"), CASES + EXPERTS)
-def test_a_worker_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: str, options: dict[str, Any]) -> None:
+def test_a_worker_resumes_from_a_checkpoint_unchanged(name: str, options: dict[str, Any]) -> None:
+    """A worker goes on from a checkpoint as if nothing had happened."""
     straight = train(name, options, MOE, sites=4, evaluate_at=[7], steps=7)
     resumed = train(name, options, MOE, sites=4, evaluate_at=[7], steps=7, resume_at=4)
     for one, other in zip(straight.sites, resumed.sites, strict=True):
@@ -32,9 +33,8 @@ def test_a_worker_goes_on_from_a_checkpoint_as_if_nothing_had_happened(name: str
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES + EXPERTS if case[0] != "single"])
-def test_evaluation_is_the_same_everywhere_at_any_step_and_leaves_training_alone(
-    name: str, options: dict[str, Any]
-) -> None:
+def test_evaluation_is_equal_everywhere_and_changes_nothing(name: str, options: dict[str, Any]) -> None:
+    """Evaluation is the same everywhere at any step and leaves training alone."""
     watched = train(name, options, MOE, sites=4, steps=7, evaluate_at=range(1, 8))
     plain = train(name, options, MOE, sites=4, steps=7)
     for one, other in zip(watched.sites, plain.sites, strict=True):
@@ -95,7 +95,7 @@ def test_fomoe_reports_routing_by_layer(routing: str, replication: int, ghosts: 
             assert sum(share > 0 for share in load) <= replication * MOE.experts // 4
 
 
-def test_a_moved_experts_moments_start_from_zero_and_its_learning_rate_ramps_up() -> None:
+def test_a_moved_expert_restarts_moments_and_ramps_its_lr() -> None:
     """The step after the move changes the incoming rows by 1/(ramp + 1) of what it changes without a ramp."""
 
     def after(ramp: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
@@ -142,7 +142,8 @@ def test_photon_replays_its_cohorts_from_the_seed() -> None:
     assert max(counts) < 850
 
 
-def test_photon_stretches_the_schedule_by_the_ratio_of_batches_and_keeps_the_peak() -> None:
+def test_photon_stretches_the_schedule_by_the_batch_ratio() -> None:
+    """Photon stretches the schedule by the ratio of batches and keeps the peak."""
     method = find("photon", {"central_batch": 256, "local_batch": 32}, "test")
     assert method.schedule(LearningRateSchedule(6e-4, 100, 5120)) == LearningRateSchedule(6e-4, 800, 40_960)
 
@@ -176,7 +177,8 @@ def test_what_does_not_fit_is_refused_by_name(
         ({"update_compression": "zip"}, "'none', 'bf16', 'int8' or 'fp4'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_before_anything_runs(options: dict[str, Any], allowed: str) -> None:
+def test_senseless_options_are_refused_before_anything_runs(options: dict[str, Any], allowed: str) -> None:
+    """Options that make no sense are refused before anything runs."""
     with pytest.raises(InputError, match="suite.yaml: photon") as caught:
         find("photon", options, "suite.yaml")
     assert allowed in caught.value.allowed

@@ -79,7 +79,9 @@ def test_by_source_keeps_sources_whole(make_text: MakeText, tmp_path: Path) -> N
     assert sorted(group for groups in dataset.shard_groups for group in groups) == [f"group{g}" for g in range(5)]
 
 
-def test_dirichlet_spreads_a_source_over_more_sites_the_larger_alpha(tmp_path: Path) -> None:
+def test_a_larger_dirichlet_alpha_spreads_sources_wider(tmp_path: Path) -> None:
+    """Dirichlet spreads a source over more sites the larger alpha."""
+
     def dataset(alpha: float) -> Dataset:
         return prepare(Data(partition="dirichlet", alpha=alpha), 4, 64, 1, tmp_path)
 
@@ -111,7 +113,8 @@ def test_another_process_prepares_the_same_bytes(make_text: MakeText, tmp_path: 
         assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "cache")).read_bytes()
 
 
-def test_a_second_call_reads_the_cache_and_a_damaged_cache_is_built_again(make_text: MakeText, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_rebuilt(make_text: MakeText, tmp_path: Path) -> None:
+    """A second call reads the cache and a damaged cache is built again."""
     data, cache = make_text(some_text()), tmp_path / "cache"
     first = prepare(data, 3, 64, 1, cache)
     stamp = first.shards[0].stat().st_mtime_ns

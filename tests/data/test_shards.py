@@ -44,7 +44,8 @@ def test_seed_and_rank_change_the_order(numbers: Path) -> None:
     assert len({str(batch) for batch in found}) == 4
 
 
-def test_an_epoch_reads_every_window_once_and_the_next_starts_elsewhere(numbers: Path) -> None:
+def test_an_epoch_reads_every_window_once(numbers: Path) -> None:
+    """An epoch reads every window once and the next starts elsewhere."""
     shard, windows = Shard(numbers), (1003 - 16) // 16
     starts = [int(shard.batch(step, 1, 16, 1, 0)[0][0, 0]) for step in range(1, 3 * windows + 1)]
     phases = []
@@ -89,7 +90,8 @@ def test_the_held_out_set_depends_on_neither_batch_nor_world(numbers: Path, coun
     assert len(alone) == min(count, 1002 // 16) == len(set(alone))
 
 
-def test_held_out_parts_differ_by_one_sequence_at_most_and_batches_are_full(numbers: Path) -> None:
+def test_held_out_parts_differ_by_at_most_one_sequence(numbers: Path) -> None:
+    """Held out parts differ by one sequence at most and batches are full."""
     parts = [held_out_batches(numbers, 20, 4, 16, rank, 3) for rank in range(3)]
     assert [[len(inputs) for inputs, _ in part] for part in parts] == [[4, 3], [4, 3], [4, 2]]
 

@@ -91,7 +91,8 @@ def test_a_plan_survives_its_journey_as_json() -> None:
     assert NodePlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-def test_duplication_is_foreseen_when_only_the_timeline_brings_it() -> None:
+def test_duplication_in_the_timeline_alone_is_foreseen() -> None:
+    """Duplication is foreseen when only the timeline brings it."""
     later = [{"at": "5 s", "set": {"between": ["a", "b"], "duplicate": "1 %"}}]
     assert duplicates_ever(pair(timeline=later))
     assert not duplicates_ever(pair())

@@ -105,7 +105,8 @@ def test_every_pair_passes_and_the_record_has_its_facts(network: Network) -> Non
     json.dumps(facts)
 
 
-def test_a_program_runs_in_its_node_and_cannot_change_the_network(network: Network, directory: Path) -> None:
+def test_programs_in_a_node_cannot_change_the_network(network: Network, directory: Path) -> None:
+    """A program runs in its node and cannot change the network."""
     log = directory / "program.log"
     command = "ip -br link; ip link set wan0 down && echo lowered; tc qdisc del dev wan0 root && echo freed; exit 7"
     program = network.nodes[0].start(["/bin/sh", "-c", command], {"PATH": os.environ["PATH"]}, log)

@@ -43,7 +43,8 @@ LEDGERS = {
 MEMBERS = {0: (0, 1, 2), 1: (0, 1)}
 
 
-def test_the_members_of_a_generation_are_those_that_its_members_say() -> None:
+def test_a_generations_members_are_what_its_members_agree() -> None:
+    """The members of a generation are those that its members say."""
     assert membership_of(DIARIES, 3) == MEMBERS
 
 
@@ -51,7 +52,8 @@ def test_bytes_equal_the_plan_for_those_who_were_there() -> None:
     assert payload(PLAN, LEDGERS, MEMBERS) == (1600 + 800, 0, [])
 
 
-def test_a_step_that_lacks_bytes_is_wrong_unless_somebody_was_lost_in_it() -> None:
+def test_missing_bytes_are_wrong_unless_a_worker_was_lost() -> None:
+    """A step that lacks bytes is wrong unless somebody was lost in it."""
     short = {**LEDGERS, 0: [line(0, 4, 500, 3), line(0, 6, 1, 3), line(1, 8, 400, 2)]}
     _, _, wrong = payload(PLAN, short, MEMBERS)
     assert len(wrong) == 1
@@ -65,7 +67,8 @@ def test_catching_up_is_counted_apart() -> None:
     assert payload(PLAN, caught, MEMBERS) == (2400, 4000, [])
 
 
-def test_detection_runs_to_the_first_who_noticed_and_recovery_to_the_last_who_went_on() -> None:
+def test_detection_ends_at_the_first_and_recovery_at_the_last() -> None:
+    """Detection runs to the first who noticed and recovery to the last who went on."""
     assert seconds(DIARIES) == ([1.0], [1.5])
 
 
@@ -81,7 +84,8 @@ def test_the_cost_adds_up() -> None:
     assert [(a.site, a.from_step, a.to_step) for a in found.absences] == [("c", 4, None)]
 
 
-def test_steps_of_a_lost_worker_that_the_others_have_gone_back_behind_are_lost() -> None:
+def test_steps_after_the_rollback_point_are_wasted() -> None:
+    """Steps of a lost worker that the others have gone back behind are lost."""
     dead = {2: [{"step": s, "tokens": 32 * s, "committed": s} for s in range(1, 6)]}
     before = entry(9.0, "rolled back", step=1)  # and then made again, by the worker that is lost now, too
     after = {**DIARIES, 0: [before, *DIARIES[0][:1], entry(11.9, "rolled back", step=4), *DIARIES[0][1:]]}

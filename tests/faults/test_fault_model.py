@@ -40,7 +40,8 @@ def test_without_misfortune_there_is_nothing_to_pay() -> None:
     assert toll() == PredictedFaultCost(1, 0, 0, 0, (), (), 12.0)
 
 
-def test_a_crash_is_noticed_at_the_next_synchronisation_which_is_made_anew() -> None:
+def test_a_crash_is_detected_at_the_next_synchronisation() -> None:
+    """A crash is noticed at the next synchronisation which is made anew."""
     found = toll(FaultEvent("crash", 2, step=6), rendezvous=0.3, round_trip=0.1)
     assert found.generations == 2
     assert found.detection_seconds == (3.0,)  # from the start of step 6 to the end of step 8
@@ -50,7 +51,8 @@ def test_a_crash_is_noticed_at_the_next_synchronisation_which_is_made_anew() -> 
     assert found.wall_seconds == pytest.approx(12 + 1 + 0.5)
 
 
-def test_a_method_that_needs_everyone_goes_back_to_the_last_checkpoint() -> None:
+def test_a_method_that_needs_everyone_rolls_back() -> None:
+    """A method that needs everyone goes back to the last checkpoint."""
     found = toll(FaultEvent("crash", 2, step=7), plan=plan(1), after_loss="rollback", checkpoint_every=4)
     assert found.detection_seconds == (1.0,)
     assert found.tokens_lost == 10 * (2 * 3 + 2)  # steps 5, 6 and 7 of those left, 5 and 6 of the lost one
@@ -58,13 +60,15 @@ def test_a_method_that_needs_everyone_goes_back_to_the_last_checkpoint() -> None
     assert found.wall_seconds == 7 + 8
 
 
-def test_a_checkpoint_notices_a_loss_before_the_next_synchronisation_does() -> None:
+def test_a_checkpoint_detects_a_loss_before_the_next_sync() -> None:
+    """A checkpoint notices a loss before the next synchronisation does."""
     found = toll(FaultEvent("crash", 2, step=5), checkpoint_every=6)
     assert found.detection_seconds == (2.0,)
     assert found.tokens_lost == 0  # it had just synchronised, and nobody was interrupted
 
 
-def test_a_site_that_comes_back_is_let_in_after_a_synchronisation() -> None:
+def test_a_returning_site_joins_after_a_synchronisation() -> None:
+    """A site that comes back is let in after a synchronisation."""
     found = toll(FaultEvent("crash", 2, step=2, lasts=4.0), start=0.5)
     assert found.generations == 3  # without it, and with it again after step 8
     assert found.bytes_caught_up == 400
@@ -79,7 +83,8 @@ def test_a_site_back_before_it_was_missed_is_let_in_at_once() -> None:
     assert found.bytes_caught_up == 400
 
 
-def test_a_site_that_comes_back_after_the_end_has_lost_what_it_had_not_synchronised() -> None:
+def test_a_return_after_the_end_loses_unsynchronised_work() -> None:
+    """A site that comes back after the end has lost what it had not synchronised."""
     found = toll(FaultEvent("crash", 2, step=8, lasts=60.0))
     assert (found.generations, found.bytes_caught_up) == (2, 0)
     assert found.tokens_lost == 10 * (3 + 2)
@@ -89,7 +94,8 @@ def test_a_pause_within_the_timeout_costs_time_alone() -> None:
     assert toll(FaultEvent("pause", 1, step=2, lasts=5.0)) == PredictedFaultCost(1, 0, 0, 0, (), (), 17.0)
 
 
-def test_a_silent_site_is_given_up_after_the_timeout_and_let_in_again() -> None:
+def test_a_silent_site_is_dropped_and_readmitted() -> None:
+    """A silent site is given up after the timeout and let in again."""
     found = toll(FaultEvent("pause", 2, step=2, lasts=9.0), timeout=3.0, grace=2.0)
     assert found.detection_seconds == (6.0,)  # three steps and the timeout
     assert found.recovery_seconds == (2.0,)
@@ -108,7 +114,8 @@ def test_a_run_in_which_somebody_is_always_too_late_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "short"])
-def test_a_site_that_sends_what_it_must_not_is_left_out_and_let_in_again(kind: Any) -> None:
+def test_a_site_sending_garbage_is_excluded_and_readmitted(kind: Any) -> None:
+    """A site that sends what it must not is left out and let in again."""
     found = toll(FaultEvent(kind, 2, step=5))
     assert found.generations == 3
     assert found.detection_seconds == (4.0,)
@@ -117,7 +124,8 @@ def test_a_site_that_sends_what_it_must_not_is_left_out_and_let_in_again(kind: A
     assert found.bytes_caught_up == 400
 
 
-def test_clients_of_a_server_have_sent_their_updates_when_it_misses_one_of_them() -> None:
+def test_clients_have_sent_when_the_server_misses_one() -> None:
+    """Clients of a server have sent their updates when it misses one of them."""
     update = replace(EVERYONE, name="update", collective=Collective.REDUCE, root=0)
     model = replace(EVERYONE, name="model", collective=Collective.BROADCAST, root=0, phase=1)
     rounds = Plan(3, 12, (Recurrence((update, model), 4, 4, 12),))
@@ -127,7 +135,8 @@ def test_clients_of_a_server_have_sent_their_updates_when_it_misses_one_of_them(
     assert found.tokens_lost == 10 * (1 + 2)
 
 
-def test_without_a_site_that_is_needed_the_others_wait_and_all_go_back() -> None:
+def test_without_a_required_site_the_others_wait_and_roll_back() -> None:
+    """Without a site that is needed the others wait and all go back."""
     needs_first = {"survives": lambda members: 0 in members, "checkpoint_every": 4}
     found = toll(FaultEvent("crash", 0, step=6, lasts=4.0), start=1.0, **needs_first)
     assert found.recovery_seconds == (2.0,)  # noticed at 8, back at 10
@@ -136,14 +145,16 @@ def test_without_a_site_that_is_needed_the_others_wait_and_all_go_back() -> None
     assert "cannot continue" in toll(FaultEvent("crash", 0, step=6), **needs_first).abandoned
 
 
-def test_what_happens_at_a_second_is_in_no_diary_and_so_has_no_detection() -> None:
+def test_faults_at_a_second_have_no_detection_time() -> None:
+    """What happens at a second is in no diary and so has no detection."""
     found = toll(FaultEvent("crash", 2, at=5.5))
     assert found.detection_seconds == ()
     assert len(found.recovery_seconds) == 1
     assert found.tokens_lost == 10 * (1 + 2)
 
 
-def test_an_exchange_that_overlaps_with_training_is_missed_when_it_is_due() -> None:
+def test_a_lost_overlapped_exchange_is_detected_when_due() -> None:
+    """An exchange that overlaps with training is missed when it is due."""
     found = toll(FaultEvent("crash", 2, step=3), plan=plan(4, overlap=2), after_loss="resync")
     assert found.detection_seconds == (4.0,)
     assert found.bytes_caught_up == 400  # one of the two left takes over the state of the other
@@ -151,7 +162,8 @@ def test_an_exchange_that_overlaps_with_training_is_missed_when_it_is_due() -> N
     assert found.bytes_repeated == 0  # both knew when it began
 
 
-def test_what_was_sent_of_an_overlapping_exchange_before_a_loss_was_in_vain() -> None:
+def test_bytes_of_an_interrupted_overlap_are_retransmitted() -> None:
+    """What was sent of an overlapping exchange before a loss was in vain."""
     slow = {"exposed": lambda transfers, cold: 0.5, "plan": plan(4, overlap=2), "after_loss": "resync"}
     assert toll(FaultEvent("crash", 2, step=5), **slow).bytes_repeated == 264 + 264
 

@@ -61,7 +61,8 @@ def test_partitions_are_not_predicted_and_said_not_to_be() -> None:
 
 
 @pytest.mark.parametrize(("replication", "goes_on"), [(1, False), (2, True)])
-def test_fomoe_goes_on_as_long_as_every_expert_has_a_living_holder(replication: int, goes_on: bool) -> None:
+def test_fomoe_continues_while_every_expert_has_a_holder(replication: int, goes_on: bool) -> None:
+    """Fomoe goes on as long as every expert has a living holder."""
     shape = {"kind": "moe", "layers": 2, "width": 16, "heads": 2, "experts": 6, "top_k": 2, "sequence": 64}
     options = {"sync_every": 10, "replication": replication}
     found = predict(cell({"kind": "crash", "site": "b", "step": 12}, method="fomoe", options=options, model=shape))
@@ -71,7 +72,8 @@ def test_fomoe_goes_on_as_long_as_every_expert_has_a_living_holder(replication: 
 
 
 @pytest.mark.parametrize("method", ["ddp", "diloco", "photon"])
-def test_the_walk_takes_as_long_as_the_simulation_where_nothing_strikes(method: str) -> None:
+def test_the_fault_model_equals_the_simulation_without_faults(method: str) -> None:
+    """The walk takes as long as the simulation where nothing strikes."""
     calm = predict(cell(method=method), calibration(transfer_seconds=1e-3)).wall_seconds
     late = {"kind": "straggle", "site": "a", "step": 1, "factor": 1.0001}
     walked = predict(cell(late, method=method), calibration(transfer_seconds=1e-3)).wall_seconds
@@ -91,7 +93,8 @@ def faulty_run(folder: Path, meeting: float, start: float, *faults: dict[str, An
     return read_run(write_run(folder, made, truth, **changes, **returns))
 
 
-def test_the_constants_of_recovery_are_found_in_runs_and_predict_others(tmp_path: Path) -> None:
+def test_fitted_recovery_constants_predict_other_runs(tmp_path: Path) -> None:
+    """The constants of recovery are found in runs and predict others."""
     seen = faulty_run(tmp_path / "seen", 0.4, 0.3, CRASH)
     found = fit_recovery([seen], calibration())
     assert found is not None
@@ -109,7 +112,8 @@ def test_the_constants_of_recovery_are_found_in_runs_and_predict_others(tmp_path
     assert errors["tokens_lost"]["exact"] == errors["tokens_lost"]["runs"] == 1
 
 
-def test_a_calibration_keeps_all_but_its_recovery_when_that_is_fitted_onto_it(tmp_path: Path) -> None:
+def test_fitting_recovery_keeps_the_rest_of_a_calibration(tmp_path: Path) -> None:
+    """A calibration keeps all but its recovery when that is fitted onto it."""
     base, output = tmp_path / "base.yaml", tmp_path / "more.yaml"
     save_calibration(calibration(transfer_seconds=1e-3), base)
     run = faulty_run(tmp_path / "runs", 0.4, 0.3, CRASH)
@@ -129,7 +133,8 @@ def test_the_page_sets_what_faults_cost_beside_what_was_expected(tmp_path: Path)
     assert "cost of faults" not in page_text(calm, calibration())
 
 
-def test_runs_that_recovered_from_nothing_teach_nothing_about_recovery(tmp_path: Path) -> None:
+def test_runs_without_recoveries_fit_no_recovery_constants(tmp_path: Path) -> None:
+    """Runs that recovered from nothing teach nothing about recovery."""
     calm = read_run(write_run(tmp_path, cell(), calibration()))
     assert fit_recovery([calm], calibration()) is None
     save_calibration(calibration(), base := tmp_path / "base.yaml")

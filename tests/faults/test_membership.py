@@ -35,7 +35,8 @@ def test_survivors_make_the_interrupted_step_anew() -> None:
     assert decision == View(generation=4, members=(0, 1, 3), source=0, step=12, max_step=12, committed=8, lost=(2,))
 
 
-def test_members_learn_how_far_the_furthest_is_so_that_nobody_waits_for_it_at_a_step_that_it_has_done() -> None:
+def test_members_learn_the_highest_step_reached() -> None:
+    """Members learn how far the furthest is so that nobody waits for it at a step that it has done."""
     for after_loss, max_step in (("redo", 15), ("resync", 12), ("rollback", 8)):
         decision = decide(FOUR, without(2, reports(r3={"step": 15})), {}, after_loss, anyone)
         assert decision is not None
@@ -57,7 +58,8 @@ def test_a_newcomer_takes_over_and_nobody_goes_back_for_it() -> None:
         assert (decision.members, decision.lagging, decision.rollback) == ((0, 1, 2, 3), (2,), None)
 
 
-def test_a_method_that_needs_everyone_goes_back_to_the_last_step_that_all_can_restore() -> None:
+def test_rollback_goes_to_the_last_step_that_all_can_restore() -> None:
+    """A method that needs everyone goes back to the last step that all can restore."""
     decision = decide(FOUR, without(2, reports(r3={"checkpoints": (0, 4)})), {}, "rollback", anyone)
     assert decision is not None
     assert (decision.rollback, decision.step, decision.committed) == (4, 4, 4)
@@ -69,7 +71,9 @@ def test_workers_that_lost_a_fragment_all_take_over_one_state() -> None:
     assert (decision.source, decision.lagging) == (0, (1, 3))
 
 
-def test_those_who_are_needed_are_waited_for_and_then_all_go_back() -> None:
+def test_required_sites_are_awaited_and_all_roll_back() -> None:
+    """Those who are needed are waited for and then all go back."""
+
     def with_the_first(members: tuple[int, ...]) -> bool:
         return 0 in members
 

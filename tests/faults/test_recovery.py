@@ -46,7 +46,8 @@ def of_kind(events: Events, kind: str) -> Events:
     return [event for event in events if event["kind"] == kind]
 
 
-def test_diloco_goes_on_with_the_survivors_from_the_next_synchronisation(tmp_path: Path, cache: Path) -> None:
+def test_diloco_continues_with_survivors_at_the_next_sync(tmp_path: Path, cache: Path) -> None:
+    """Diloco goes on with the survivors from the next synchronisation."""
     faults = [{"kind": "crash", "site": "c", "step": 6}]
     result, events = go_through(tmp_path, cache, "diloco", {"sync_every": 4}, faults, 12)
     assert {event["step"] for event in of_kind(events, "detected")} == {7}
@@ -57,7 +58,8 @@ def test_diloco_goes_on_with_the_survivors_from_the_next_synchronisation(tmp_pat
 
 
 @pytest.mark.slow
-def test_ddp_goes_back_to_the_last_checkpoint_with_the_sites_that_are_there(tmp_path: Path, cache: Path) -> None:
+def test_ddp_rolls_back_with_the_surviving_sites(tmp_path: Path, cache: Path) -> None:
+    """Ddp goes back to the last checkpoint with the sites that are there."""
     faults = [{"kind": "crash", "site": "c", "step": 7}]
     result, events = go_through(tmp_path, cache, "ddp", {}, faults, 10)
     assert {(event["site"], event["step"]) for event in of_kind(events, "rolled back")} == {("a", 4), ("b", 4)}
@@ -103,7 +105,8 @@ def test_a_site_that_comes_back_catches_up_from_its_peers(
 
 
 @pytest.mark.slow
-def test_photon_waits_for_its_server_and_goes_on_without_a_client(tmp_path: Path, cache: Path) -> None:
+def test_photon_awaits_its_server_but_not_a_client(tmp_path: Path, cache: Path) -> None:
+    """Photon waits for its server and goes on without a client."""
     faults: Events = [
         {"kind": "crash", "site": "a", "step": 10, "back_after": "0 s"},
         {"kind": "crash", "site": "c", "step": 22},

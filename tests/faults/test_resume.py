@@ -76,7 +76,8 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
 
 
 @pytest.mark.slow
-def test_only_a_step_that_every_worker_can_restore_is_resumed_from(tmp_path: Path, cache: Path) -> None:
+def test_runs_resume_from_a_step_that_all_can_restore(tmp_path: Path, cache: Path) -> None:
+    """Only a step that every worker can restore is resumed from."""
     spec = spec_of(tmp_path, "diloco", {"sync_every": 3}, train={"checkpoint_every": 2})
     run = tmp_path / "run"
     train(spec, run, cache)
@@ -89,7 +90,8 @@ def test_only_a_step_that_every_worker_can_restore_is_resumed_from(tmp_path: Pat
     assert common_step(owners(spec, run)) == 0
 
 
-def test_a_line_that_was_being_written_when_the_process_died_is_cut_off(tmp_path: Path) -> None:
+def test_a_half_written_line_is_cut_off(tmp_path: Path) -> None:
+    """A line that was being written when the process died is cut off."""
     path = tmp_path / "steps.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     assert truncate_log(path, 2) == [{"step": 3}]

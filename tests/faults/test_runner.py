@@ -90,7 +90,8 @@ def fill(path: Path) -> None:
 
 
 @needs_root
-def test_a_full_disk_is_named_and_leaves_finished_runs_as_they_are(little_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_keeps_finished_runs(little_disk: Path, tmp_path: Path) -> None:
+    """A full disk is named and leaves finished runs as they are."""
     runs = little_disk / "runs"
     code, _, complaints = ended(command(tmp_path, runs))
     assert code == 0, complaints
@@ -159,7 +160,8 @@ def test_a_killed_agent_is_named(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_a_suite_whose_runner_was_killed_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
+def test_a_suite_resumes_after_its_runner_was_killed(tmp_path: Path) -> None:
+    """A suite whose runner was killed goes on from its checkpoints."""
     runs = tmp_path / "runs"
     train = {**SUITE["train"], "steps": 60, "evaluate_every": 20, "checkpoint_every": 5}
     runner = command(tmp_path, runs, train=train)

@@ -20,7 +20,8 @@ from tests.emulated.networks import need
 @pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_suite_that_is_killed_completes_with_the_losses_of_the_undisturbed_one(tmp_path: Path) -> None:
+def test_a_killed_suite_completes_with_undisturbed_losses(tmp_path: Path) -> None:
+    """A suite that is killed completes with the losses of the undisturbed one."""
     need("netns")
     found = soak(LONGHAUL, tmp_path, kills=2, seconds=120, substrate="netns", dice=random.Random(3))
     assert found.corrupt == []

@@ -124,7 +124,8 @@ def test_spoilt_documents_are_accepted_or_refused() -> None:
     assert tried.refused > 150
 
 
-def test_names_in_a_suite_cannot_lead_out_of_the_directory_of_runs(tmp_path: Path) -> None:
+def test_suite_names_cannot_escape_the_runs_directory(tmp_path: Path) -> None:
+    """Names in a suite cannot lead out of the directory of runs."""
     for field, value in {"name": "../../outside", "label": "../../outside"}.items():
         entry = {"method": "ddp", "label": value} if field == "label" else "ddp"
         document = {

@@ -53,7 +53,8 @@ def test_masked_routing_picks_among_residents() -> None:
     torch.testing.assert_close(mixture((0, 2, 5), "masked")(x)[0], reference(x[0], mixture(), {0, 2, 5}, {0, 2, 5}, 2))
 
 
-def test_masked_routing_with_fewer_residents_than_k_uses_them_all() -> None:
+def test_masked_routing_below_k_residents_uses_them_all() -> None:
+    """Masked routing with fewer residents than k uses them all."""
     x = tokens()
     torch.testing.assert_close(mixture((4,), "masked")(x)[0], reference(x[0], mixture(), {4}, {4}, 1))
 
@@ -115,7 +116,8 @@ def test_gradients_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_every_parameter_gets_a_gradient_when_no_choice_is_resident(precision: torch.dtype) -> None:
+def test_every_parameter_gets_a_gradient_without_residents(precision: torch.dtype) -> None:
+    """Every parameter gets a gradient when no choice is resident."""
     part = Mixture(SHAPE, 0, 1, (5,), "skip")
     with torch.no_grad():
         part.router[5] = -10 * tokens().float()[0, 0]
@@ -179,7 +181,8 @@ def test_wrong_residents_are_refused(residents: tuple[int, ...]) -> None:
         mixture((0, 1), "skip").set_residents(residents)
 
 
-def test_full_routing_needs_all_experts_and_a_dense_model_has_none() -> None:
+def test_full_routing_needs_all_experts() -> None:
+    """Full routing needs all experts and a dense model has none."""
     with pytest.raises(ValueError, match="all experts"):
         build_model(SHAPE, 1, ModelView(SOME, "full"))
     with pytest.raises(ValueError, match="residents"):

@@ -10,5 +10,6 @@ def test_the_benchmark_projects_five_methods_over_a_full_run() -> None:
     assert five_methods(str(ROOT / "scenarios" / "fomoe-104b.yaml")) == "5 rows of 28608 steps"
 
 
-def test_the_benchmark_simulates_flow_by_flow_and_advances_equal_rounds_in_bulk() -> None:
+def test_the_simulator_bench_covers_flows_and_bulk_rounds() -> None:
+    """The benchmark simulates flow by flow and advances equal rounds in bulk."""
     assert flow_level(0.0, 200) == "2 rounds simulated, 198 advanced in bulk"

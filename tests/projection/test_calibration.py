@@ -56,7 +56,8 @@ def test_a_fit_predicts_a_method_that_it_did_not_see(runs: Path, fitted: Calibra
     assert set(validation.left_out) == set(fitted.fitted_from)
 
 
-def test_a_calibration_says_where_it_comes_from_and_where_it_holds(fitted: Calibration) -> None:
+def test_a_calibration_names_its_source_and_domain(fitted: Calibration) -> None:
+    """A calibration says where it comes from and where it holds."""
     assert len(fitted.fitted_from) == 6
     assert "synthetic" in fitted.source
     assert fitted.environment["cpu"] == "a test"
@@ -114,7 +115,8 @@ def test_a_run_on_a_host_too_slow_for_its_clock_is_not_compared(tmp_path: Path) 
     assert "5.0% too long" in next(iter(validation.left_out.values()))
 
 
-def test_native_computation_is_predicted_from_measured_steps_only(tmp_path: Path) -> None:
+def test_native_compute_is_predicted_from_measured_steps(tmp_path: Path) -> None:
+    """Native computation is predicted from measured steps only."""
     native = spec(compute={"mode": "native"})
     assert predict(native, None).wall_seconds is None
     assert "native" in predict(native, None).why_not

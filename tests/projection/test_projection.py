@@ -77,7 +77,8 @@ def test_axes_vary_only_methods_that_have_them(small: Scenario) -> None:
     assert not {("ddp", "sync_every"), ("diloco", "replication"), ("photon", "rank")} & varied
 
 
-def test_a_replication_that_is_impossible_has_no_rows_in_a_sweep_and_is_an_error_at_the_base(small: Scenario) -> None:
+def test_impossible_replication_has_no_rows_in_a_sweep(small: Scenario) -> None:
+    """A replication that is impossible has no rows in a sweep and is an error at the base."""
     assert {row.replication for row in every_row(small) if row.algorithm == "fomoe"} == {1, 2, 3, 4}
     entry = small.methods[4].model_copy(update={"options": {"replication": 5}})
     assert rows_of(small, Variant(entry, 4, "replication"), None) == []
@@ -214,11 +215,13 @@ def test_bands_are_widened_by_what_the_fit_did_not_see(small: Scenario) -> None:
     )
 
 
-def test_without_calibration_every_row_is_extrapolated_and_says_first_principles(small: Scenario) -> None:
+def test_rows_without_calibration_are_extrapolated(small: Scenario) -> None:
+    """Without calibration every row is extrapolated and says first principles."""
     assert all(row.extrapolated and row.basis == "first principles" for row in every_row(small))
 
 
-def test_a_calibration_is_used_and_bounds_what_is_not_extrapolated(small: Scenario) -> None:
+def test_a_calibration_bounds_what_is_not_extrapolated(small: Scenario) -> None:
+    """A calibration is used and bounds what is not extrapolated."""
     known = calibration(efficiency=0.5, host_bandwidth=1e6)
     assert link_model_of(known).host_bandwidth is None  # sites have machines of their own
     variant = Variant(small.methods[1], 4)
@@ -236,7 +239,8 @@ def test_merging_buckets_keeps_their_bytes(small: Scenario) -> None:
     assert few.recurrences[0].transfers[-1].ready == 1
 
 
-def test_activations_of_a_dense_layer_are_the_published_formula_without_scores_and_masks() -> None:
+def test_dense_activations_match_the_published_formula() -> None:
+    """Activations of a dense layer are the published formula without scores and masks."""
     # Korthikanti et al.: 34 s b h; without dropout masks (attention, projection, MLP: 3 x s b h) and with the GeLU's
     # input kept: 16 d + 4 x 4 d = 32 bytes per token and layer, plus fp32 logits.
     shape = find_model("photon-125m", "test")
@@ -245,12 +249,14 @@ def test_activations_of_a_dense_layer_are_the_published_formula_without_scores_a
     assert activation_bytes(shape, 2, "full") < activation_bytes(shape, 2, "none")
 
 
-def test_memory_over_a_round_peaks_at_the_turn_and_holds_buffers_while_it_synchronises() -> None:
+def test_memory_peaks_at_the_turn_and_holds_buffers_in_syncs() -> None:
+    """Memory over a round peaks at the turn and holds buffers while it synchronises."""
     points = round_profile(persistent=10, activations=5, buffers=2, step_seconds=3, sync_seconds=4)
     assert points == [(0, 10), (pytest.approx(1.0), 15), (3, 10), (3, 12), (7, 12), (7, 10)]
 
 
-def test_photons_scenario_is_its_published_pair_up_to_framing_latency_and_overlap() -> None:
+def test_photons_scenario_is_its_published_pair() -> None:
+    """Photons scenario is its published pair up to framing latency and overlap."""
     scenario = load_scenario(SCENARIOS / "photon-7b.yaml")
     rows = {
         row.label: row
@@ -265,9 +271,10 @@ def test_photons_scenario_is_its_published_pair_up_to_framing_latency_and_overla
     assert exposed == pytest.approx(97.2 * 1514 / 1448 - hidden, rel=0.02)
 
 
-def test_the_command_prints_one_json_document_and_writes_tables_and_figures(
+def test_the_command_prints_one_json_document(
     tmp_path: Path, small: Scenario, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The command prints one json document and writes tables and figures."""
     command(small.where, out=tmp_path / "out", as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["scenario"] == "small"

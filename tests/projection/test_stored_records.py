@@ -32,7 +32,8 @@ def test_predicted_wall_time_is_within_the_committed_error(validation: Validatio
     assert overall.max <= MAX
 
 
-def test_all_five_methods_are_compared_on_both_substrates_in_enough_cells(validation: Validation) -> None:
+def test_five_methods_are_compared_on_both_substrates(validation: Validation) -> None:
+    """All five methods are compared on both substrates in enough cells."""
     assert set(validation.by(lambda row: row.algorithm)) == {"ddp", "diloco", "photon", "lordo", "fomoe"}
     assert set(validation.by(lambda row: row.substrate)) == {"netns/nfqueue", "docker/nfqueue"}
     assert len({(row.label, row.topology, row.model, row.substrate) for row in validation.rows}) >= 24
@@ -58,13 +59,14 @@ def struck(calibration: Calibration) -> Validation:
     return validate_runs(read_runs([DOCS / "fault-runs.jsonl"]), calibration)
 
 
-def test_what_misfortune_cost_in_groups_and_in_states_handed_on_is_exact(struck: Validation) -> None:
+def test_predicted_groups_and_state_transfers_are_exact(struck: Validation) -> None:
+    """What misfortune cost in groups and in states handed on is exact."""
     errors = errors_of(struck.faults)
     for name in ("generations", "bytes_caught_up"):
         assert errors[name].exact == errors[name].runs == len(struck.faults) > 0, name
 
 
-def test_what_it_cost_in_tokens_is_exact_but_for_steps_that_a_newcomer_interrupts(struck: Validation) -> None:
+def test_predicted_wasted_tokens_are_exact_but_for_join_steps(struck: Validation) -> None:
     """Only where members meet at every step can one of them have begun another; who has is a matter of milliseconds."""
     for row in struck.faults:
         error = row.quantities["tokens_lost"].error
@@ -72,7 +74,8 @@ def test_what_it_cost_in_tokens_is_exact_but_for_steps_that_a_newcomer_interrupt
         assert abs(error) <= (0.05 if row.algorithm == "ddp" else 0.0), row.id
 
 
-def test_what_misfortune_cost_in_seconds_is_within_the_committed_error(struck: Validation) -> None:
+def test_predicted_fault_seconds_are_within_committed_error(struck: Validation) -> None:
+    """What misfortune cost in seconds is within the committed error."""
     errors = errors_of(struck.faults)
     for name, most in (("detection", 10.0), ("recovery", 25.0), ("wall", 10.0), ("bytes_repeated", 10.0)):
         mean = errors[name].mean

@@ -59,7 +59,8 @@ def test_claims_are_judged_by_the_runs(study: Study, fields: dict[str, Any], ver
     assert found.verdict == verdict, found
 
 
-def test_a_control_and_what_the_pairs_can_see_stand_beside_the_claim(study: Study) -> None:
+def test_a_claim_shows_its_control_and_its_power(study: Study) -> None:
+    """A control and what the pairs can see stand beside the claim."""
     (found,) = claims(study, [claim(control="ddp", shows="a direction, no size")])
     assert found.control is not None
     assert found.control.ratio == pytest.approx(1)
@@ -75,7 +76,8 @@ def test_components_belong_to_memory() -> None:
         claim(components=["weights"])
 
 
-def test_pairs_are_networks_and_seeds_for_time_but_seeds_alone_for_loss(study: Study) -> None:
+def test_pairs_are_by_network_for_time_and_by_seed_for_loss(study: Study) -> None:
+    """Pairs are networks and seeds for time but seeds alone for loss."""
     timed, trained = claims(study, [claim(), claim(metric="final_loss")])
     assert timed.found is not None
     assert trained.found is not None
@@ -86,7 +88,8 @@ def test_one_pair_can_reproduce_a_claim_and_says_that_it_is_one() -> None:
     assert judge(claim(), Comparison(0.5, None, None, None, 1)) == ("reproduced", "1 pair, so no interval")
 
 
-def test_an_interval_that_reaches_one_does_not_reproduce_a_direction() -> None:
+def test_an_interval_reaching_one_reproduces_no_direction() -> None:
+    """An interval that reaches one does not reproduce a direction."""
     assert judge(claim(), Comparison(0.95, 0.8, 1.1, 0.3, 5)) == ("not reproduced", "the 95 % interval has 1 in it")
 
 

@@ -20,7 +20,8 @@ def test_a_crossing_lies_between_the_evaluations_around_it() -> None:
     assert found == Crossing(22.5, 20.0, 30.0, at_first=False)
 
 
-def test_a_loss_below_the_first_evaluation_has_an_upper_bound_alone() -> None:
+def test_a_loss_before_the_first_evaluation_has_an_upper_bound() -> None:
+    """A loss below the first evaluation has an upper bound alone."""
     assert crossing([10.0, 20.0], [2.3, 2.1], 2.4) == Crossing(10.0, 0.0, 10.0, at_first=True)
 
 

@@ -94,7 +94,8 @@ def test_what_the_cost_model_expected_stands_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_has_both_and_a_report_without_faults_has_neither(faulty: Path, tmp_path: Path) -> None:
+def test_only_reports_with_faults_have_fault_sections(faulty: Path, tmp_path: Path) -> None:
+    """The report has both and a report without faults has neither."""
     document = build_report([faulty], tmp_path / "report")
     assert "fault-timeline" in document["figures"]
     assert document["tables"]["faults"]

@@ -35,7 +35,8 @@ def browser(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     driver.quit()
 
 
-def test_the_page_opens_without_a_complaint_and_asks_for_nothing_else(browser: Any) -> None:
+def test_the_page_opens_offline_without_console_errors(browser: Any) -> None:
+    """The page opens without a complaint and asks for nothing else."""
     assert browser.get_log("browser") == []
     requests = [
         entry["message"] for entry in browser.get_log("performance") if 'Network.requestWillBeSent"' in entry["message"]
@@ -43,7 +44,8 @@ def test_the_page_opens_without_a_complaint_and_asks_for_nothing_else(browser: A
     assert not [message for message in requests if '"url":"http' in message]
 
 
-def test_a_click_on_a_heading_sorts_by_number_and_a_second_one_the_other_way(browser: Any) -> None:
+def test_clicking_a_heading_sorts_and_reverses(browser: Any) -> None:
+    """A click on a heading sorts by number and a second one the other way."""
     read = "return [...document.querySelectorAll('#table-methods tbody tr')].map(r => r.cells[4].dataset.sort)"
     click = "document.querySelector('#table-methods thead').rows[0].cells[4].querySelector('button').click()"
     browser.execute_script(click)

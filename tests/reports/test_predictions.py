@@ -13,7 +13,8 @@ from reports.study import Study
 from tests.reports.made_up import RecordedRun, rewrite
 
 
-def test_valid_runs_are_predicted_and_foreign_ones_are_passed_over(tmp_path: Path) -> None:
+def test_valid_runs_are_predicted_and_foreign_ones_skipped(tmp_path: Path) -> None:
+    """Valid runs are predicted and foreign ones are passed over."""
     RecordedRun("ddp", "ddp", steps=20).write(tmp_path)
     RecordedRun("ddp", "ddp", steps=20, seed=2, valid=False).write(tmp_path)
     foreign = RecordedRun("sixth", "ddp", steps=20).write(tmp_path)

@@ -151,7 +151,8 @@ def test_a_result_of_another_method_than_its_spec_is_refused(run: Path) -> None:
     assert problem(run.parent).field == "label"
 
 
-def test_an_absurd_number_of_sites_is_refused_before_it_costs_anything(run: Path) -> None:
+def test_an_absurd_number_of_sites_is_refused_early(run: Path) -> None:
+    """An absurd number of sites is refused before it costs anything."""
     rewrite(run / "result.json", sites=10**9)
     assert problem(run.parent).field == "sites"
 
@@ -161,7 +162,8 @@ def test_a_directory_without_runs_is_refused(tmp_path: Path) -> None:
     assert "no such directory" in str(problem(tmp_path / "missing"))
 
 
-def test_an_unfinished_run_is_listed_with_the_reason_that_its_runner_left(run: Path) -> None:
+def test_an_unfinished_run_is_listed_with_its_reason(run: Path) -> None:
+    """An unfinished run is listed with the reason that its runner left."""
     failed = RecordedRun(label="photon", method="photon", steps=20).write(run.parent)
     (failed / "result.json").unlink()
     (failed / "failure.json").write_text(json.dumps({"reason": "link a -> b: no answer"}))
@@ -181,7 +183,8 @@ def test_the_same_suite_run_twice_is_two_groups(tmp_path: Path) -> None:
     assert groups == {"made-up (before)", "made-up (after)"}
 
 
-def test_the_baseline_is_the_suites_own_or_ddp_or_the_one_asked_for(tmp_path: Path) -> None:
+def test_the_baseline_is_the_suites_own_or_ddp_or_given(tmp_path: Path) -> None:
+    """The baseline is the suites own or ddp or the one asked for."""
     for label in ("ddp", "diloco", "photon"):
         RecordedRun(label=label, method=label, steps=20).write(tmp_path)
     assert collect([tmp_path]).baselines == {"made-up": "ddp"}

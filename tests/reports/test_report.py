@@ -180,7 +180,8 @@ def test_a_record_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_a_suite_whose_runs_are_all_invalid_still_has_a_page_that_says_so(tmp_path: Path) -> None:
+def test_a_suite_of_invalid_runs_still_has_a_page(tmp_path: Path) -> None:
+    """A suite whose runs are all invalid still has a page that says so."""
     RecordedRun(steps=20, valid=False, why_invalid=("a reason",)).write(tmp_path / "runs")
     document = build_report([tmp_path / "runs"], tmp_path / "report")
     assert document["answers"] == []
@@ -202,7 +203,8 @@ def test_a_diverged_run_has_no_loss_and_breaks_nothing(tmp_path: Path) -> None:
     assert document["answers"][0]["fastest"] == "ddp"
 
 
-def test_the_command_line_prints_one_document_and_bad_records_exit_with_2(tmp_path: Path) -> None:
+def test_bad_records_exit_with_2(tmp_path: Path) -> None:
+    """The command line prints one document and bad records exit with 2."""
     run = RecordedRun(steps=20).write(tmp_path / "runs with spaces")
     command = [
         sys.executable,

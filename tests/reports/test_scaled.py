@@ -39,7 +39,8 @@ def runs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_training_time_is_told_in_target_time_beside_the_projection(runs: Path) -> None:
+def test_training_time_is_shown_in_target_time(runs: Path) -> None:
+    """Training time is told in target time beside the projection."""
     collection = collect([runs])
     (row,) = scaled_table(Study(collection)).rows
     result = collection.runs[0].result

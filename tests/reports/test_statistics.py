@@ -21,7 +21,8 @@ def test_one_missing_value_leaves_no_median(missing: float | None) -> None:
     assert summarise([]) is None
 
 
-def test_the_ratio_is_the_median_over_pairs_not_the_ratio_of_medians() -> None:
+def test_the_ratio_is_the_median_over_pairs() -> None:
+    """The ratio is the median over pairs not the ratio of medians."""
     found = compare([2.0, 30.0, 400.0], [1.0, 10.0, 100.0])
     assert found is not None
     assert found.ratio == pytest.approx(3.0)
@@ -30,13 +31,15 @@ def test_the_ratio_is_the_median_over_pairs_not_the_ratio_of_medians() -> None:
     assert 2.0 <= found.low <= 3.0 <= found.high <= 4.0
 
 
-def test_three_pairs_that_agree_have_the_smallest_p_that_three_pairs_can_have() -> None:
+def test_three_agreeing_pairs_have_the_smallest_possible_p() -> None:
+    """Three pairs that agree have the smallest p that three pairs can have."""
     found = compare([2.0, 2.1, 2.2], [1.0, 1.0, 1.0])
     assert found is not None
     assert found.p == pytest.approx(found.p_floor) == 0.25
 
 
-def test_eight_pairs_that_agree_are_significant_and_eight_that_do_not_are_not() -> None:
+def test_eight_pairs_are_significant_only_if_they_agree() -> None:
+    """Eight pairs that agree are significant and eight that do not are not."""
     agreeing = compare([2.0 + 0.01 * i for i in range(8)], [1.0] * 8)
     mixed = compare([1.1, 0.9, 1.2, 0.8, 1.05, 0.95, 1.0, 1.0], [1.0] * 8)
     assert agreeing is not None
@@ -62,7 +65,8 @@ def test_resampling_is_repeatable() -> None:
     assert compare(values, [1.0] * 5) == compare(values, [1.0] * 5)
 
 
-def test_a_method_that_beats_its_reference_beyond_the_seeds_spread_is_suspicious() -> None:
+def test_beating_the_reference_beyond_seed_spread_is_flagged() -> None:
+    """A method that beats its reference beyond the seeds spread is suspicious."""
     reference = [2.00, 2.02, 1.98, 2.01]
     assert check_convergence(reference, [1.80, 1.83, 1.77, 1.82]).suspicious
     assert check_convergence(reference, [2.05, 2.06, 2.02, 2.07]).suspicious is False

@@ -45,7 +45,8 @@ def test_invalid_runs_count_nowhere_but_in_the_list(tmp_path: Path) -> None:
     assert found.runs["final_loss"].min() > 1
 
 
-def test_without_a_target_times_are_to_the_lowest_loss_that_every_run_reached(tmp_path: Path) -> None:
+def test_the_default_target_is_the_lowest_common_loss(tmp_path: Path) -> None:
+    """Without a target times are to the lowest loss that every run reached."""
     RecordedRun("ddp", "ddp", LAN).write(tmp_path)
     RecordedRun("diloco", "diloco", LAN, speed=0.8).write(tmp_path)
     found = study(tmp_path)
@@ -67,7 +68,8 @@ def test_a_target_that_was_not_reached_stays_missing(tmp_path: Path) -> None:
     assert "not reached by every run of diloco" in answer.evidence
 
 
-def test_a_target_that_nobody_reached_gives_way_to_a_loss_that_all_did(tmp_path: Path) -> None:
+def test_an_unreached_target_falls_back_to_a_common_loss(tmp_path: Path) -> None:
+    """A target that nobody reached gives way to a loss that all did."""
     write_grid(tmp_path, networks=(LAN,), seeds=(1,), target=0.1)
     level = study(tmp_path).levels["made-up"]
     assert level.loss > 1
@@ -83,12 +85,14 @@ def test_comparisons_are_paired_by_seed(tmp_path: Path) -> None:
     assert found.ratio > 3
 
 
-def test_the_same_seed_on_another_network_is_no_new_evidence_of_convergence(tmp_path: Path) -> None:
+def test_one_seed_on_two_networks_counts_once_for_loss(tmp_path: Path) -> None:
+    """The same seed on another network is no new evidence of convergence."""
     write_grid(tmp_path, networks=(LAN, WAN), seeds=(1, 2), steps=20)
     assert study(tmp_path).convergence("made-up", "diloco").n == 2
 
 
-def test_networks_are_listed_from_fast_to_slow_and_the_baseline_first(tmp_path: Path) -> None:
+def test_networks_are_listed_from_fast_to_slow(tmp_path: Path) -> None:
+    """Networks are listed from fast to slow and the baseline first."""
     write_grid(tmp_path, ("photon", "diloco", "ddp"), (WAN, LAN), (1,), steps=20)
     found = study(tmp_path, "photon")
     assert [topology for _, topology in found.places] == ["lan", "wan"]
@@ -120,7 +124,8 @@ def test_labels_sort_as_people_count() -> None:
     assert sorted(["r16", "r4", "r4.5", "a"], key=natural) == ["a", "r4", "r4.5", "r16"]
 
 
-def test_a_method_that_reached_the_loss_and_lost_it_again_is_named(tmp_path: Path) -> None:
+def test_losing_a_reached_target_again_is_named(tmp_path: Path) -> None:
+    """A method that reached the loss and lost it again is named."""
     RecordedRun("ddp", "ddp", LAN, target=3.0).write(tmp_path)
     RecordedRun("diloco", "diloco", LAN, target=3.0, changes={"final_loss": 3.9}).write(tmp_path)
     (answer,) = answers(study(tmp_path))

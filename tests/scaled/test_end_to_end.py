@@ -36,7 +36,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_ledger_is_the_padded_plan_to_the_byte_on_links_that_are_as_scaled(ran: list[dict[str, Any]]) -> None:
+def test_the_ledger_is_the_padded_plan_to_the_byte(ran: list[dict[str, Any]]) -> None:
+    """The ledger is the padded plan to the byte on links that are as scaled."""
     assert len(ran) == 2
     for row in ran:
         run = read_run(Path(row["directory"]))
@@ -49,7 +50,8 @@ def test_the_ledger_is_the_padded_plan_to_the_byte_on_links_that_are_as_scaled(r
         assert run.links["before"].passed
 
 
-def test_the_report_has_them_in_target_time_beside_the_projection(ran: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_the_report_has_scaled_runs_in_target_time(ran: list[dict[str, Any]], tmp_path: Path) -> None:
+    """The report has them in target time beside the projection."""
     document = build_report([Path(row["directory"]) for row in ran], tmp_path / "report")
     rows = {row["label"]: row for row in document["tables"]["scaled"]}
     assert rows.keys() == {"ddp", "photon ps"}

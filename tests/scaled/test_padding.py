@@ -75,7 +75,8 @@ def test_plans_that_do_not_move_alike_are_refused(target: Plan, words: str) -> N
     assert error.value.found == words
 
 
-def test_a_transfer_takes_the_fillers_of_its_phase_along_and_only_those() -> None:
+def test_a_transfer_carries_the_fillers_of_its_phase() -> None:
+    """A transfer takes the fillers of its phase along and only those."""
     fillers, group = filler_plan(SMALL, LARGE, 0.1, "here"), local_group(2)
     after_phase: list[int] = []
     results: dict[int, list[float]] = {}
@@ -121,9 +122,8 @@ def two_sites(folder: Path, label: str, **changes: Any) -> RunSpec:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ["ddp", "photon"])
-def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_without(
-    tmp_path: Path, cache: Path, label: str
-) -> None:
+def test_a_padded_run_moves_its_plan_and_learns_the_same(tmp_path: Path, cache: Path, label: str) -> None:
+    """A padded run moves its plan to the byte and learns what it learns without."""
     spec = two_sites(tmp_path, label)
     summaries = train(spec, tmp_path / "run", cache)
     assert sum(summary.payload_bytes for summary in summaries) == ResolvedRun.of(spec).plan.payload_bytes
@@ -138,9 +138,7 @@ def test_a_padded_run_moves_its_plan_to_the_byte_and_learns_what_it_learns_witho
 
 
 @pytest.mark.slow
-def test_a_padded_run_goes_on_from_its_checkpoint_with_the_bytes_of_the_uninterrupted_one(
-    tmp_path: Path, cache: Path
-) -> None:
+def test_a_resumed_padded_run_moves_the_uninterrupted_bytes(tmp_path: Path, cache: Path) -> None:
     """Streaming has transfers under way, and fillers beside them, when the checkpoint is made."""
     spec = two_sites(tmp_path, "streaming_diloco", checkpoint_every=2)
     before = loopback.train(spec, tmp_path / "whole", cache)

@@ -34,7 +34,8 @@ def moved(plan: Plan, step: int) -> dict[object, int]:
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_after_every_step_the_run_moves_its_share_of_what_the_target_moves(tmp_path: Path, label: str) -> None:
+def test_each_step_moves_its_share_of_the_targets_bytes(tmp_path: Path, label: str) -> None:
+    """After every step the run moves its share of what the target moves."""
     spec = cell(tmp_path, label)
     plan, target = ResolvedRun.of(spec).plan, ResolvedRun.of(spec).target_plan
     assert list(plan.sync_steps()) == list(target.sync_steps()) != []
@@ -64,7 +65,8 @@ def test_rates_and_delays_go_with_bytes_and_seconds(tmp_path: Path) -> None:
     assert size / emulated.rate("a", "b") / 0.1 == pytest.approx(whole / 1e9 / spec.stands_for.step_seconds, rel=1e-4)
 
 
-def test_the_step_of_the_target_is_its_flops_over_what_its_site_achieves(tmp_path: Path) -> None:
+def test_the_targets_step_is_flops_over_achieved_rate(tmp_path: Path) -> None:
+    """The step of the target is its flops over what its site achieves."""
     spec = cell(tmp_path, "diloco")
     assert spec.stands_for is not None
     sequences = 64 / 4
@@ -81,7 +83,8 @@ def test_without_a_hosts_own_costs_target_time_is_the_projection(tmp_path: Path,
     assert outcome.wall_seconds * spec.time_scale == pytest.approx(project_target(spec).seconds, rel=0.03)
 
 
-def test_buckets_are_released_along_the_backward_pass_as_the_targets_are(tmp_path: Path) -> None:
+def test_fillers_are_released_along_the_backward_pass(tmp_path: Path) -> None:
+    """Buckets are released along the backward pass as the targets are."""
     spec = cell(tmp_path, "ddp", stands_for={"scenario": "larger.yaml", "bytes": 0.1})
     plan, target = ResolvedRun.of(spec).plan.at(5), ResolvedRun.of(spec).target_plan.at(5)
     for share in (0.25, 0.5, 0.75, 1.0):
@@ -112,7 +115,8 @@ def test_a_run_is_predicted_as_it_is_run(tmp_path: Path) -> None:
     )
 
 
-def test_the_options_of_the_scenario_hold_where_the_suite_has_none(tmp_path: Path) -> None:
+def test_scenario_options_apply_where_the_suite_has_none(tmp_path: Path) -> None:
+    """The options of the scenario hold where the suite has none."""
     spec = cell(tmp_path, "streaming_diloco")
     assert spec.options == {"wire_dtype": "fp4", "sync_every": 10, "layers_per_fragment": 1}
     assert spec.stands_for is not None
@@ -129,7 +133,8 @@ def test_a_record_needs_no_scenario(tmp_path: Path) -> None:
     assert ResolvedRun.of(again).topology == ResolvedRun.of(spec).topology
 
 
-def test_what_a_run_stands_for_is_part_of_its_identity_and_of_no_others(tmp_path: Path) -> None:
+def test_stands_for_is_part_of_a_runs_identity(tmp_path: Path) -> None:
+    """What a run stands for is part of its identity and of no others."""
     spec = cell(tmp_path, "diloco")
     other = cell(tmp_path, "diloco", stands_for={"scenario": "larger.yaml", "bytes": 0.03})
     assert spec.run_id("code") != other.run_id("code")
@@ -185,7 +190,8 @@ def test_what_cannot_be_scaled_is_refused(tmp_path: Path, changes: dict[str, Any
     assert allowed in error.value.allowed
 
 
-def test_the_shipped_suite_stands_for_the_scenario_within_what_this_host_emulates_well() -> None:
+def test_the_shipped_suite_is_within_this_hosts_envelope() -> None:
+    """The shipped suite stands for the scenario within what this host emulates well."""
     scenario = load_scenario(ROOT / "scenarios" / "photon-7b.yaml")
     cells = load_suite(ROOT / "suites" / "scaled-7b.yaml").cells
     assert [spec.method for spec in cells] == ["ddp", "diloco", "photon", "lordo", "fomoe"]

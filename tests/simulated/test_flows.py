@@ -38,7 +38,8 @@ def test_a_flow_is_held_by_its_own_window() -> None:
 
 
 @given(st.integers(2, 6), st.integers(1, 20), st.randoms(use_true_random=False))
-def test_no_rate_can_grow_without_taking_from_one_that_is_not_larger(sites: int, flows: int, random: Random) -> None:
+def test_rates_are_max_min_fair(sites: int, flows: int, random: Random) -> None:
+    """No rate can grow without taking from one that is not larger."""
     capacity = np.array([INF, *(random.uniform(1, 10) for _ in range(2 * sites))])
     pairs = [random.sample(range(sites), 2) for _ in range(flows)]
     paths = np.array([[1 + a, FREE, 1 + sites + b] for a, b in pairs])

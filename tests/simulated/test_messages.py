@@ -30,7 +30,8 @@ def test_an_all_reduce_sends_what_each_member_is_said_to_send(
 
 
 @pytest.mark.parametrize("collective", [Collective.REDUCE, Collective.BROADCAST, Collective.GATHER])
-def test_a_rooted_collective_sends_what_each_member_is_said_to_send(collective: Collective) -> None:
+def test_a_rooted_collective_sends_the_planned_bytes(collective: Collective) -> None:
+    """A rooted collective sends what each member is said to send."""
     transfer = replace(TRANSFER, collective=collective)
     messages = messages_for(transfer, Algorithm.AUTO, 1)
     assert sent(messages, 4) == [transfer.sent_by(rank) for rank in transfer.members]
@@ -38,7 +39,8 @@ def test_a_rooted_collective_sends_what_each_member_is_said_to_send(collective: 
 
 @pytest.mark.parametrize("collective", [Collective.ALL_GATHER, Collective.REDUCE_SCATTER, Collective.ALL_TO_ALL])
 @pytest.mark.parametrize("pieces", [1, 3])
-def test_a_symmetric_collective_sends_what_each_member_is_said_to_send(collective: Collective, pieces: int) -> None:
+def test_a_symmetric_collective_sends_the_planned_bytes(collective: Collective, pieces: int) -> None:
+    """A symmetric collective sends what each member is said to send."""
     transfer = replace(TRANSFER, collective=collective, root=None)
     messages = messages_for(transfer, transfer.carried_out_by, pieces)
     assert sent(messages, 4) == [transfer.sent_by(rank) for rank in transfer.members]

@@ -33,7 +33,8 @@ def test_centralised_7b_training_takes_147_9_hours() -> None:
     assert centralised.communication / HOUR == pytest.approx(97.2, abs=0.2)
 
 
-def test_a_parameter_server_and_an_all_to_all_cost_what_their_links_carry() -> None:
+def test_ps_and_all_to_all_cost_what_their_links_carry() -> None:
+    """A parameter server and an all to all cost what their links carry."""
     one = RING.size / RING.bandwidth
     assert Aggregation(4, RING.size, RING.bandwidth, "ps").seconds == pytest.approx(4 * one)
     assert Aggregation(4, RING.size, RING.bandwidth, "ps", serial_ps=True).seconds == pytest.approx(8 * one)
@@ -61,7 +62,8 @@ def test_scaling_laws_wall_clock(network: laws.Network, data_parallel: float, on
     assert hours(laws.diloco_seconds(TRAINING, network, 1, 30)) == pytest.approx(one_replica, abs=0.001)
 
 
-def test_outer_communication_is_at_most_half_when_h_is_the_ratio_of_the_bandwidths() -> None:
+def test_outer_traffic_is_at_most_half_at_the_bandwidth_ratio() -> None:
+    """Outer communication is at most half when h is the ratio of the bandwidths."""
     every = int(laws.HIGH.bandwidth / laws.LOW.bandwidth)
     whole = laws.diloco_seconds(TRAINING, laws.LOW, 2, every)
     inner = TRAINING.all_reduce(laws.HIGH, 2) * TRAINING.steps
@@ -110,7 +112,8 @@ def test_fomoe_gain_at_one_holder_is_what_the_dense_part_leaves() -> None:
         assert gain == pytest.approx(1 / (1 - share), rel=0.01)
 
 
-def test_fomoe_figures_5_and_6_count_one_synchronisation_less_than_rounds() -> None:
+def test_fomoe_figures_5_and_6_count_rounds_minus_one_syncs() -> None:
+    """Fomoe figures 5 and 6 count one synchronisation less than rounds."""
     small = FOMOE["small"][0]
     data_parallel = 640 * 2 * (2 - 1) / 2 * 2 * (small.dense + small.sparse)
     assert data_parallel == pytest.approx(6.94e10, rel=0.01)
@@ -139,7 +142,8 @@ def test_fomoe_wall_time_is_rounds_of_compute_and_traffic() -> None:
     assert seconds == pytest.approx(100 * (10 * 2.5 + 8))
 
 
-def test_desloc_moves_170_times_less_than_data_parallel_and_half_of_local_adam() -> None:
+def test_desloc_moves_170x_less_than_ddp_and_half_of_local_adam() -> None:
+    """Desloc moves 170 times less than data parallel and half of local adam."""
     found = desloc.volume(256, 768, 1536)
     assert 1 / found == pytest.approx(170.7, abs=0.05)
     assert desloc.volume(256, 256, 256) / found == pytest.approx(2.0)

@@ -52,16 +52,18 @@ def test_a_broadcast_step_by_step() -> None:
 @pytest.mark.parametrize("sites", [2, 3, 8])
 @pytest.mark.parametrize("rtt", [0.0, 0.02, 4.0])
 @pytest.mark.parametrize("megabytes", [0.01, 8])
-def test_the_simulator_equals_the_closed_form_of_a_uniform_network(
+def test_the_simulator_equals_the_uniform_closed_form(
     algorithm: Algorithm, sites: int, rtt: float, megabytes: float
 ) -> None:
+    """The simulator equals the closed form of a uniform network."""
     plan = periodic(all_reduce(sites, megabytes, algorithm=algorithm, root=0), sites, 5, 20)
     outcome = simulate(plan, uniform_topology(sites, RATE, rtt), Compute((1.0,) * sites))
     closed = float(times(load_of(plan), 1.0, RATE, rtt).total)
     assert outcome.wall_seconds == pytest.approx(closed, rel=2e-4)  # shares differ by a number when sites do not divide
 
 
-def test_direct_hides_one_of_its_two_delays_behind_a_long_transmission() -> None:
+def test_direct_hides_one_delay_behind_a_long_transmission() -> None:
+    """Direct hides one of its two delays behind a long transmission."""
     plan = periodic(all_reduce(4, 8), 4, 1, 1)
     outcome = simulate(plan, uniform_topology(4, RATE, 0.2), Compute((1.0,) * 4))
     assert outcome.communication_seconds == pytest.approx([2 * 3 / 4 * 8 + 0.1] * 4, rel=1e-6)
@@ -76,7 +78,8 @@ def test_buckets_travel_while_the_backward_pass_goes_on() -> None:
     assert outcome.communication_seconds == pytest.approx((1.0, 1.0), rel=1e-6)
 
 
-def test_an_overlapped_transfer_is_waited_for_after_the_steps_it_may_take() -> None:
+def test_an_overlapped_transfer_is_awaited_when_it_is_due() -> None:
+    """An overlapped transfer is waited for after the steps it may take."""
     plan = periodic(all_reduce(2, 3, overlap=2), 2, 10, 30)
     outcome = simulate(plan, uniform_topology(2, RATE, 0.0), Compute((1.0, 1.0)))
     # 3 s of transmission, 2 steps to hide it in; after the last step there is nothing left to hide behind.
@@ -193,7 +196,8 @@ def test_a_crashed_site_repeats_its_round_after_the_restart() -> None:
     assert outcome.wall_seconds == pytest.approx(20 + 2 + 3 + 5, abs=1e-3)
 
 
-def test_a_link_that_flaps_all_the_time_is_simulated_round_by_round_and_ends() -> None:
+def test_a_flapping_link_is_simulated_round_by_round() -> None:
+    """A link that flaps all the time is simulated round by round and ends."""
     event = {"from": "0 s", "to": "60 s", "flap": {"between": ["a", "b"], "away": "500 ms", "back": "500 ms"}}
     outcome = simulate(periodic(all_reduce(2, 1), 2, 1, 10), eventful(2, event), Compute((1.0, 1.0)))
     assert 25 < outcome.wall_seconds < 35  # every transmission of a second takes two
@@ -228,7 +232,8 @@ def test_evaluations_come_at_their_steps_and_after_the_last() -> None:
     assert outcome.wall_seconds == pytest.approx(105 + 6, abs=1e-3)
 
 
-def test_workers_of_one_site_share_its_uplink_and_reach_each_other_without_it() -> None:
+def test_workers_of_a_site_share_its_uplink() -> None:
+    """Workers of one site share its uplink and reach each other without it."""
     sites = (Site("a", RATE, RATE, 2), Site("b", RATE, RATE, 2))
     links = (Link("a", "b", 0.0), Link("b", "a", 0.0))
     plan = periodic(all_reduce(4, 4, algorithm=Algorithm.DIRECT), 4, 1, 1)
@@ -286,7 +291,8 @@ def test_advancing_in_bulk_changes_nothing(
     assert min(quickly.compute_seconds) == pytest.approx(0.1 * steps)
 
 
-def test_fragments_that_overlap_without_end_are_advanced_in_bulk_too() -> None:
+def test_endless_overlapping_fragments_advance_in_bulk() -> None:
+    """Fragments that overlap without end are advanced in bulk too."""
     fragments = tuple(Recurrence((Transfer(f"f{i}", 10_000, (0, 1), overlap=2),), 4, 1 + i, 2000) for i in range(4))
     outcome = simulate(Plan(2, 2000, fragments), uniform_topology(2, RATE, 0.01), Compute((1.0, 1.0)))
     assert outcome.simulated_rounds < 10

@@ -28,7 +28,8 @@ def reduce_among(sites: int, elements: int = MB25, **fields: object) -> Transfer
     return Transfer("t", elements, tuple(range(sites)), **fields)  # type: ignore[arg-type]  # fields are a test's own
 
 
-def test_direct_costs_two_delays_and_its_share_of_the_payload_at_goodput() -> None:
+def test_direct_costs_two_delays_and_its_payload_share() -> None:
+    """Direct costs two delays and its share of the payload at goodput."""
     found = cost(star(4, "1 Gbit", "200 ms"), reduce_among(4), Algorithm.DIRECT)
     assert found.latency == pytest.approx(0.2)
     assert found.transmission == pytest.approx(1.5 * 25e6 * 8 / goodput(1e9, 1500), rel=1e-6)
@@ -41,7 +42,8 @@ def test_a_ring_of_four_costs_six_delays_and_the_same_bytes() -> None:
     assert ring.transmission == pytest.approx(direct.transmission, rel=1e-6)
 
 
-def test_a_parameter_server_costs_two_delays_and_a_payload_per_other_member() -> None:
+def test_a_parameter_server_costs_two_delays_and_n_1_payloads() -> None:
+    """A parameter server costs two delays and a payload per other member."""
     found = cost(star(4, "1 Gbit", "200 ms"), reduce_among(4, root=0), Algorithm.PS)
     assert found.latency == pytest.approx(0.2)
     assert found.transmission == pytest.approx(3 * 25e6 * 8 / goodput(1e9, 1500), rel=1e-6)
@@ -87,13 +89,15 @@ def test_slow_pairs_off_the_ring_are_worth_a_ring() -> None:
         (4, "1 Gbit", "0.2 ms", MB25 // 10, Algorithm.DIRECT),  # nor do short ones need it
     ],
 )
-def test_many_sites_or_fast_ones_pass_large_payloads_around_a_ring(
+def test_many_or_fast_sites_use_a_ring_for_large_payloads(
     sites: int, rate: str, rtt: str, elements: int, expected: Algorithm
 ) -> None:
+    """Many sites or fast ones pass large payloads around a ring."""
     assert select_algorithm(star(sites, rate, rtt), reduce_among(sites, elements)) is expected
 
 
-def test_overlapping_the_halves_saves_a_delay_or_half_the_transmission() -> None:
+def test_overlapped_halves_save_a_delay_or_half_the_bytes() -> None:
+    """Overlapping the halves saves a delay or half the transmission."""
     for rtt in ("10 ms", "200 ms", "2 s"):
         topology, transfer = star(4, "1 Gbit", rtt), reduce_among(4)
         found = cost(topology, transfer, Algorithm.DIRECT)
@@ -101,7 +105,8 @@ def test_overlapping_the_halves_saves_a_delay_or_half_the_transmission() -> None
         assert saved == pytest.approx(min(found.latency, found.transmission) / 2)
 
 
-def test_workers_of_one_site_share_its_link_and_reach_each_other_for_nothing() -> None:
+def test_workers_of_a_site_share_its_link() -> None:
+    """Workers of one site share its link and reach each other for nothing."""
     document = {
         "name": "pairs",
         "defaults": {"up": "100 Mbit", "down": "100 Mbit", "rtt": "20 ms"},

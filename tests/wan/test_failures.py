@@ -119,7 +119,8 @@ def test_a_stopped_member_is_named_within_the_timeout(algorithm: Algorithm) -> N
     exchanges[2].close()
 
 
-def test_a_member_that_is_there_but_does_not_come_is_told_apart_from_a_dead_one() -> None:
+def test_an_absent_member_is_distinguished_from_a_dead_one() -> None:
+    """A member that is there but does not come is told apart from a dead one."""
     exchanges = connect_all(3, timeout=TIMEOUT)
     told = failures_of(exchanges[:2], all_reduce(3))
     assert all("rank 2 (127.0.1.3) did not come" in str(error) for error in told), told
@@ -128,7 +129,8 @@ def test_a_member_that_is_there_but_does_not_come_is_told_apart_from_a_dead_one(
     close_all(exchanges)
 
 
-def test_a_member_that_left_is_missed_by_what_it_should_have_joined() -> None:
+def test_transfers_of_a_departed_member_fail() -> None:
+    """A member that left is missed by what it should have joined."""
     exchanges = connect_all(2)
     exchanges[1].close()
     assert "rank 1 (127.0.1.2) has left" in errors_of(exchanges[:1], all_reduce(2))[0]
@@ -290,7 +292,8 @@ def test_members_that_disagree_on_a_size_learn_it_at_once(late: float) -> None:
         (pack_header(Kind.CONTRIBUTION, 0, 1, memoryview(b"abc")) + b"ab", "middle of a frame"),
     ],
 )
-def test_a_malformed_frame_of_a_member_fails_its_transfers_by_name(message: bytes, complaint: str) -> None:
+def test_a_malformed_frame_fails_the_senders_transfers(message: bytes, complaint: str) -> None:
+    """A malformed frame of a member fails its transfers by name."""
     exchanges = connect_all(3, streams=1)
     say(exchanges[2], 0, message, shut=True)
     told = errors_of(exchanges[:1], all_reduce(3))

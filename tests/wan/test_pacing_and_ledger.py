@@ -59,7 +59,8 @@ def test_what_comes_before_it_is_asked_for_is_kept(monkeypatch: pytest.MonkeyPat
     close_all(exchanges)
 
 
-def test_the_ledger_writes_a_line_per_transfer_and_tells_cold_from_warm() -> None:
+def test_the_ledger_has_a_line_per_transfer_cold_or_warm() -> None:
+    """The ledger writes a line per transfer and tells cold from warm."""
     streams = [io.StringIO() for _ in range(2)]
     port = free_port()
     exchanges = together(
