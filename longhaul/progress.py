@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.records.files import open_to_read
 from harness.records.layout import RunDirectory
 from harness.run.cell import Cell
-from harness.run.suite_runner import Outcome
+from harness.run.suite_runner import CellOutcome
 from netsim.errors import InputError
 from netsim.units import show_duration, show_size
 from reports.style.terminal import printable
@@ -54,7 +54,7 @@ class RunProgress:
             self._console.print(f"{self._title(cell)} ...", markup=False)
         self._now[directory] = (cell, stage)
 
-    def done(self, outcome: Outcome) -> None:
+    def done(self, outcome: CellOutcome) -> None:
         self._now.pop(outcome.cell.directory, None)
         line = Text(f"{self._title(outcome.cell)}: ")
         line.append(outcome.state, style=_STYLE[outcome.state])

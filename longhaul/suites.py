@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.run import suite_runner
 from harness.run.cell import Cell
-from harness.run.suite_runner import Observer, Outcome, cells_of, describe
+from harness.run.suite_runner import CellOutcome, Observer, cells_of, describe
 from harness.spec.suite import Suite, find_suite
 from harness.spec.suite import load_suite as _load
 
@@ -42,7 +42,7 @@ def run_suite(
     engine: str = "auto",
     fresh: bool = False,
     observer: Observer | None = None,
-) -> list[Outcome]:
+) -> list[CellOutcome]:
     """Train every cell of a suite on an emulated network of this host; a failed cell does not stop the rest.
 
     Args:
@@ -78,4 +78,4 @@ class _Silent:
 
     def stage(self, cell: Cell, stage: str, directory: Path) -> None: ...
 
-    def done(self, outcome: Outcome) -> None: ...
+    def done(self, outcome: CellOutcome) -> None: ...

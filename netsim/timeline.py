@@ -31,7 +31,7 @@ class CrossTraffic:
 
 
 @dataclass(frozen=True)
-class SiteEvent:
+class WorkerEvent:
     """Something that happens to a site's workers at a time."""
 
     at: float
@@ -67,17 +67,17 @@ class Timeline:
                     found.append(CrossTraffic(traffic.source, traffic.target, traffic.rate, start, end))
         return sorted(found, key=lambda one: one.start)
 
-    def site_events(self) -> list[SiteEvent]:
+    def site_events(self) -> list[WorkerEvent]:
         """What happens to workers, by time."""
         found = []
         for event in self.events:
             if event.pause is not None:
-                found += [SiteEvent(event.start, event.pause.site, "pause")]
-                found += [SiteEvent(event.stop, event.pause.site, "resume")]
+                found += [WorkerEvent(event.start, event.pause.site, "pause")]
+                found += [WorkerEvent(event.stop, event.pause.site, "resume")]
             elif event.crash is not None:
-                found.append(SiteEvent(event.start, event.crash.site, "crash"))
+                found.append(WorkerEvent(event.start, event.crash.site, "crash"))
             elif event.restart is not None:
-                found.append(SiteEvent(event.start, event.restart.site, "restart"))
+                found.append(WorkerEvent(event.start, event.restart.site, "restart"))
         return sorted(found, key=lambda one: one.at)
 
 

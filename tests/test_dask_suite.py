@@ -19,7 +19,7 @@ from harness.cluster.dask_suite import _free, spread_suite
 from harness.cluster.remote_cell import _turn, packed, unpack
 from harness.records.run_record import finished_runs, read_run
 from harness.run.cell import Cell
-from harness.run.suite_runner import Outcome, cells_of, run_suite
+from harness.run.suite_runner import CellOutcome, cells_of, run_suite
 from harness.spec.suite import load_suite
 from netsim.errors import HostError
 from tests.clusters import DaskCluster, dask_cluster
@@ -47,7 +47,7 @@ class Watch:
 
     def __init__(self, on_begin: Any = None) -> None:
         self.places: list[str] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[CellOutcome] = []
         self._on_begin = on_begin
 
     def stage(self, cell: Cell, stage: str, directory: Path) -> None:
@@ -56,7 +56,7 @@ class Watch:
             if self._on_begin is not None:
                 self._on_begin(self.places)
 
-    def done(self, outcome: Outcome) -> None:
+    def done(self, outcome: CellOutcome) -> None:
         self.outcomes.append(outcome)
 
 

@@ -162,3 +162,21 @@ def test_architecture_draws_every_package() -> None:
     drawn = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
     packages = [path.parent for path in FILES.values() if path.name == "__init__.py"]
     assert [p.relative_to(ROOT).as_posix() for p in packages if f"{p.name}/ " not in drawn] == []
+
+
+def test_public_class_names_are_unique() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, path in FILES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
+def test_test_names_fit_in_sixty_characters() -> None:
+    names = [
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    ]
+    assert [name for name in names if len(name) > 60] == []

@@ -9,7 +9,7 @@ import pytest
 from harness.records.run_record import read_run
 from harness.run import suite_runner
 from harness.run.cell import Cell
-from harness.run.suite_runner import Outcome, cells_of
+from harness.run.suite_runner import CellOutcome, cells_of
 from harness.spec.suite import find_suite, load_suite
 from longhaul import progress
 from longhaul.progress import RunProgress
@@ -27,7 +27,7 @@ def test_a_failure_says_where_and_which_log(cell: Cell, capsys: pytest.CaptureFi
     (cell.directory / "rank-1").mkdir(parents=True)
     (cell.directory / "rank-1" / "log.txt").write_text("starting\n\x1b[31mout of memory\n")
     with RunProgress(1) as shown:
-        shown.done(Outcome(cell, "failed", reason="trainer 1 ended with 3"))
+        shown.done(CellOutcome(cell, "failed", reason="trainer 1 ended with 3"))
     text = capsys.readouterr().err
     site = list(cell.spec.topology["sites"])[1]
     assert "trainer 1 ended with 3" in text
@@ -53,5 +53,5 @@ def test_caveats_are_printed_when_a_cell_is_done(
 ) -> None:
     run = RecordedRun(changes={"marks": ["17 of 400 paced slots were too short"]}).write(tmp_path / "made-up")
     with RunProgress(1) as shown:
-        shown.done(Outcome(cell, "complete", read_run(run).result))
+        shown.done(CellOutcome(cell, "complete", read_run(run).result))
     assert "17 of 400 paced slots were too short" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 from netsim.errors import InputError
 from netsim.states import state_at
 from netsim.states import states as states_of
-from netsim.timeline import CrossTraffic, SiteEvent
+from netsim.timeline import CrossTraffic, WorkerEvent
 from netsim.topology import Topology, subset_document, topology_from
 
 BASE = {
@@ -104,10 +104,10 @@ def test_what_happens_to_sites_is_listed_by_time() -> None:
         {"from": "1 s", "to": "7 s", "pause": {"site": "a"}},
     )
     assert topology.timeline.site_events() == [
-        SiteEvent(1.0, "a", "pause"),
-        SiteEvent(5.0, "b", "crash"),
-        SiteEvent(7.0, "a", "resume"),
-        SiteEvent(9.0, "b", "restart"),
+        WorkerEvent(1.0, "a", "pause"),
+        WorkerEvent(5.0, "b", "crash"),
+        WorkerEvent(7.0, "a", "resume"),
+        WorkerEvent(9.0, "b", "restart"),
     ]
 
 

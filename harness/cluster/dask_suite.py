@@ -24,7 +24,7 @@ from harness.cluster.remote_cell import RemoteRequest, RemoteResult, run_remote,
 from harness.records.code_hash import code_hash
 from harness.records.run_record import Result, read_record
 from harness.run.cell import Cell
-from harness.run.suite_runner import Observer, Outcome, alone, reused
+from harness.run.suite_runner import CellOutcome, Observer, alone, reused
 from netsim.errors import HostError, LonghaulError
 
 POLL_SECONDS = 1.0
@@ -39,7 +39,7 @@ class _Task:
     attempt: int = 1
 
 
-def spread_suite(cells: Sequence[Cell], fresh: bool, observer: Observer, scheduler: str) -> Iterator[Outcome]:
+def spread_suite(cells: Sequence[Cell], fresh: bool, observer: Observer, scheduler: str) -> Iterator[CellOutcome]:
     """Every cell's outcome, as it comes in; records are where `run_suite` would have put them.
 
     InputError or HostError if the cluster cannot be used: nobody answers, no worker, or other source at a worker.
@@ -63,7 +63,7 @@ def _identity(methods: Sequence[str]) -> str:
     return json.dumps([version(), *(code_hash(method) for method in methods)])
 
 
-def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[Outcome]:
+def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[CellOutcome]:
     stop = import_module("distributed").Event(f"longhaul-stop-{uuid.uuid4().hex}", client=client)
     under_way: dict[Any, tuple[_Task, str]] = {}  # by future: what, and at which worker
     last_seen = time.monotonic()
@@ -113,14 +113,14 @@ def _at_worker(order: RemoteRequest, stop: str) -> RemoteResult:
 
 def _collected(
     client: Any, under_way: dict[Any, tuple[_Task, str]], workers: set[str], waiting: deque[_Task]
-) -> Iterator[Outcome]:
+) -> Iterator[CellOutcome]:
     """What has come in within a second; cells of workers that have left go back to the front of those that wait."""
     for future in _wait(client, list(under_way), POLL_SECONDS, "FIRST_COMPLETED"):
         task, worker = under_way.pop(future)
         if future.status == "finished":
             yield _delivered(task.cell, future.result())
         else:
-            yield Outcome(task.cell, "failed", reason=f"at {_host(worker)}: {future.exception()!r}")
+            yield CellOutcome(task.cell, "failed", reason=f"at {_host(worker)}: {future.exception()!r}")
     for future, (task, worker) in list(under_way.items()):
         if worker not in workers:
             del under_way[future]
@@ -128,7 +128,7 @@ def _collected(
             if task.attempt < ATTEMPTS:
                 waiting.appendleft(_Task(task.cell, task.attempt + 1))
             else:
-                yield Outcome(task.cell, "failed", reason=f"{ATTEMPTS} hosts left the cluster under it")
+                yield CellOutcome(task.cell, "failed", reason=f"{ATTEMPTS} hosts left the cluster under it")
 
 
 def _wait(client: Any, futures: list[Any], seconds: float, until: str) -> list[Any]:
@@ -141,12 +141,12 @@ def _wait(client: Any, futures: list[Any], seconds: float, until: str) -> list[A
     return [future for future in futures if future.done()]
 
 
-def _delivered(cell: Cell, delivery: RemoteResult) -> Outcome:
+def _delivered(cell: Cell, delivery: RemoteResult) -> CellOutcome:
     if delivery.record:
         try:
             unpack(delivery.record, cell.directory)
         except (tarfile.TarError, OSError) as error:
-            return Outcome(cell, "failed", reason=f"its record could not be kept: {error}")
+            return CellOutcome(cell, "failed", reason=f"its record could not be kept: {error}")
     if delivery.state not in ("complete", "invalid"):
-        return Outcome(cell, "failed", reason=delivery.reason)
-    return Outcome(cell, delivery.state, read_record(cell.files.result, Result), delivery.reason)
+        return CellOutcome(cell, "failed", reason=delivery.reason)
+    return CellOutcome(cell, delivery.state, read_record(cell.files.result, Result), delivery.reason)

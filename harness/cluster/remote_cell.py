@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json, read_record, write_json
 from harness.run.cell import Cell
-from harness.run.suite_runner import Outcome, State, run_suite
+from harness.run.suite_runner import CellOutcome, State, run_suite
 from harness.spec.run_spec import RunSpec
 from netsim.emulated.node.realtime import die_with_parent
 from netsim.errors import LonghaulError
@@ -155,7 +155,7 @@ class _Nobody:
     def stage(self, cell: Cell, stage: str, directory: Path) -> None:
         pass
 
-    def done(self, outcome: Outcome) -> None:
+    def done(self, outcome: CellOutcome) -> None:
         pass
 
 

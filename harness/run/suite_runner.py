@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from harness.records.layout import suite_description
 from harness.records.run_record import Result, write_json
 from harness.run.cell import Cell, CellError, run_cell
-from harness.spec.run_spec import Network, RunSpec
+from harness.spec.run_spec import NetworkSpec, RunSpec
 from harness.spec.suite import Suite
 from netsim.emulated.network import resolve
 from netsim.errors import LonghaulError
@@ -24,7 +24,7 @@ State = Literal["complete", "reused", "invalid", "failed"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What became of a cell."""
 
     cell: Cell
@@ -42,7 +42,7 @@ class Observer(Protocol):
 
     def stage(self, cell: Cell, stage: str, directory: Path) -> None: ...
 
-    def done(self, outcome: Outcome) -> None: ...
+    def done(self, outcome: CellOutcome) -> None: ...
 
 
 def cells_of(suite: Suite, runs: Path, substrate: str, engine: str) -> list[Cell]:
@@ -71,10 +71,10 @@ def _with_network(spec: RunSpec, substrate: str, engine: str) -> RunSpec:
     """The spec with another substrate and engine; auto leaves what it has."""
     named = {"substrate": substrate, "engine": engine}
     fields = spec.network.model_dump() | {name: value for name, value in named.items() if value != "auto"}
-    return spec.model_copy(update={"network": Network.model_validate(fields)})
+    return spec.model_copy(update={"network": NetworkSpec.model_validate(fields)})
 
 
-def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) -> Iterator[Outcome]:
+def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) -> Iterator[CellOutcome]:
     """Every cell's outcome, as it happens."""
     cache = runs.absolute() / ".cache"
     try:
@@ -90,13 +90,13 @@ def run_suite(cells: list[Cell], runs: Path, fresh: bool, observer: Observer) ->
             yield outcome
 
 
-def reused(cell: Cell) -> Outcome | None:
+def reused(cell: Cell) -> CellOutcome | None:
     """What an earlier run of this very cell left, if it is valid."""
     stored = cell.finished()
-    return None if stored is None else Outcome(cell, "reused", stored)
+    return None if stored is None else CellOutcome(cell, "reused", stored)
 
 
-def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float | None) -> Outcome:
+def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float | None) -> CellOutcome:
     if not fresh and (found := reused(cell)) is not None:
         return found
     try:
@@ -104,10 +104,10 @@ def _one(cell: Cell, cache: Path, fresh: bool, observer: Observer, began: float 
             cell, cache, lambda stage, path: observer.stage(cell, stage, path), began or time.time(), fresh
         )
     except CellError as error:
-        return Outcome(cell, "failed", reason=str(error))
+        return CellOutcome(cell, "failed", reason=str(error))
     if not result.valid:
-        return Outcome(cell, "invalid", result, "; ".join(result.why_invalid))
-    return Outcome(cell, "complete", result)
+        return CellOutcome(cell, "invalid", result, "; ".join(result.why_invalid))
+    return CellOutcome(cell, "complete", result)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from harness.worker.job import Job
 from netsim.emulated.network import Network, Node, NodeProcess
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
-from netsim.timeline import SiteEvent
+from netsim.timeline import WorkerEvent
 
 POLL_SECONDS = 0.1
 VERIFY_SECONDS = 2.0
@@ -35,7 +35,7 @@ SITE_EVENT_SECONDS = 0.5  # for the timeline to report what it has just done
 START_SECONDS = 300.0  # for the trainers to be built and the store to stand
 
 
-class Events(Protocol):
+class EventSink(Protocol):
     def add(self, kind: str, **facts: Any) -> None: ...
 
     def add_at(self, when: float, kind: str, **facts: Any) -> None: ...
@@ -45,7 +45,7 @@ class WorkerGroup:
     """One trainer per node. `absent`: ranks that the run ended without."""
 
     def __init__(
-        self, run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events
+        self, run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: EventSink
     ) -> None:
         self._spec, self._run_id, self._directory = run.spec, run_id, directory
         self._network, self._dataset, self._events = network, dataset, events
@@ -57,7 +57,7 @@ class WorkerGroup:
         self._restarts = [0] * len(self._sites)
         self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
         self._crashed: set[int] = set()  # ranks whose programs the timeline has ended
-        self._site_events: deque[SiteEvent] = deque()  # from the timeline's thread
+        self._site_events: deque[WorkerEvent] = deque()  # from the timeline's thread
         self._drained: dict[int, int] = {}  # entries of each worker's log that are in the events
         self._coordinator: NodeProcess | None = None
         self._store: Node | None = None
@@ -92,7 +92,7 @@ class WorkerGroup:
             waiting = {rank: ready for rank, ready in waiting.items() if not ready.exists()}
             time.sleep(POLL_SECONDS)
 
-    def site_event(self, event: SiteEvent) -> None:
+    def site_event(self, event: WorkerEvent) -> None:
         """Called from the timeline's thread when it has done something to a site."""
         self._site_events.append(event)
 
@@ -247,7 +247,13 @@ class WorkerGroup:
 
 @contextmanager
 def start_worker_group(
-    run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: Events, resume_from: int
+    run: ResolvedRun,
+    run_id: str,
+    directory: Path,
+    network: Network,
+    dataset: Dataset,
+    events: EventSink,
+    resume_from: int,
 ) -> Iterator[WorkerGroup]:
     """All trainers, started at once: they import torch while the links are being checked."""
     made = WorkerGroup(run, run_id, directory, network, dataset, events)

@@ -78,7 +78,7 @@ class Train(Document):
         return self.evaluation_batches * self.batch
 
 
-class Compute(Document):
+class ComputeSpec(Document):
     """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
 
     mode: Literal["native", "paced"] = "native"
@@ -92,7 +92,7 @@ class Compute(Document):
         return self
 
 
-class Network(Document):
+class NetworkSpec(Document):
     substrate: Literal["auto", "netns", "docker", "compose"] = "auto"
     engine: Literal["auto", "nfqueue", "netem"] = "auto"
     all_reduce: Literal["auto", "direct", "ring", "ps"] = "auto"
@@ -114,8 +114,8 @@ class RunSpec(Document):
     model: ModelShape
     data: Data = Data()
     train: Train
-    compute: Compute = Compute()
-    network: Network = Network()
+    compute: ComputeSpec = ComputeSpec()
+    network: NetworkSpec = NetworkSpec()
     faults: tuple[Fault, ...] = ()
     stands_for: Target | None = None
 

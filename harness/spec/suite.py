@@ -16,7 +16,7 @@ from algorithms.method import find, placed_errors
 from harness.spec.faults import Fault, check_faults
 from harness.spec.presets import find_model
 from harness.spec.resolved import ResolvedRun
-from harness.spec.run_spec import Compute, Data, Network, RunSpec, Train
+from harness.spec.run_spec import ComputeSpec, Data, NetworkSpec, RunSpec, Train
 from harness.spec.scaling import StandsFor, Target, check_network, entry_for, target_of
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
 from netsim.documents import Document, Label, Name, located, read_yaml, validate
@@ -43,8 +43,8 @@ class SuiteFile(Document):
     model: str | dict[str, Any] = "tiny"
     data: Data = Data()
     train: Train
-    compute: Compute = Compute()
-    network: Network = Network()
+    compute: ComputeSpec = ComputeSpec()
+    network: NetworkSpec = NetworkSpec()
     faults: tuple[Fault, ...] = ()  # the same for every method
     stands_for: StandsFor | None = None
     methods: tuple[str | _MethodEntry, ...] = Field(min_length=1, max_length=1000)

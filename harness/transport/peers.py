@@ -46,7 +46,7 @@ class Disconnect:
     corrupt: bool = False
 
 
-class Owner(Protocol):
+class PeerHandler(Protocol):
     """What the peers report to; `harness.transport.wan_exchange.WanExchange`."""
 
     def room(self, source: int, header: Header) -> Body: ...
@@ -74,7 +74,7 @@ class _Waiting:
 @dataclass(eq=False)
 class _Peer:
     rank: int
-    owner: Owner
+    owner: PeerHandler
     streams: list[Stream] = field(default_factory=list)
     queue: deque[_Waiting] = field(default_factory=deque)
     queued: int = 0  # bytes of the bodies in the queue
@@ -129,7 +129,7 @@ class Peers:
         self._peers: dict[int, _Peer] = {}
         self._closing = False
 
-    def start(self, owner: Owner) -> None:
+    def start(self, owner: PeerHandler) -> None:
         self.reactor = Reactor(f"wan-{self._mesh.rank}", partial(self._end, owner))
         for rank, sockets in self._mesh.streams.items():
             self._peers[rank] = peer = _Peer(rank, owner)
@@ -225,7 +225,7 @@ class Peers:
         self.reactor.submit(partial(self._close, time.monotonic() + patience))
         self.reactor.join(patience + 5.0)
 
-    def _tick(self, owner: Owner) -> None:
+    def _tick(self, owner: PeerHandler) -> None:
         for peer in self._peers.values():
             for stream in peer.streams if peer.gone is None else ():
                 stream.observe()
@@ -274,7 +274,7 @@ class Peers:
         else:
             self.reactor.stop()
 
-    def _end(self, owner: Owner, error: BaseException | None) -> None:
+    def _end(self, owner: PeerHandler, error: BaseException | None) -> None:
         owner.ended(error)
         self._mesh.listener.close()
         for peer in self._peers.values():

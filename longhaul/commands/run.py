@@ -19,7 +19,7 @@ from netsim.errors import InputError
 from netsim.units import show_duration, show_size
 
 if TYPE_CHECKING:
-    from harness.run.suite_runner import Outcome
+    from harness.run.suite_runner import CellOutcome
 
 
 def recorded_spec(name: str) -> Path | None:
@@ -108,7 +108,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _row(outcome: Outcome) -> dict[str, object]:
+def _row(outcome: CellOutcome) -> dict[str, object]:
     cell = outcome.cell
     return {
         "id": cell.run_id,

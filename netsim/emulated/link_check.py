@@ -11,7 +11,7 @@ from itertools import count
 
 from netsim.emulated.agent_client import AgentClient, wait
 from netsim.emulated.gate import FULL, SHORT, LinkFinding, LinkMeasurement, LinkReport, Tolerance, evaluate
-from netsim.emulated.node.probes import Stream
+from netsim.emulated.node.probes import ProbeStream
 from netsim.emulated.node.requests import Echo, ReadStream, RoundTrips, SendStream, StreamReceived
 from netsim.emulated.plan import NodePlan
 from netsim.emulated.probe_plan import ALL_UP_TO, Pair, disjoint_rounds, plan_probes
@@ -153,7 +153,7 @@ class LinkChecker:
         ]
 
     def _measure(
-        self, pairs: Sequence[Pair], design: Callable[[Pair], tuple[Stream, float]], *, both_ways: bool
+        self, pairs: Sequence[Pair], design: Callable[[Pair], tuple[ProbeStream, float]], *, both_ways: bool
     ) -> dict[Pair, _Counted]:
         found: dict[Pair, _Counted] = {}
         for group in self._rounds(pairs, both_ways=both_ways):
@@ -172,7 +172,7 @@ class LinkChecker:
             left -= weight
         return groups
 
-    def _streams(self, streams: Mapping[Pair, tuple[Stream, float]]) -> dict[Pair, _Counted]:
+    def _streams(self, streams: Mapping[Pair, tuple[ProbeStream, float]]) -> dict[Pair, _Counted]:
         longest = max(stream.seconds for stream, _ in streams.values())
         sent = wait(
             [self._links[pair[0]].request(SendStream(stream)) for pair, (stream, _) in streams.items()],
@@ -188,7 +188,7 @@ class LinkChecker:
             found[pair] = _Counted(rate, answer.sent, report)
         return found
 
-    def _report(self, pair: Pair, stream: Stream, window: float) -> StreamReceived:
+    def _report(self, pair: Pair, stream: ProbeStream, window: float) -> StreamReceived:
         """The receiver's count, once nothing more arrives."""
         topology = self._topology
         link = topology.link(*pair)
@@ -205,7 +205,7 @@ class LinkChecker:
             time.sleep(settle - quiet if quiet is not None else settle)
         return receiver.call(ReadStream(stream.number, window, finish=True))
 
-    def _datagrams(self, pair: Pair, budget: ProbeBudget) -> tuple[Stream, float]:
+    def _datagrams(self, pair: Pair, budget: ProbeBudget) -> tuple[ProbeStream, float]:
         """A stream of datagrams and the window at its end that is measured. Its bursts must fit the link's queues."""
         rate, mtu = self._topology.rate(*pair), self._topology.transport.mtu
         frame, payload = mtu + ETHERNET, datagram(mtu)
@@ -222,10 +222,10 @@ class LinkChecker:
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))
         room = max(2 * frame, batch * frame)
         seconds = window + budget.lead
-        stream = Stream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room)
+        stream = ProbeStream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room)
         return stream, window
 
-    def _tcp(self, pair: Pair, budget: ProbeBudget) -> tuple[Stream, float]:
+    def _tcp(self, pair: Pair, budget: ProbeBudget) -> tuple[ProbeStream, float]:
         """TCP streams and the window at their end, when slow start is over."""
         rate, rtt, mtu = self._topology.rate(*pair), self._topology.rtt(*pair), self._topology.transport.mtu
         assert budget.tcp_window is not None
@@ -235,7 +235,7 @@ class LinkChecker:
         doublings = math.log2(max(1.0, product / (streams * 10 * segment(mtu))))
         seconds = window + budget.lead + (doublings + 4) * rtt
         ends = self._plans[pair[0]].address, self._plans[pair[1]].address
-        return Stream(next(_numbers), "tcp", *ends, seconds, segment(mtu), streams=streams), window
+        return ProbeStream(next(_numbers), "tcp", *ends, seconds, segment(mtu), streams=streams), window
 
 
 def budget_of(short: bool) -> ProbeBudget:

@@ -39,7 +39,7 @@ from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
 from netsim.emulated.substrates.netns_nodes import NetnsNodes
 from netsim.emulated.timeline_player import TimelinePlayer
 from netsim.errors import HostError, InputError, LinkError, LonghaulError
-from netsim.timeline import SiteEvent, Timeline
+from netsim.timeline import Timeline, WorkerEvent
 from netsim.topology import Topology
 
 __all__ = ["Choice", "Counters", "LinkReport", "Network", "Node", "NodeProcess", "open_network", "resolve"]
@@ -203,7 +203,7 @@ class Network:
             raise LinkError("; ".join(found))
 
     @contextmanager
-    def play(self, on_site_event: Callable[[SiteEvent], None] | None = None) -> Iterator[TimelinePlayer]:
+    def play(self, on_site_event: Callable[[WorkerEvent], None] | None = None) -> Iterator[TimelinePlayer]:
         """Plays the topology's timeline from now on, in the background; leaving the context ends it.
 
         on_site_event: called for each incident of a site, after its programs were paused, resumed or killed; restarting

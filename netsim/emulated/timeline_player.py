@@ -15,7 +15,7 @@ from netsim.emulated.node.requests import Reshape, SendTraffic, SignalAllProgram
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 from netsim.states import states
-from netsim.timeline import CrossTraffic, SiteEvent
+from netsim.timeline import CrossTraffic, WorkerEvent
 from netsim.topology import Topology
 
 _SIGNALS = {"pause": signal.SIGSTOP, "resume": signal.SIGCONT, "crash": signal.SIGKILL}
@@ -41,7 +41,7 @@ class TimelinePlayer:
         topology: Topology,
         links: Mapping[str, AgentClient],
         compile_state: Callable[[Topology], Mapping[str, NodePlan]],
-        on_site_event: Callable[[SiteEvent], None] | None,
+        on_site_event: Callable[[WorkerEvent], None] | None,
     ) -> None:
         self._topology, self._links, self._compile = topology, links, compile_state
         self._on_site_event = on_site_event
@@ -103,7 +103,7 @@ class TimelinePlayer:
         self._links[flow.source].request(request)
         return "traffic", f"{flow.source} -> {flow.target}"
 
-    def _happen(self, incident: SiteEvent) -> tuple[_Kind, str]:
+    def _happen(self, incident: WorkerEvent) -> tuple[_Kind, str]:
         if incident.kind in _SIGNALS:
             self._links[incident.site].call(SignalAllPrograms(int(_SIGNALS[incident.kind])))
         if self._on_site_event is not None:

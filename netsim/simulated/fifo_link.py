@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from netsim.simulated.load import Calendar, Job, Load, Pattern, Phase
+from netsim.simulated.load import Calendar, Load, Pattern, Phase, QueuedTransfer
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Ticket:
 
     __slots__ = ("finish", "job", "open")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: QueuedTransfer) -> None:
         self.job, self.open, self.finish = job, 1, 0.0
 
 
@@ -47,7 +47,7 @@ class FifoLink:
         # (when the first piece arrives, when the last one has, bytes, job, hops made), in order of arrival
         self.air: deque[tuple[float, float, float, _Ticket, int]] = deque()
 
-    def release(self, when: float, job: Job) -> _Ticket:
+    def release(self, when: float, job: QueuedTransfer) -> _Ticket:
         """Queue a job's bytes at `when`."""
         air = self.air
         while air and air[0][0] < when:

@@ -24,7 +24,7 @@ SINGLE = 8  # at either end of a phase stay as they are
 
 
 @dataclass(frozen=True)
-class Job:
+class QueuedTransfer:
     """ready: share of the backward pass after which it is released.  due: share of the forward pass at which it is
     waited for, 0 before the next step begins.  hop_bytes: over the link in every hop.  piece: of these, what is passed
     on at a time.  tail: (bytes, delays) that follow after the last hop, elsewhere than on the link.
@@ -48,14 +48,14 @@ class Phase:
     copies and not the gradients themselves.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[QueuedTransfer, ...]
     floor: tuple[tuple[float, float, float], ...]
     transfers: int
     size: int
     buffered: bool
 
     @property
-    def together(self) -> Job | None:
+    def together(self) -> QueuedTransfer | None:
         """One job for all, where they are released together and alike; None where they are not, or there is none."""
         if len({(j.ready, j.due, j.hops, j.tail) for j in self.jobs}) != 1:
             return None
@@ -191,11 +191,11 @@ class _Work:
     pieces: int = 1
     through_root: bool = False
 
-    def job(self, transfer: Transfer, link_bytes: float) -> Job:
+    def job(self, transfer: Transfer, link_bytes: float) -> QueuedTransfer:
         hop = link_bytes / self.hops
         # Through a root, the results leave on another link, a piece behind the contributions.
         tail = (hop / self.pieces, 1) if self.through_root else (0.0, 0)
-        return Job(transfer.ready, transfer.due, hop, self.hops, hop / self.pieces, tail)
+        return QueuedTransfer(transfer.ready, transfer.due, hop, self.hops, hop / self.pieces, tail)
 
 
 def _work(transfer: Transfer, sites: int, chunking: Chunking) -> _Work:
@@ -230,7 +230,7 @@ def _work(transfer: Transfer, sites: int, chunking: Chunking) -> _Work:
     return _Work(up, up, float(up.max()) / 2 * (1 + 1 / pieces), 2.0, 2, pieces)
 
 
-def _grouped(jobs: list[Job]) -> list[Job]:
+def _grouped(jobs: list[QueuedTransfer]) -> list[QueuedTransfer]:
     """At most about `MOST_JOBS`: those in the middle of a long phase in groups of neighbours."""
     if len(jobs) <= MOST_JOBS:
         return jobs
@@ -240,7 +240,7 @@ def _grouped(jobs: list[Job]) -> list[Job]:
     return [*jobs[:SINGLE], *(_group(group) for group in groups), *jobs[-SINGLE:]]
 
 
-def _group(jobs: list[Job]) -> Job:
+def _group(jobs: list[QueuedTransfer]) -> QueuedTransfer:
     if len({(job.hops, job.tail) for job in jobs}) > 1:
         raise AssertionError("transfers of one phase along a backward pass are carried out alike")
     size = sum(job.hop_bytes for job in jobs)

@@ -13,7 +13,7 @@ import numpy as np
 
 from netsim.simulated.compute import Compute
 from netsim.simulated.flows import Floats
-from netsim.simulated.segments import Progress, Segment, idle
+from netsim.simulated.segments import Segment, SegmentProgress, idle
 from netsim.traffic import Collective
 
 SIMULATED = 8  # rounds of a kind, before others are drawn
@@ -48,14 +48,16 @@ class Samples:
     def enough(self) -> bool:
         return len(self.delays) >= SIMULATED
 
-    def add(self, clocks: Floats, progress: Progress, state: object) -> None:
+    def add(self, clocks: Floats, progress: SegmentProgress, state: object) -> None:
         """A round that was simulated from `clocks`; one that changed the links (a window that grew) starts anew."""
         if state != self.state:
             self.delays.clear()
         self.state, self.payload = state, progress.payload
         self.delays.append(progress.clocks - float((clocks + progress.computing).max()))
 
-    def many(self, compute: Compute, steps: int, rounds: int, clocks: Floats, random: np.random.Generator) -> Progress:
+    def many(
+        self, compute: Compute, steps: int, rounds: int, clocks: Floats, random: np.random.Generator
+    ) -> SegmentProgress:
         """`rounds` rounds of `steps` steps each, begun at `clocks`."""
         ranks = len(clocks)
         work = np.stack([compute.draws(rank, steps, rounds, random) for rank in range(ranks)], axis=1)

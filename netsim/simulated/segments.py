@@ -34,7 +34,7 @@ class Segment:
 
 
 @dataclass
-class Progress:
+class SegmentProgress:
     """What a segment changed, by rank: clocks in seconds since the segment's origin, seconds, bytes."""
 
     clocks: Floats
@@ -45,10 +45,10 @@ class Progress:
     log: list[tuple[float, str]] = field(default_factory=list)
 
 
-def idle(ranks: int) -> Progress:
+def idle(ranks: int) -> SegmentProgress:
     """Nothing done yet."""
     clocks, computing, waiting, evaluating, payload = np.zeros((5, ranks))
-    return Progress(clocks, computing, waiting, evaluating, payload)
+    return SegmentProgress(clocks, computing, waiting, evaluating, payload)
 
 
 Change = tuple[float, Callable[[Links, FlowNetwork], None]]  # seconds since the origin, and what changes then
@@ -90,7 +90,7 @@ class _SegmentRun:
         if self.logging:
             self.progress.log.append((self.env.now, text))
 
-    def run(self, changes: Iterable[Change]) -> Progress:
+    def run(self, changes: Iterable[Change]) -> SegmentProgress:
         for when, change in changes:
             self.env.process(self._change(when, change))
         for rank in range(len(self.progress.clocks)):
@@ -197,6 +197,6 @@ def simulate_segment(
     origin: float = 0.0,
     changes: Iterable[Change] = (),
     logging: bool = False,
-) -> Progress:
+) -> SegmentProgress:
     """Run `segment` from the workers' `clocks` (seconds since `origin`, itself in seconds since the run began)."""
     return _SegmentRun(setting, segment, clocks, random, schedule or Schedule(), origin, logging).run(changes)

@@ -21,7 +21,7 @@ from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.sampled_rounds import Samples, after_everyone
-from netsim.simulated.segments import Change, Progress, Segment, Setting, idle, simulate_segment
+from netsim.simulated.segments import Change, Segment, SegmentProgress, Setting, idle, simulate_segment
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
@@ -51,7 +51,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulatedRun:
     """Seconds and bytes by rank. `wall_seconds`: until the slowest worker is done."""
 
     wall_seconds: float
@@ -78,7 +78,7 @@ def simulate(
     evaluation: Evaluation | None = None,
     slowdowns: Sequence[Slowdown] = (),
     seed: int = 0,
-) -> Outcome:
+) -> SimulatedRun:
     """The run that `plan` describes, on `topology` with its timeline.
 
     choose: the algorithm for an all-reduce that leaves it open; by default the one of the least alpha-beta time.
@@ -122,18 +122,18 @@ class _Run:
         self.now = 0.0  # the origin of the current segment: the earliest worker's clock
         self.total = idle(ranks)
         self.rounds: list[Round] = []
-        self.known: dict[object, tuple[Progress, object, Floats]] = {}
+        self.known: dict[object, tuple[SegmentProgress, object, Floats]] = {}
         self.samples: dict[Segment, Samples] = {}
         self.simulated = 0
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SimulatedRun:
         step, clocks = 1, np.zeros(self.plan.sites)
         while step <= self.plan.steps:
             segment = self._segment(step)
             repeats = self._repeats(step, segment)
             step, clocks = self._advance(step, segment, repeats, clocks)
         total = self.total
-        return Outcome(
+        return SimulatedRun(
             wall_seconds=self.now + float(clocks.max()),
             compute_seconds=tuple(total.computing.tolist()),
             communication_seconds=tuple(total.waiting.tolist()),
@@ -185,7 +185,9 @@ class _Run:
             self.known[key] = progress, links.state(), links.window.copy()
         return self._book(step, segment, progress, 1)
 
-    def _book(self, step: int, segment: Segment, progress: Progress, times: int, rounds: int = 1) -> tuple[int, Floats]:
+    def _book(
+        self, step: int, segment: Segment, progress: SegmentProgress, times: int, rounds: int = 1
+    ) -> tuple[int, Floats]:
         """rounds: that `progress` stands for, where they were drawn together."""
         moved = float(progress.clocks.min())
         clocks = progress.clocks - moved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.spec.run_spec import Compute
+from harness.spec.run_spec import ComputeSpec
 from netsim.units import show_duration, show_rate
 from reports.records import Stored
 from reports.study import Study
@@ -44,7 +44,7 @@ def networks(study: Study) -> str:
     return "; ".join([*words, f"and {len(rows) - 3} further networks"] if len(rows) > 3 else words)
 
 
-def _compute(compute: Compute) -> str:
+def _compute(compute: ComputeSpec) -> str:
     if compute.step_seconds is not None:
         return f"paced ({show_duration(compute.step_seconds)} per step)"
     return compute.mode

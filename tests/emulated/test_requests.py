@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from netsim.emulated.node import requests
-from netsim.emulated.node.probes import Stream
+from netsim.emulated.node.probes import ProbeStream
 from netsim.emulated.node.requests import AgentAnswer, NodeRequest, ProbeRequest, read_request
 from netsim.emulated.plan import Impairment, NodePlan, Peer
 
@@ -22,7 +22,7 @@ SENT: list[NodeRequest | ProbeRequest] = [
     requests.ReadFacts(),
     requests.ReadCounters(),
     requests.Echo(("10.0.0.2",), 3, 0.01, 1.0),
-    requests.SendStream(Stream(1, "udp", "10.0.0.1", "10.0.0.2", 0.3, 1472)),
+    requests.SendStream(ProbeStream(1, "udp", "10.0.0.1", "10.0.0.2", 0.3, 1472)),
     requests.ReadStream(1, 0.25, finish=True),
     requests.SendTraffic("10.0.0.2", 8e6, 1.0, 1500),
     requests.ReadCrossBytes(),

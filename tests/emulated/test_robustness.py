@@ -19,7 +19,7 @@ from netsim.emulated.owner import Owner
 from netsim.emulated.timeline_player import TimelinePlayer
 from netsim.errors import LinkError
 from netsim.library import ROOT
-from netsim.timeline import SiteEvent
+from netsim.timeline import WorkerEvent
 from netsim.topology import Topology
 from tests.emulated.networks import PAIR, command_of, need, pair, processes_of
 
@@ -77,7 +77,7 @@ def test_a_stalled_daemon_releases_any_number_of_packets(tmp_path: Path) -> None
 
 
 def test_an_error_in_the_timeline_reaches_the_caller(tmp_path: Path) -> None:
-    def fails(incident: SiteEvent) -> None:
+    def fails(incident: WorkerEvent) -> None:
         raise TypeError("not ours")
 
     events = [{"at": "0.1 s", "crash": {"site": "a"}}]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.emulated.agent_client import AgentClient, AgentListener, wait
-from netsim.emulated.node.probes import Stream
+from netsim.emulated.node.probes import ProbeStream
 from netsim.emulated.node.requests import (
     CheckHealth,
     Echo,
@@ -73,9 +73,9 @@ def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient])
     found: dict[str, Any] = {"echoes": links[0].call(echo, PATIENCE).echoes[0]}
     batch = max(1, min(40, int(case["rate"] * 0.002 / 8 / datagram(mtu))))
     room = max(2, batch) * (mtu + ETHERNET)
-    streams = [Stream(1, "udp", source, target, seconds, datagram(mtu), batch, room)]
+    streams = [ProbeStream(1, "udp", source, target, seconds, datagram(mtu), batch, room)]
     if case["tcp"]:
-        streams.append(Stream(2, "tcp", source, target, seconds + 0.5, segment(mtu), streams=2))
+        streams.append(ProbeStream(2, "tcp", source, target, seconds + 0.5, segment(mtu), streams=2))
     for stream in streams:
         sent = links[0].call(SendStream(stream), PATIENCE)
         time.sleep(1.0)  # idle time costs nothing here
@@ -118,7 +118,7 @@ def loaded(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient]
     else:
         tcp = ("tcp", segment(mtu), 0)
         kind, payload, room = tcp if load == "tcp" else ("udp", 100 - ETHERNET - 28, 4096)
-        sending = links[0].request(SendStream(Stream(number, kind, source, target, seconds, payload, 1, room)))
+        sending = links[0].request(SendStream(ProbeStream(number, kind, source, target, seconds, payload, 1, room)))
     time.sleep(0.6 * seconds)
     echo = Echo((target,), 40, 0.3 * seconds / 40, patience=3.0)
     took = [one for _, one in links[0].call(echo, PATIENCE).echoes[0] if one is not None]

@@ -54,7 +54,7 @@ class Arrivals:
 
 
 @dataclass(frozen=True)
-class Stream:
+class ProbeStream:
     """One probe: `kind` udp or tcp, for `seconds`, identified by `number`. `payload`: bytes per datagram."""
 
     number: int

@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 from inspect import get_annotations
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast, dataclass_transform, get_args
 
-from netsim.emulated.node.probes import Stream
+from netsim.emulated.node.probes import ProbeStream
 from netsim.emulated.plan import NodePlan
 
 Json = dict[str, Any]
@@ -267,11 +267,11 @@ class Echo(AgentRequest[RoundTrips]):
 class SendStream(AgentRequest[StreamSent]):
     """Sends one stream, as fast as its link takes it."""
 
-    stream: Stream
+    stream: ProbeStream
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
-        return cls(Stream(**data["stream"]))
+        return cls(ProbeStream(**data["stream"]))
 
 
 class ReadStream(AgentRequest[StreamReceived]):

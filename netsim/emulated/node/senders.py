@@ -18,7 +18,7 @@ from netsim.emulated.node.probes import (
     SOL_UDP,
     STREAM_PORT,
     UDP_SEGMENT,
-    Stream,
+    ProbeStream,
     udp_socket,
 )
 from netsim.emulated.node.requests import RoundTrips, StreamSent, TrafficSent
@@ -63,12 +63,12 @@ def echoes(own: str, targets: Sequence[str], count: int, interval: float, patien
     )
 
 
-def send_stream(own: str, stream: Stream) -> StreamSent:
+def send_stream(own: str, stream: ProbeStream) -> StreamSent:
     """Sends for the stream's duration as fast as the link takes it; returns how much was handed over."""
     return _send_datagrams(own, stream) if stream.kind == "udp" else _send_tcp(own, stream)
 
 
-def _send_datagrams(own: str, stream: Stream) -> StreamSent:
+def _send_datagrams(own: str, stream: ProbeStream) -> StreamSent:
     """Blocks whenever the sender's queue is full, so that nothing is lost before the link itself."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind((own, 0))
@@ -87,7 +87,7 @@ def _send_datagrams(own: str, stream: Stream) -> StreamSent:
     return StreamSent(sequence)
 
 
-def _send_tcp(own: str, stream: Stream) -> StreamSent:
+def _send_tcp(own: str, stream: ProbeStream) -> StreamSent:
     connections = []
     try:
         for _ in range(stream.streams):
