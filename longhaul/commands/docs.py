@@ -73,13 +73,15 @@ STORED_PAGES: dict[str, Callable[[], MarkdownPage]] = {
 def docs(
     pages: Annotated[
         list[str] | None,
-        typer.Argument(help=f"schemas, {', '.join(STORED_PAGES)}; with --runs also {', '.join(SUITE_PAGES)}. Default: all."),
+        typer.Argument(
+            help=f"schemas, {', '.join(STORED_PAGES)}; with --runs also {', '.join(SUITE_PAGES)}. Default: all."
+        ),
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder with the runs of each suite, like runs/quickstart.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pages and their figures.")] = DATA,
 ) -> None:
     """Write the generated pages of the documentation from stored measurements, and the schemas from the models."""
-    allowed = ["schemas", *STORED_PAGES, *(SUITE_PAGES if runs is not None else ())]
+    allowed = [*STORED_PAGES, "schemas", *(SUITE_PAGES if runs is not None else ())]
     for name in pages or allowed:
         if name in SUITE_PAGES and runs is None:
             raise typer.BadParameter(f"{name} is written from runs; give --runs FOLDER", param_hint="PAGES")
