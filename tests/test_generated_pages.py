@@ -30,4 +30,4 @@ def test_a_page_from_runs_needs_the_runs() -> None:
 def test_a_page_that_nobody_knows_is_refused() -> None:
     done = CliRunner().invoke(build("docs"), ["docs", "accuraccy"])
     assert done.exit_code == 2
-    assert "collectives" in done.output
+    assert "accuracy, collectives" in done.output

@@ -1,4 +1,4 @@
-"""The published schemas are those of the models, and every shipped document satisfies its own."""
+"""The published schemas are those of the models (`longhaul schemas --out schemas`); every shipped document satisfies its own."""
 
 import json
 import re

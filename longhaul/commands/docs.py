@@ -16,7 +16,6 @@ from harness.costmodel.calibration import load_calibration
 from harness.costmodel.validation import validate_runs
 from harness.records.archive import read_runs
 from longhaul.api_page import api_page
-from longhaul.json_schemas import SCHEMAS, schema_text
 from netsim.library import ROOT
 from reports.pages.all_reduce_page import collectives_page
 from reports.pages.link_accuracy_page import accuracy_page
@@ -52,15 +51,6 @@ def _api() -> MarkdownPage:
     return MarkdownPage("api", api_page())
 
 
-def write_schemas(out: Path) -> Path:
-    """The JSON Schemas of documents and records: schemas/ beside docs/, or in another `out`."""
-    folder = ROOT / "schemas" if out == DATA else out / "schemas"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SCHEMAS:
-        (folder / f"{name}.json").write_text(schema_text(name), encoding="utf-8")
-    return folder
-
-
 STORED_PAGES: dict[str, Callable[[], MarkdownPage]] = {
     "api": _api,
     "accuracy": _accuracy,
@@ -73,23 +63,18 @@ STORED_PAGES: dict[str, Callable[[], MarkdownPage]] = {
 def docs(
     pages: Annotated[
         list[str] | None,
-        typer.Argument(
-            help=f"schemas, {', '.join(STORED_PAGES)}; with --runs also {', '.join(SUITE_PAGES)}. Default: all."
-        ),
+        typer.Argument(help=f"{', '.join(STORED_PAGES)}; with --runs also {', '.join(SUITE_PAGES)}. Default: all."),
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder with the runs of each suite, like runs/quickstart.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pages and their figures.")] = DATA,
 ) -> None:
-    """Write the generated pages of the documentation from stored measurements, and the schemas from the models."""
-    allowed = [*STORED_PAGES, "schemas", *(SUITE_PAGES if runs is not None else ())]
+    """Write the generated pages of the documentation from stored measurements."""
+    allowed = [*STORED_PAGES, *(SUITE_PAGES if runs is not None else ())]
     for name in pages or allowed:
         if name in SUITE_PAGES and runs is None:
             raise typer.BadParameter(f"{name} is written from runs; give --runs FOLDER", param_hint="PAGES")
         if name not in allowed:
             raise typer.BadParameter(f"{name!r}; allowed: {', '.join(allowed)}", param_hint="PAGES")
     for name in pages or allowed:
-        if name == "schemas":
-            typer.echo(str(write_schemas(out)))
-            continue
         page = STORED_PAGES[name]() if name in STORED_PAGES else SUITE_PAGES[name](runs or Path())
         typer.echo(str(write_page(page, out)))
