@@ -1,4 +1,4 @@
-"""The published schemas are those of the models (`longhaul schemas --out schemas`); every shipped document satisfies its own."""
+"""Published schemas are those of the models (`longhaul schemas --out schemas`); shipped documents satisfy theirs."""
 
 import json
 import re

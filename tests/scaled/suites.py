@@ -41,7 +41,7 @@ SCENARIO: dict[str, Any] = {
         "local_adam",
         "desloc",
     ],
-    "uncertainty": {"reason": "a test"},
+    "uncertainty": {"compute": "10 %", "rate": "10 %", "reason": "a test"},
 }
 SMALLER = {  # options that go with the size of the model
     "ddp": {"bucket_mb": 0.5},
