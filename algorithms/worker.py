@@ -83,7 +83,7 @@ class Worker(ABC):
         """Counted bytes of persistent tensors by component; equals `Method.memory` exactly after the first step."""
 
     def forget(self) -> None:
-        """Drop what is under way: its results will not come, and the step that needs them is made anew or left out."""
+        """Drop the transfers in flight: no results will arrive, and steps that need them are redone or skipped."""
         self.setup.model.zero_grad(set_to_none=True)
 
     def own(self, name: str) -> bool:

@@ -20,12 +20,12 @@ TITLES = {
 _PROSE = """## The cost of faults
 
 Runs with declared faults, measured / predicted. Counts and bytes follow from the plan and from what the method
-does about a loss ([reliability](reliability.md)). How much of an exchange had been sent when it broke off is a
-race between workers: the prediction is what fills TCP's send buffers, a rule that was chosen with the runs below
-in sight. A step that a newcomer interrupts is also wasted for members that had begun it when others met; the
-prediction has none. Of several losses in a run the times are means. A fault is injected after the update that
-follows a synchronisation and before the slot that this update shortens: a method that synchronises at every step
-notices earlier than predicted by as much.
+does about a loss ([reliability](reliability.md)). How much of an exchange had been sent when it failed depends on a
+race between workers: the prediction assumes full TCP send buffers, a rule that was chosen after seeing the runs
+below. A step that a joining site interrupts is also wasted for members that had begun it before the rendezvous; the
+prediction does not include this. If a run has several losses, times are means. A fault is injected after the update
+that follows a synchronisation and before the slot that this update shortens: a method that synchronises at every
+step detects the fault earlier than predicted by that time.
 """
 
 

@@ -28,7 +28,7 @@ _COST_COLUMNS = (
 def reliability_page(report: SoakReport) -> MarkdownPage:
     """The template with its three marked places filled."""
     text = TEMPLATE.read_text(encoding="utf-8")
-    parts = {"misfortune": _costs(report.costs), "kills": _kills(report.soak), "inputs": _inputs(report.inputs)}
+    parts = {"fault costs": _costs(report.costs), "kills": _kills(report.soak), "inputs": _inputs(report.inputs)}
     for name, part in parts.items():
         text = text.replace(f"<!-- {name} -->", part.strip())
     return MarkdownPage("reliability", text)
@@ -40,10 +40,10 @@ def _costs(rows: Sequence[MethodFaultCost]) -> str:
 One crash with return, one straggler and one corrupt payload on four sites, the same for every method:
 
 {table.markdown()}
-Detection time: from the fault to the first worker that noticed it; recovery time: from there until all workers trained
-again. A method that synchronises rarely detects a fault late, and loses nothing by it. Wasted tokens belong to steps
-that no state contains any more: those of a lost worker since its last synchronisation, of all workers that return to a
-checkpoint, and of a worker that takes over another's state. Times are of one host, whose cores all sites share.
+Detection time: from the fault to the first worker that noticed it; recovery time: from there until all workers
+trained again. A method that synchronises rarely detects a fault late, at no cost. Wasted tokens are those of discarded
+steps: the steps of a lost worker since its last synchronisation, of all workers that roll back to a checkpoint, and of
+a worker that resyncs from another. Times were measured on one host, whose cores all sites share.
 """
 
 
