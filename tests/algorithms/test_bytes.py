@@ -123,7 +123,8 @@ def test_lordo_moves_whole_models_and_low_rank_moments(
     options: dict[str, Any] = {"sync_every": kx, "k_u": ku, "rank": rank, "warmup_steps": warm}
     options |= {"variant": "local" if local else "global", "broadcast_basis": sent}
     left = max(0, steps - warm)
-    moments = 0 if local else (left // ku + left // kx) * (sizes.moment + sizes.full)
+    averaged = sizes.full if local else sizes.moment + sizes.full
+    moments = (left // ku + left // kx) * averaged
     numbers = 2 * ((min(warm, steps) + ceil(left / kx)) * shape.count() + moments)
     numbers += ceil(left / kx) * sizes.bases if sent and not local else 0
     assert planned("lordo", options, shape, sites, steps) == numbers * 4 * (sites - 1)

@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused_by_name(
 )
 def test_senseless_options_are_refused_before_anything_runs(options: dict[str, Any], allowed: str) -> None:
     """Options that make no sense are refused before anything runs."""
-    with pytest.raises(InputError, match="suite.yaml: photon") as caught:
+    with pytest.raises(InputError, match="suite.yaml: options") as caught:
         find("photon", options, "suite.yaml")
     assert allowed in caught.value.allowed
 

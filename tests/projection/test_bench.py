@@ -12,4 +12,4 @@ def test_the_benchmark_projects_five_methods_over_a_full_run() -> None:
 
 def test_the_simulator_bench_covers_flows_and_bulk_rounds() -> None:
     """The benchmark simulates flow by flow and advances equal rounds in bulk."""
-    assert flow_level(0.0, 200) == "2 rounds simulated, 198 advanced in bulk"
+    assert flow_level(0.0, 200) == "1 rounds simulated, 199 advanced in bulk"
