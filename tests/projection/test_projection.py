@@ -126,6 +126,7 @@ def test_a_topology_goes_through_simpy(tmp_path: Path) -> None:
     assert answers(scenario, rows, None).to_json().keys() == {"largest_model"}
 
 
+@pytest.mark.slow
 def test_answers_are_consistent_with_the_rows(small: Scenario) -> None:
     rows = every_row(small)
     found = answers(small, rows, None)
@@ -146,6 +147,7 @@ def test_answers_are_consistent_with_the_rows(small: Scenario) -> None:
     assert sensitive["diloco", "achieved FLOP/s"] < 0
 
 
+@pytest.mark.slow
 def test_the_largest_model_fits_and_one_more_layer_does_not(small: Scenario) -> None:
     """By the same memory as the rows have, buffers of a synchronisation included."""
     for answer, entry in zip(answers(small, [], None).largest_model, small.methods, strict=True):
@@ -271,6 +273,7 @@ def test_photons_scenario_is_its_published_pair() -> None:
     assert exposed == pytest.approx(97.2 * 1514 / 1448 - hidden, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_json_document(
     tmp_path: Path, small: Scenario, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,6 +287,7 @@ def test_the_command_prints_one_json_document(
     assert all((tmp_path / "out" / name).stat().st_size for name in names)
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables(small: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
     command(small.where, simulate=True)
     printed = capsys.readouterr().out
