@@ -226,6 +226,18 @@ def test_a_stranger_on_the_port_is_refused_and_disturbs_nobody() -> None:
     close_all(exchanges)
 
 
+def call(own: str, port: int) -> socket.socket:
+    """A connection from the address `own` to rank 0, as soon as that listens."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return socket.create_connection((addresses(2)[0], port), 2.0, (own, 0))
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def test_a_hello_that_was_overheard_opens_nothing() -> None:
     """A member's own hello, repeated: it is answered, but nobody else can confirm the answer."""
     port = free_port()
@@ -234,7 +246,7 @@ def test_a_hello_that_was_overheard_opens_nothing() -> None:
 
     def come(rank: int) -> WanExchange:
         if rank == 1:
-            with socket.create_connection((addresses(2)[0], port), 2.0, (addresses(2)[1], 0)) as sock:
+            with call(addresses(2)[1], port) as sock:
                 sock.sendall(hello + bytes(16))
                 sock.settimeout(2.0)
                 while part := sock.recv(1000):
@@ -253,7 +265,7 @@ def test_a_hello_from_an_address_of_another_rank_is_refused() -> None:
 
     def come(rank: int) -> WanExchange:
         if rank == 1:
-            with socket.create_connection((addresses(2)[0], port), 2.0, ("127.0.3.1", 0)) as sock:
+            with call("127.0.3.1", port) as sock:
                 sock.sendall(pack_hello(make_hello("run/0", 1, 0, 0, 1)))
                 heard.append(sock.recv(1000))
         return WanExchange.connect(rank, 2, addresses(2), port, "run/0", 1, timeout=5.0)
