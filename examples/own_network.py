@@ -28,7 +28,8 @@ SEND = "import socket; socket.create_connection((sys.argv[1], 5000)).sendall(b'x
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     (folder / "farm.yaml").write_text(TOPOLOGY)
-    with longhaul.open_network(folder / "farm.yaml", folder) as network:
+    # Containers run programs as users of their own, who cannot write into a private folder; network namespaces can.
+    with longhaul.open_network(folder / "farm.yaml", folder, substrate="netns") as network:
         report = network.check(short=True)
         print(f"{len(report.links)} directed pairs probed")
         for problem in report.problems():
