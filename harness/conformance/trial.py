@@ -122,7 +122,8 @@ def train(
             inputs, targets = batch(shape, 0, 0)
             evaluation = float(loss_of(model(inputs), targets))
         parameters = torch.cat([p.detach().reshape(-1) for p in worker.setup.model.parameters()])
-        sent = dict(exchanges[rank].ledger.by_transfer()) if isinstance(exchanges[rank], WanExchange) else {}  # type: ignore[attr-defined]  # checked in the same line
+        exchange = exchanges[rank]
+        sent = dict(exchange.ledger.by_transfer()) if isinstance(exchange, WanExchange) else {}
         return TrialWorker(worker, parameters, evaluation, worker.memory(), held, worker.state(), sent)
 
     return in_threads(sites, work)

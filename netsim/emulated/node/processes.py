@@ -77,9 +77,8 @@ def launch(
             os.setresgid(user, user, user)
             os.setresuid(user, user, user)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        _log_to(
-            log
-        )  # with the program's own rights: the log is in a directory that other programs of its user write to
+        # With the program's own rights: the log is in a directory that other programs of its user write to.
+        _log_to(log)
         die_with_parent(parent)  # last: a change of user forgets it
 
     try:
