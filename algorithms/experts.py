@@ -51,7 +51,7 @@ def sparse_roles(routing: Literal["masked", "skip"]) -> tuple[Role, ...]:
 
 def expert_elements(shape: ModelShape, routing: Literal["masked", "skip"]) -> int:
     """Numbers that travel with one expert of one layer."""
-    return shape.count(*sparse_roles(routing)) // (shape.layers * shape.experts)
+    return shape.count(*sparse_roles(routing)) // (shape.expert_layers * shape.experts)
 
 
 class Layout:

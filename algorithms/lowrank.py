@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import torch
@@ -30,7 +31,11 @@ def _compiles(pattern: str) -> str:
 
 
 NamePattern = Annotated[str, AfterValidator(_compiles)]
-LOW_RANK = r"\.(attention\.(query|key|value|output)|ffn\.(gate|up|down))(\.weight)?$"
+# Our own names, and those of Hugging Face's models and of nanoGPT.
+LOW_RANK = (
+    r"\.(attention\.(query|key|value|output)|ffn\.(gate|up|down)|(q|k|v|o|gate|up|down)_proj|c_attn|c_fc|c_proj)"
+    r"(\.weight)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,10 @@ class LowRankSizes:
         return LowRankSizes(moment, bases, matrices, shape.count() - matrices)
 
 
+@lru_cache(maxsize=1 << 16)
 def is_low_rank(name: str, dimensions: int, pattern: str) -> bool:
-    return dimensions >= 2 and re.search(pattern, name) is not None
+    """Matrices, and stacks of them, whose names match; a convolution's four axes are no stack of matrices."""
+    return dimensions in (2, 3) and re.search(pattern, name) is not None
 
 
 def effective_rank(shape: ModelShape, rank: int | None, short: int) -> int:

@@ -90,8 +90,21 @@ class Method(ABC, Generic[OptionsT]):
         chosen = options.inner_optimizer or self.preferred_inner
         self.inner = inner if chosen is None else inner.model_copy(update={"name": chosen})
 
+    # Whether it averages gradients at every step, as if all sites' batches were one: then unlike batches weigh by
+    # their sequences.
+    joins_batches: ClassVar[bool] = False
+
+    # Whether its workers encode payloads on the CPU, so that they cannot train on a GPU.
+    cpu_only: ClassVar[bool] = False
+
     # The inner optimizer that the method is published with, where it is part of the method.
     preferred_inner: ClassVar[OptimizerName | None] = None
+
+    @property
+    def may_skip_steps(self) -> bool:
+        """Whether a site may leave out local steps (`compute.sites.NAME.local_steps`): all that steps do between two
+        synchronisations is to move the worker's own parameters."""
+        return False
 
     @property
     def inner_optimizers(self) -> tuple[OptimizerName, ...]:
@@ -104,6 +117,11 @@ class Method(ABC, Generic[OptionsT]):
 
     def moment_bytes(self, shape: ModelShape) -> int:
         return 4 * self.moment_elements(shape)
+
+    def local_memory(self, shape: ModelShape) -> dict[str, int]:
+        """The bytes of local training alone: fp32 weights, their gradients, the inner optimizer's moments."""
+        size = 4 * shape.count()
+        return {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
 
     @abstractmethod
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:

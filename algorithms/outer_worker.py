@@ -10,20 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.averaging import control_mean, swapped_in
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
-from algorithms.worker import Worker, WorkerSetup
+from algorithms.inner import flatten, tensor_bytes, unflatten_into
+from algorithms.inner_worker import InnerWorker
+from algorithms.worker import WorkerSetup
 
 
-class OuterWorker(Worker):
+class OuterWorker(InnerWorker):
     """Local steps, and flat vectors (elements,) that are kept between rounds: the outer parameters and `kept`, whose
     names are components of the memory.
 
@@ -35,13 +27,8 @@ class OuterWorker(Worker):
 
     def __init__(self, setup: WorkerSetup, *kept: str) -> None:
         super().__init__(setup)
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.outer = flatten(self.parameters)
         self.kept: dict[str, Tensor] = {name: torch.zeros_like(self.outer) for name in kept}
-
-    def local_update(self, step: int, lr: float) -> None:
-        update(self.setup.optimizer, self.optimizer, lr)
 
     @contextmanager
     def evaluation(self) -> Iterator[nn.Module]:
@@ -64,20 +51,17 @@ class OuterWorker(Worker):
         return super().own(name) or name in self.local
 
     def state(self) -> dict[str, Tensor]:
-        return {**optimizer_tensors(self.optimizer), "outer": self.outer, **self.kept}
+        return {**super().state(), "outer": self.outer, **self.kept}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         self.outer.copy_(state["outer"])
         for name, tensor in self.kept.items():
             tensor.copy_(state[name])
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
         return {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": moment_bytes(self.optimizer),
+            **super().memory(),
             "outer_parameters": tensor_bytes([self.outer]),
             **{name: tensor_bytes([tensor]) for name, tensor in self.kept.items()},
         }

@@ -15,6 +15,7 @@ from algorithms.exchange import Exchange
 from algorithms.inner import flatten, unflatten_into
 from algorithms.settings import InnerOptimizer
 from algorithms.shape import ModelShape
+from algorithms.site_group import SiteGroup
 from netsim.traffic import Plan, Transfer
 
 
@@ -22,6 +23,7 @@ from netsim.traffic import Plan, Transfer
 class WorkerSetup:
     """Everything that a worker is made from. `exchange` is the WAN; `control` is unshaped, for instrumentation only.
 
+    `site`: the other workers of the same site, where it has several.
     `plan` was made with `seed`, so that what a method draws from the seed is drawn alike in both.
     """
 
@@ -33,6 +35,7 @@ class WorkerSetup:
     control: Exchange
     optimizer: InnerOptimizer
     seed: int
+    site: SiteGroup | None = None
 
     @property
     def world(self) -> int:
@@ -56,6 +59,10 @@ class Worker(ABC):
 
     def begin(self, step: int) -> None:  # noqa: B027 - a hook that most methods leave empty
         """Before the forward pass of `step`."""
+
+    def average_gradients(self, step: int, site: SiteGroup) -> None:
+        """After backward of `step`, at a site with several workers: gradients become those of the site's batch."""
+        site.average_gradients(step, self.setup.model.parameters())
 
     @abstractmethod
     def local_update(self, step: int, lr: float) -> None:

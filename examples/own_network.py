@@ -1,8 +1,8 @@
 """Two sites with a slow uplink between them, brought up on this host; programs of your own run inside.
 
-    python examples/own_network.py
+    python examples/own_network.py [netns | docker]
 
-Needs root, or user namespaces (`longhaul doctor`).
+Needs root, user namespaces or a Docker engine (`longhaul doctor`).
 """
 
 import statistics
@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 
 import longhaul
+from netsim.emulated.network import Network
 
+SUBSTRATE = sys.argv[1] if len(sys.argv) > 1 else "auto"
 TOPOLOGY = """
 name: farm
 sites:
@@ -25,23 +27,31 @@ SERVE = (
 )
 SEND = "import socket; socket.create_connection((sys.argv[1], 5000)).sendall(b'x' * 42)"
 
+
+def round_trip(network: Network) -> float:
+    """Median of 20 echoes between the sites, milliseconds."""
+    echoes = network.echo("barn", "city", count=20)
+    return 1e3 * statistics.median(seconds for _, seconds in echoes if seconds is not None)
+
+
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     (folder / "farm.yaml").write_text(TOPOLOGY)
-    # Containers run programs as users of their own, who cannot write into a private folder; network namespaces can.
-    with longhaul.open_network(folder / "farm.yaml", folder, substrate="netns") as network:
+    with longhaul.open_network(folder / "farm.yaml", folder, substrate=SUBSTRATE) as network:
         report = network.check(short=True)
         print(f"{len(report.links)} directed pairs probed")
         for problem in report.problems():
             print(f"  {problem}")  # on a busy host
 
-        echoes = network.echo("barn", "city", count=20)
-        times = [seconds for _, seconds in echoes if seconds is not None]
-        print(f"{len(times)} echoes came back, median {statistics.median(times) * 1e3:.0f} ms")
+        print(f"median round trip {round_trip(network):.0f} ms")
 
         barn, city = network.nodes
         log = folder / "city.log"
         server = city.start([sys.executable, "-c", f"import sys; {SERVE}", city.wan_address], {}, log)
-        sender = f"import sys, time; time.sleep(1); {SEND}"
-        barn.start([sys.executable, "-c", sender, city.wan_address], {}, folder / "barn.log").wait(20)
+        barn.run([sys.executable, "-c", f"import sys, time; time.sleep(1); {SEND}", city.wan_address], timeout=20)
         print(f"the program in city ended with {server.wait(20)}: {log.read_text().strip()}")
+
+        network.change({"between": ["barn", "city"], "delay": "60 ms"})
+        print(f"median round trip {round_trip(network):.0f} ms after the change")
+        left = sum(link.packets for link in network.traffic().links if link.source == "barn")
+        print(f"{left} packets have left barn")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from algorithms.method import summaries
+from algorithms.loading import files, installed
+from algorithms.method import find_class, summaries
 from harness.spec.presets import find_device, find_model, presets
 from netsim.documents import read_yaml
 from netsim.errors import InputError
@@ -66,7 +68,22 @@ def _scenarios() -> list[Entry]:
 
 
 def _methods() -> list[Entry]:
-    return [{"name": name, "description": summary} for name, summary in summaries().items()]
+    """Ours, those of installed distributions, and the files of this folder that define one, as suites name them."""
+    found: list[Entry] = [
+        {"name": name, "from": "longhaul", "description": summary} for name, summary in summaries().items()
+    ]
+    outside = {name: entry.value for name, entry in installed().items()} | dict.fromkeys(files(Path()), "file")
+    for name, home in outside.items():
+        found.append({"name": name, "from": home, "description": _outside(name)})
+    return found
+
+
+def _outside(name: str) -> str:
+    """The summary of a method from outside the package, or why it has none: one of them may not break the list."""
+    try:
+        return find_class(name, name).summary
+    except Exception as error:
+        return f"cannot be used: {error}"
 
 
 def _models() -> list[Entry]:

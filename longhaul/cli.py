@@ -20,10 +20,13 @@ from netsim.errors import InputError, LonghaulError
 
 COMMANDS = {
     "doctor": ("longhaul.commands.doctor:doctor", "What this host can do, and what each missing piece would enable."),
-    "wan": ("longhaul.commands.wan:app", "Show a network, or build it and probe its links."),
+    "wan": ("longhaul.commands.wan:app", "Show a network, probe its links, or keep it open for anybody's programs."),
     "run": ("longhaul.commands.run:run", "Run the grid of a suite; complete cells are reused."),
     "report": ("longhaul.commands.report:report", "Tables, figures and one offline page from stored runs."),
+    "watch": ("longhaul.commands.sharing.watch:watch", "A suite while it runs: cells, losses, links, time left."),
     "show": ("longhaul.commands.show:show", "The story of one run: outcome, events, logs."),
+    "archive": ("longhaul.commands.sharing.archive:archive", "Records and their report in one file."),
+    "compare": ("longhaul.commands.sharing.compare:compare", "Two sets of records beside each other."),
     "docs": ("longhaul.commands.docs:docs", "Write the generated pages of the documentation."),
     "calibrate": ("longhaul.commands.calibrate:calibrate", "Fit the cost model's constants to stored runs."),
     "validate": ("longhaul.commands.validate:validate", "Predicted against measured, for runs not calibrated on."),

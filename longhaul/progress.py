@@ -14,10 +14,12 @@ from rich.text import Text
 
 from harness.records.files import open_to_read
 from harness.records.layout import RunDirectory
+from harness.records.run_record import Result
 from harness.run.cell import Cell
 from harness.run.suite_runner import CellOutcome
 from netsim.errors import InputError
 from netsim.units import show_duration, show_size
+from reports.live.lines import fitted
 from reports.style.terminal import printable
 
 _STYLE = {"complete": "green", "reused": "cyan", "invalid": "yellow", "failed": "red"}
@@ -51,21 +53,18 @@ class RunProgress:
 
     def stage(self, cell: Cell, stage: str, directory: Path) -> None:
         if directory not in self._now and not self._console.is_terminal:
-            self._console.print(f"{self._title(cell)} ...", markup=False)
+            self._console.print(f"{self._title(cell)} ...", markup=False, soft_wrap=True)
         self._now[directory] = (cell, stage)
 
     def done(self, outcome: CellOutcome) -> None:
         self._now.pop(outcome.cell.directory, None)
-        line = Text(f"{self._title(outcome.cell)}: ")
+        title, facts = self._title(outcome.cell), _facts(outcome.result)
+        # A terminal has the numbers on a line of their own where the first has no room; a pipe has one line an event.
+        apart = self._console.is_terminal and len(f"{title}: {outcome.state}  {facts}") > self._console.width
+        line = Text(f"{title}: ")
         line.append(outcome.state, style=_STYLE[outcome.state])
-        if (result := outcome.result) is not None:
-            utilisation = result.compute_seconds / result.wall_seconds
-            line.append(
-                f"  {show_duration(result.wall_seconds)}, loss {result.final_loss:.3f}, CU {utilisation:.0%}, "
-                f"{show_size(result.payload_bytes_per_worker)} per worker"
-                if result.final_loss is not None
-                else f"  {show_duration(result.wall_seconds)}"
-            )
+        if facts:
+            line.append(f"\n    {facts}" if apart else f"  {facts}")
         for caveat in outcome.result.caveats if outcome.result is not None else ():
             line.append(f"\n    {printable(caveat)}", style="yellow")
         if outcome.reason:
@@ -77,11 +76,14 @@ class RunProgress:
     def _refresh(self) -> None:
         terminal = self._console.is_terminal
         while not self._stop.wait(REFRESH_SECONDS if terminal else PIPED_SECONDS):
-            lines = [f"{self._title(c)}: {stage}{_position(c, at)}" for at, (c, stage) in list(self._now.items())]
-            if terminal:  # one line each, cut at the terminal's width
+            now = [
+                (self._title(cell), f"{stage}{_position(cell, at)}") for at, (cell, stage) in list(self._now.items())
+            ]
+            if terminal:  # one line each, within the terminal's width
+                lines = [fitted(title, _brief(state), self._console.width) for title, state in now]
                 self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
-            for line in lines if not terminal else ():
-                self._console.print(line, markup=False, soft_wrap=True)
+            for title, state in now if not terminal else ():
+                self._console.print(f"{title}: {state}", markup=False, soft_wrap=True)
 
     def _title(self, cell: Cell) -> str:
         number = self._numbers.setdefault(cell.directory, len(self._numbers) + 1)
@@ -90,14 +92,32 @@ class RunProgress:
         return printable(f"[{number}/{self._cells}] {spec.label} on {where}")
 
 
+def _facts(result: Result | None) -> str:
+    if result is None:
+        return ""
+    if result.final_loss is None:
+        return show_duration(result.wall_seconds)
+    utilisation = result.compute_seconds / result.wall_seconds
+    return (
+        f"{show_duration(result.wall_seconds)}, loss {result.final_loss:.3f}, CU {utilisation:.0%}, "
+        f"{show_size(result.payload_bytes_per_worker)} per worker"
+    )
+
+
+def _brief(state: str) -> str:
+    """A position without the stage's name: that it trains is plain from the step."""
+    return state.removeprefix("training, ")
+
+
 def _last_words(cell: Cell) -> str:
     """The site, last step and last line of each worker whose log ends with something, for a cell that failed."""
     sites = list(cell.spec.topology["sites"])
     words = []
     for worker in RunDirectory(cell.directory).workers():
         if (last := _last_line(worker.log)) is not None:
-            rank = int(worker.path.name.removeprefix("rank-"))
-            where = sites[rank] if rank < len(sites) else worker.path.name
+            rank, _, member = worker.path.name.removeprefix("rank-").partition(".")
+            where = sites[int(rank)] if int(rank) < len(sites) else worker.path.name
+            where += f", worker {member}" if member else ""
             words.append(
                 f"{where}, step {_last_step(worker.steps)}: {printable(last)[:200]}\n    log: {worker.log}\n    "
             )

@@ -11,9 +11,10 @@ from typing import Any
 
 from harness.cluster.sweep import sweep
 from harness.costmodel.calibration import Calibration, load_calibration
-from harness.costmodel.planning import Answers, answers
+from harness.costmodel.planning.answer_tables import Answers, answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
-from harness.costmodel.projection import rows_of, variants
+from harness.costmodel.projection import variants
+from harness.costmodel.projection_rows import rows_of
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
 
 Source = str | os.PathLike[str]

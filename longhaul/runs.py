@@ -10,6 +10,7 @@ from harness.records import archive
 from harness.records.run_record import Run
 from netsim.errors import InputError
 from reports.build import build_report
+from reports.sharing.archive_reader import kept_records
 
 Source = str | os.PathLike[str]
 
@@ -51,7 +52,7 @@ def report(
     """Write tables, figures and one offline HTML page about finished runs.
 
     Args:
-        runs: directories of records; several are compared; by default `runs`.
+        runs: directories or archives of records; several are compared; by default `runs`.
         out: the report's directory, by default report/<suite>; an earlier report there is replaced, other files are
             left alone, and a directory without a report is refused.
         baseline: the label to compare with; by default the suite's own.
@@ -72,9 +73,10 @@ def report(
         >>> longhaul.report("runs/quickstart", out="report/quickstart")["page"]  # doctest: +SKIP
         'report/quickstart/index.html'
     """
+    folders, place = kept_records([Path(path) for path in runs or ("runs",)], None if out is None else Path(out))
     return build_report(
-        [Path(path) for path in runs or ("runs",)],
-        None if out is None else Path(out),
+        folders,
+        place,
         baseline=baseline,
         claims_file=None if claims is None else Path(claims),
         predict=predict,

@@ -69,7 +69,7 @@ def run_suite(
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     folder = Path(runs)
     cells = cells_of(loaded, folder, substrate, engine)
-    describe(loaded, folder)
+    describe(loaded, folder, cells)
     return list(suite_runner.run_suite(cells, folder, fresh, observer or _Silent()))
 
 

@@ -26,6 +26,9 @@ from netsim.traffic import Algorithm, Collective, Transfer
 # at 200 ms (25 MB) one took 520 to 560 ms, four 430 to 500 ms, twelve 630 to 730 ms.
 WINDOW = 8 * 10**6  # bytes that one connection keeps in flight well
 STREAMS = 16
+# Bytes that may wait in the kernel for the window. A stream alone may take much, so that the link stays busy while its
+# process waits for a core; several share less, so that none holds what another could send sooner.
+UNSENT_ALONE, UNSENT_SHARED = 1 << 22, 1 << 20
 
 # Measured, warm all-reduces of 25 MB among 8 sites at 250 Mbit/s and 10, 50 and 200 ms: direct, whose seven windows
 # meet in each downlink, reached 53, 46 and 53 % of the bound, a ring 99, 101 and 105 %. Among 4 sites direct reaches
@@ -52,7 +55,7 @@ class Cost:
 def cost(topology: Topology, transfer: Transfer, algorithm: Algorithm | None = None) -> Cost:
     """The cost of `transfer`; `algorithm` stands in for AUTO in an all-reduce."""
     algorithm = algorithm or transfer.algorithm
-    sites = topology.site_of_rank
+    sites = topology.sites
     where = [sites[rank] for rank in transfer.members]
     load: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for a, b, size in _flows(transfer, algorithm):
@@ -60,6 +63,8 @@ def cost(topology: Topology, transfer: Transfer, algorithm: Algorithm | None = N
             load["up", where[a].name] += size
             load["down", where[b].name] += size
             load["pair", where[a].name, where[b].name] += size
+            for link in topology.core_of(where[a].name, where[b].name):
+                load["core", link.name] += size
     mtu = topology.transport.mtu
     busiest = max((8 * size / goodput(_rate(topology, *key), mtu) for key, size in load.items()), default=0.0)
     return Cost(_latency(topology, transfer, algorithm, where), busiest)
@@ -80,17 +85,28 @@ def select_algorithm(topology: Topology, transfer: Transfer) -> Algorithm:
     share it well would meet in a downlink and the ring's delays hide behind its transmission.
 
     A ring's pieces follow one another, so that it takes transmission + one delay where a hop's bytes take longer than
-    its delay.
+    its delay. Quantised sums never go around a ring (`suited`).
     """
     cheapest, hops = choose(topology, transfer), 2 * (len(transfer.members) - 1)
-    sites = topology.site_of_rank
+    sites = topology.sites
     long = transfer.size >= LONG * len(transfer.members)
     fast = long and min(sites[rank].down for rank in transfer.members) >= FAST
-    if cheapest is not Algorithm.DIRECT or len(transfer.members) - 1 <= (INCAST_FAST if fast else INCAST):
+    shared_well = len(transfer.members) - 1 <= (INCAST_FAST if fast else INCAST)
+    if cheapest is not Algorithm.DIRECT or shared_well or transfer.wire.blocked:
         return cheapest
     ring = cost(topology, transfer, Algorithm.RING)
     pipelined = max(ring.transmission, ring.latency) + ring.latency / hops
     return Algorithm.RING if pipelined <= cost(topology, transfer, cheapest).seconds else cheapest
+
+
+def suited(transfer: Transfer, algorithm: Algorithm) -> Algorithm:
+    """What carries an all-reduce out if `algorithm` is asked for: direct instead of a ring where numbers are quantised.
+
+    A ring encodes the partial sum again at every hop; FP4 (E3M0) then loses up to a third of it each time. Directly,
+    contributions are added in fp32 and their sum is rounded once, as Streaming DiLoCo adds outer gradients (arXiv
+    2501.18512, section 3.3). Both move the same bytes.
+    """
+    return Algorithm.DIRECT if algorithm is Algorithm.RING and transfer.wire.blocked else algorithm
 
 
 def bound(topology: Topology, transfer: Transfer) -> float:
@@ -124,10 +140,16 @@ def streams_per_pair(topology: Topology, a: str, b: str) -> int:
     return min(streams, STREAMS)
 
 
+def unsent_limit(streams: int) -> int:
+    """Bytes that may wait for the window of each of so many connections of a pair (TCP_NOTSENT_LOWAT)."""
+    return UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED // streams, 1 << 16)
+
+
 def _candidates(transfer: Transfer) -> list[Algorithm]:
     if transfer.collective is not Collective.ALL_REDUCE:
         return [transfer.carried_out_by]  # in one direction
-    return [Algorithm.DIRECT, Algorithm.RING, *([Algorithm.PS] if transfer.root is not None else [])]
+    ring = [] if transfer.wire.blocked else [Algorithm.RING]
+    return [Algorithm.DIRECT, *ring, *([Algorithm.PS] if transfer.root is not None else [])]
 
 
 def _flows(transfer: Transfer, algorithm: Algorithm) -> Iterator[tuple[int, int, int]]:
@@ -161,6 +183,8 @@ def _flows(transfer: Transfer, algorithm: Algorithm) -> Iterator[tuple[int, int,
 def _rate(topology: Topology, kind: str, source: str, target: str = "") -> float:
     if kind == "pair":
         return topology.rate(source, target)
+    if kind == "core":
+        return next(link.rate for link in topology.core if link.name == source)
     return topology.site(source).up if kind == "up" else topology.site(source).down
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from netsim.documents import Document
 from netsim.links import Impairments
+from netsim.traces import TraceFile
 from netsim.units import Delay, Moment, Rate, Share
 
 
@@ -90,15 +91,33 @@ class Partition(Document):
     groups: tuple[tuple[str, ...], ...] = Field(min_length=2)
 
 
-class Trace(Place):
-    """Measured rates played back: one value per `every`, again from the start when they run out.
+def _allow_file(schema: dict[str, Any]) -> None:
+    """As a file may have it: `file` in the place of the values (`traces.TraceFile`)."""
+    described = TraceFile.model_json_schema()["properties"]
+    schema["properties"] |= {name: value for name, value in described.items() if name != "every"}
+    schema["required"] = [name for name in schema["required"] if name != "every"]
 
-    side: which rate of a site. A mahimahi `file` is read when the topology file is, and becomes `rates`.
+
+class Trace(Place):
+    """Measured rates or one-way delays played back: one value per `every`, again from the start when they run out.
+
+    side: which rate of a site. A `file` is read when the topology file is, and becomes `rates` or `delays`.
     """
 
-    rates: tuple[Annotated[Rate, Field(gt=0)], ...] = Field(min_length=1)
+    model_config = ConfigDict(json_schema_extra=_allow_file)
+
+    rates: tuple[Annotated[Rate, Field(gt=0)], ...] = ()
+    delays: tuple[Delay, ...] = ()
     every: Moment = Field(gt=0)
     side: Literal["up", "down", "both"] = "both"
+
+    @model_validator(mode="after")
+    def _one_series(self) -> Self:
+        if bool(self.rates) == bool(self.delays):
+            raise ValueError("one of: rates, delays (or a file that has them), with at least one value")
+        if self.delays and self.site:
+            raise ValueError("delays between: [a, b], or from: a with to: b, since a site has none")
+        return self
 
 
 class Traffic(Document):

@@ -1,24 +1,25 @@
-"""Importing GML and GraphML: links among sites become the shortest paths between them.
+"""Importing GML, GraphML and node-link JSON: links among sites become the shortest paths between them.
 
 Edges carry `latency` (or `delay`) and may carry `bandwidth` (or `rate`), `packet_loss` (or `loss`) and `jitter`, a
 standard deviation; anything else on an edge but a name is refused. Nodes may carry `host_bandwidth_up` and
 `host_bandwidth_down` (or `up` and `down`), which is the form of the shadow simulator's graphs.
-The nodes that have access rates are the sites; the others only forward. The path of least latency is taken; its rate is
-that of its narrowest edge, a packet survives it if it survives every edge, and the variances of its jitters add up.
-
-A topology has no links that pairs share but the access links: pairs whose paths share an edge each get its whole rate.
-The document's description names such edges.
+The nodes that have access rates are the sites; the others only forward. The path of least latency is taken; a packet
+survives it if it survives every edge, and the variances of its jitters add up. An edge that several pairs cross, and
+that could be their bottleneck, becomes a core link whose rate they share; of the other edges the narrowest bounds a
+pair. An edge of an undirected graph has its rate in either direction.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
-from itertools import pairwise
+from collections.abc import Collection
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
-from netsim.errors import InputError
+from netsim.errors import InputError, Phrase
+from netsim.text_files import read_text
 from netsim.units import parse_duration, parse_rate, parse_share
 
 SUFFIXES = (".gml", ".graphml")
@@ -31,9 +32,16 @@ def read_graph(path: Path) -> dict[str, Any]:
     import networkx  # takes half a second, and only imports need it
 
     try:
-        graph = networkx.read_graphml(path) if path.suffix == ".graphml" else networkx.read_gml(path, label="id")
+        if path.suffix == ".json":
+            graph = _node_link(json.loads(read_text(path, "a json graph")))
+        else:
+            graph = networkx.read_graphml(path) if path.suffix == ".graphml" else networkx.read_gml(path, label="id")
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(str(path), "", error.strerror or str(error), f"a {path.suffix[1:]} graph") from None
+    except json.JSONDecodeError as error:
+        raise InputError(str(path), f"line {error.lineno}", Phrase(error.msg), "a json graph") from None
     except Exception as error:  # networkx has no error of its own for most of what can be wrong in a file
         found = str(error) if isinstance(error, networkx.NetworkXError | ValueError | SyntaxError) else repr(error)
         raise InputError(str(path), "", found, f"a {path.suffix[1:]} graph") from None
@@ -45,33 +53,96 @@ def read_graph(path: Path) -> dict[str, Any]:
     sites = {node: _name(node, data) for node, data in graph.nodes(data=True) if any(key in data for key in up)}
     if len(sites) < 2:
         raise InputError(str(path), "nodes", f"{len(sites)} sites", "two nodes or more with host_bandwidth_up")
-    links = []
-    users: Counter[tuple[str, str]] = Counter()
+    paths: list[list[Any]] = []
     for source in sites:
-        _, paths = networkx.single_source_dijkstra(graph, source, weight="seconds")
+        _, reached = networkx.single_source_dijkstra(graph, source, weight="seconds")
         for target in sites:
             if source != target:
-                if target not in paths:
-                    found = f"no path from {sites[source]} to {sites[target]}"
-                    raise InputError(str(path), "edges", found, "a connected graph")
-                links.append(_link(graph, paths[target], sites, str(path)))
-                users.update((str(a), str(b)) for a, b in pairwise(paths[target]) if _capped(graph, a, b))
-    shared = [f"{a} - {b} ({pairs} pairs)" for (a, b), pairs in users.items() if pairs > 1]
-    caveat = f"Each pair gets the whole rate of the edges that it shares with others: {', '.join(shared)}."
+                if target not in reached:
+                    missing = f"no path from {sites[source]} to {sites[target]}"
+                    raise InputError(str(path), "edges", missing, "a connected graph")
+                paths.append(reached[target])
+    described = {name: _site(graph.nodes[node], f"{path}: node {name}") for node, name in sites.items()}
+    shared = _shared(graph, paths, {node: described[name] for node, name in sites.items()}, str(path))
     return {
-        "description": caveat if shared else "",
-        "name": re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-")[:40] or "graph",
+        "name": topology_name(path),
         "source": f"imported from {path.name}",
-        "sites": {name: _site(graph.nodes[node], f"{path}: node {name}") for node, name in sites.items()},
-        "links": links,
+        "sites": described,
+        "links": [_link(graph, nodes, sites, shared, str(path)) for nodes in paths],
+        "core": [_core_link(graph, *numbered, sites) for numbered in zip(count(1), shared, shared.values())],
     }
 
 
-def _capped(graph: Any, a: Any, b: Any) -> bool:
-    return not {"bandwidth", "rate"}.isdisjoint(_edge(graph, a, b))
+def is_json_graph(path: Path) -> bool:
+    """Whether a JSON file has a graph in node-link form, and no topology."""
+    try:
+        found = json.loads(read_text(path, "a json graph"))
+    except (InputError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "nodes" in found and "sites" not in found
 
 
-def _link(graph: Any, nodes: list[Any], sites: dict[Any, str], where: str) -> dict[str, Any]:
+def _node_link(data: dict[str, Any]) -> Any:
+    """From `{"directed", "multigraph", "nodes": [{"id", ...}], "links" or "edges": [{"source", "target", ...}]}`."""
+    import networkx
+
+    edges = "links" if "links" in data else "edges"
+    lists = [data.get("nodes"), data.get(edges)]
+    if not all(isinstance(items, list) and all(isinstance(item, dict) for item in items) for items in lists):
+        raise ValueError("no lists of nodes and of links")
+    for name, keys in (("nodes", ("id",)), (edges, ("source", "target"))):
+        for place, item in enumerate(data[name]):
+            if lacking := [key for key in keys if not isinstance(item.get(key), str | int)]:
+                raise ValueError(f"{name}.{place} without {lacking[0]}")
+    known = {node["id"] for node in data["nodes"]}
+    if strangers := [end for edge in data[edges] for end in (edge["source"], edge["target"]) if end not in known]:
+        raise ValueError(f"a link of node {strangers[0]}, which is not among the nodes")
+    kind = {"directed": data.get("directed") is True, "multigraph": data.get("multigraph") is True}
+    return networkx.node_link_graph({**data, "graph": {}, **kind}, edges=edges)
+
+
+def _shared(
+    graph: Any, paths: list[list[Any]], access: dict[Any, dict[str, str]], where: str
+) -> dict[tuple[Any, Any], list[list[Any]]]:
+    """The edges whose rate bounds several pairs together, each in one direction, with the paths that cross it.
+
+    An edge that carries whatever its pairs' access links do is no bottleneck.
+    """
+    users: dict[tuple[Any, Any], list[list[Any]]] = {}
+    for nodes in paths:
+        for a, b in pairwise(nodes):
+            if _rate(graph, a, b, where) is not None:
+                users.setdefault((a, b), []).append(nodes)
+    found = {}
+    for edge, crossing in users.items():
+        rate = _rate(graph, *edge, where) or 0.0
+        sent = sum(parse_rate(access[node]["up"]) for node in {nodes[0] for nodes in crossing})
+        received = sum(parse_rate(access[node]["down"]) for node in {nodes[-1] for nodes in crossing})
+        if len(crossing) > 1 and rate < min(sent, received):
+            found[edge] = crossing
+    return found
+
+
+def _core_link(
+    graph: Any, number: int, edge: tuple[Any, Any], paths: list[list[Any]], sites: dict[Any, str]
+) -> dict[str, Any]:
+    """number: makes the name unique, since nodes may be called alike."""
+    named = "-".join(_name(node, graph.nodes[node])[:16] for node in edge)
+    pairs = [[sites[nodes[0]], sites[nodes[-1]]] for nodes in paths]
+    return {"name": f"{named}-{number}", "rate": f"{_rate(graph, *edge, ''):.0f} bit", "pairs": pairs}
+
+
+def _rate(graph: Any, a: Any, b: Any, where: str) -> float | None:
+    """Of an edge, bit/s; None for one that states none."""
+    edge = _edge(graph, a, b)
+    if {"bandwidth", "rate"}.isdisjoint(edge):
+        return None
+    return _value(edge, ("bandwidth", "rate"), parse_rate, f"{where}: edge {a} - {b}")
+
+
+def _link(
+    graph: Any, nodes: list[Any], sites: dict[Any, str], shared: Collection[tuple[Any, Any]], where: str
+) -> dict[str, Any]:
     delay, kept, variance, rates = 0.0, 1.0, 0.0, []
     for a, b in pairwise(nodes):
         edge = _edge(graph, a, b)
@@ -79,8 +150,8 @@ def _link(graph: Any, nodes: list[Any], sites: dict[Any, str], where: str) -> di
         loss = _value(edge, ("packet_loss", "loss"), parse_share, f"{where}: edge {a} - {b}", 0.0)
         kept *= 1 - loss
         variance += _value(edge, ("jitter",), parse_duration, f"{where}: edge {a} - {b}", 0.0) ** 2
-        if any(key in edge for key in ("bandwidth", "rate")):
-            rates.append(_value(edge, ("bandwidth", "rate"), parse_rate, f"{where}: edge {a} - {b}"))
+        if (a, b) not in shared and (rate := _rate(graph, a, b, where)) is not None:
+            rates.append(rate)
     found: dict[str, Any] = {
         "from": sites[nodes[0]],
         "to": sites[nodes[-1]],
@@ -105,8 +176,17 @@ def _site(node: dict[str, Any], where: str) -> dict[str, str]:
 
 
 def _name(node: Any, data: dict[str, Any]) -> str:
-    text = str(data.get("label", node))
+    return site_name(str(data.get("label", node)))
+
+
+def site_name(text: str) -> str:
+    """`text` as the name of a site."""
     return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")[:30] or "site"
+
+
+def topology_name(path: Path) -> str:
+    """The name of a topology imported from `path`."""
+    return re.sub(r"[^a-z0-9-]+", "-", path.stem.lower()).strip("-")[:40] or "network"
 
 
 def _value(data: dict[str, Any], keys: tuple[str, ...], parse: Any, where: str, default: float | None = None) -> float:
@@ -119,42 +199,3 @@ def _value(data: dict[str, Any], keys: tuple[str, ...], parse: Any, where: str, 
     if default is None:
         raise InputError(where, keys[0], "nothing", f"a value for {' or '.join(keys)}")
     return default
-
-
-PACKET = 1504  # bytes that mahimahi lets pass at each opportunity: 1500 and its own header
-EMPTY_RATE = 8_000.0  # bit/s: a stretch of a trace without any packet; shapers have no zero
-_MILLISECONDS = re.compile("[0-9]{1,12}")
-
-
-def read_mahimahi(path: Path, every: float) -> tuple[list[float], float]:
-    """Mean rates of a trace's stretches, bit/s, and the length of a stretch, seconds: about `every`.
-
-    The trace repeats after its last line's time, so the stretches divide that period evenly, and the mean of their
-    rates is the trace's. A trace shorter than one and a half stretches has one rate. A stretch without any packet has
-    `EMPTY_RATE`, which the others give up.
-    """
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path), "", getattr(error, "strerror", "not text"), "a readable trace") from None
-    times: list[int] = []
-    for number, line in enumerate(lines, start=1):
-        if line and (not _MILLISECONDS.fullmatch(line) or (times and int(line) < times[-1])):
-            raise InputError(str(path), f"line {number}", line[:40], "milliseconds, not less than in the line before")
-        if line:
-            times.append(int(line))
-    if not times or times[-1] == 0:
-        raise InputError(str(path), "", "no time above zero", "at least one line with a time above zero")
-    period = times[-1]  # ms
-    stretches = max(1, round(period / 1000 / every))
-    step = period / 1000 / stretches
-    counts = [0] * stretches
-    for time in times:  # the packet of millisecond t passes in (t - 1, t]
-        counts[max(0, (time * stretches - 1) // period)] += 1
-    rates = [count * PACKET * 8 / step for count in counts]
-    if stretches == 1:
-        return rates, max(step, every)
-    total, given = sum(rates), EMPTY_RATE * counts.count(0)
-    if given >= total:
-        return [total / stretches] * stretches, step
-    return [rate * (1 - given / total) if rate else EMPTY_RATE for rate in rates], step

@@ -5,31 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from netsim.documents import Document
-from netsim.units import QUEUE_SCHEMA, Delay, Rate, Share, Size, parse_duration, parse_size
+from netsim.queue_kinds import Queue, Stated
+from netsim.units import Delay, Rate, Share, Size
 
-LONGEST_QUEUE = 2**32 - 1  # bytes; the limit of the kernel's queues is a 32-bit number
-
-
-def parse_queue(text: object) -> int | float:
-    """'150 kB' -> bytes as an int; '50 ms' -> seconds as a float: as long as the queue takes to drain."""
-    try:
-        size = parse_size(text)
-    except ValueError:
-        pass
-    else:
-        if size > LONGEST_QUEUE:
-            raise ValueError(f"at most {LONGEST_QUEUE} bytes")
-        return size
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise ValueError("a size like '150 kB', or a duration like '50 ms'") from None
-
-
-Queue = Annotated[int | float, BeforeValidator(parse_queue), QUEUE_SCHEMA]
+INITIAL_WINDOW = 10  # segments; RFC 6928
 
 
 class Jitter(Document):
@@ -64,6 +46,8 @@ class Transport(Document):
     # Linux starts every receive buffer with 128 KiB, and its settings are 32-bit numbers.
     buffer: Annotated[Size, Field(ge=128 * 2**10, le=2**31 - 1)] = 64 * 10**6
     mtu: int = Field(default=1500, ge=576, le=65000)
+    # Segments that a connection may have in flight in its first round trip. Linux's own is that of RFC 6928.
+    initial_window: int = Field(default=INITIAL_WINDOW, ge=1, le=65535)
 
 
 class Impairments(Document):
@@ -95,7 +79,7 @@ class Site:
     name: str
     up: float
     down: float
-    workers: int = 1
+    workers: int = 1  # that train there as one: a rank is a site
 
 
 @dataclass(frozen=True)
@@ -109,9 +93,7 @@ class Link:
     loss: float | GilbertElliott = 0.0
     rate: float | None = None  # a cap of this pair; None: only the access links bound it
     duplicate: float = 0.0
-    queue: int | float | None = (
-        None  # ahead of the bottleneck: bytes (int), or seconds at its rate (float); None: default
-    )
+    queue: Stated = None  # ahead of the bottleneck: bytes (int), seconds at its rate (float), or more; None: default
 
     @property
     def mean_loss(self) -> float:

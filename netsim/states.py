@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from netsim.documents import validate
 from netsim.events import Event, Flap, Partition, Place, Ramp, Set, Trace
 from netsim.links import Impairments, Link, Site
-from netsim.timeline import Timeline
-from netsim.topology import Topology
+from netsim.queue_kinds import keep_kinds
+from netsim.timeline import Timeline, timeline_of
+from netsim.topology import Topology, queue_changes
 
 
 def states(topology: Topology) -> list[tuple[float, Topology]]:
@@ -34,6 +36,17 @@ def state_at(topology: Topology, time: float) -> Topology:
         if event.start <= time + 1e-9:
             _apply(state, event, time, healed)
     return state.topology()
+
+
+def changed(topology: Topology, changes: Sequence[Mapping[str, Any]], where: str) -> Topology:
+    """The topology after `changes`, each as a `set` of a timeline is written; without its timeline.
+
+    Raises InputError, which names `where`, for a change that is none.
+    """
+    events = [validate(Event, {"at": "0 s", "set": dict(change)}, where) for change in changes]
+    timeline = timeline_of(events, [site.name for site in topology.sites], where)
+    keep_kinds(queue_changes(topology, events), where)
+    return state_at(replace(topology, timeline=timeline), 0.0)
 
 
 class _State:
@@ -95,12 +108,15 @@ def _apply(state: _State, event: Event, time: float, healed: float) -> None:
         case Partition(groups=groups) if event.start > healed:
             state.sever_between(groups)
         case Trace() as action if running:
-            rate = action.rates[int((time - event.start) / action.every + 1e-6) % len(action.rates)]
-            if action.site:
+            series = action.rates or action.delays
+            value = series[int((time - event.start) / action.every + 1e-6) % len(series)]
+            if action.delays:
+                state.change_links(action, lambda link: replace(link, delay=value))
+            elif action.site:
                 sides = ("up", "down") if action.side == "both" else (action.side,)
-                state.change_site(action.site, **dict.fromkeys(sides, rate))
+                state.change_site(action.site, **dict.fromkeys(sides, value))
             else:
-                state.change_links(action, lambda link: replace(link, rate=rate))
+                state.change_links(action, lambda link: replace(link, rate=value))
 
 
 def _given(action: Set) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class Transfer:
 def among(transfer: Transfer, members: Sequence[int]) -> Transfer:
     """The transfer without the members who are absent. LonghaulError if its root is."""
     if transfer.root is not None and transfer.root not in members:
-        raise LonghaulError(f"{transfer.name!r} needs rank {transfer.root}, which is not there")
+        raise LonghaulError(f"{transfer.name!r} needs rank {transfer.root}, which is absent")
     return replace(transfer, members=tuple(rank for rank in transfer.members if rank in members))
 
 

@@ -11,12 +11,22 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%/]*)\s*$")
 
 _RATES = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
-_DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATIONS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _YEAR = 365 * 86_400.0
 LEAST_RATE, MOST_RATE = 1e3, 1e15  # bit/s, of what is not zero
 MOST_DURATION, MOST_SIZE = 10 * _YEAR, 10**18  # seconds, bytes
 
-_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZES = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "PB": 10**15,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
 
 
 def _split(text: object, units: str) -> tuple[float, str]:
@@ -52,6 +62,20 @@ def parse_duration(text: object) -> float:
     if (seconds := number * _DURATIONS[unit]) > MOST_DURATION:
         raise ValueError(f"a duration of at most {show_duration(MOST_DURATION)}")
     return seconds
+
+
+def rate_unit(unit: str) -> float:
+    """Bit/s in one of `unit`, which may end in /s. ValueError for none."""
+    if (scale := _RATES.get(unit.removesuffix("/s"))) is None:
+        raise ValueError(f"a rate unit, one of: {', '.join(_RATES)} (optionally with /s)")
+    return scale
+
+
+def duration_unit(unit: str) -> float:
+    """Seconds in one of `unit`. ValueError for none."""
+    if (scale := _DURATIONS.get(unit)) is None:
+        raise ValueError(f"a unit of time, one of: {', '.join(_DURATIONS)}")
+    return scale
 
 
 def parse_size(text: object) -> int:
@@ -107,7 +131,7 @@ SHARE_SCHEMA = WithJsonSchema(
 Rate = Annotated[float, BeforeValidator(parse_rate), RATE_SCHEMA]
 Duration = Annotated[float, BeforeValidator(parse_duration), DURATION_SCHEMA]
 Delay = Annotated[Duration, _at_most(60.0, "60 s")]  # what a packet may be held back
-Moment = Annotated[Duration, _at_most(30 * 86_400.0, "720 h")]  # within a run
+Moment = Annotated[Duration, _at_most(30 * 86_400.0, "30 d")]  # within a run
 Size = Annotated[int, BeforeValidator(parse_size), SIZE_SCHEMA]
 Share = Annotated[float, BeforeValidator(parse_share), SHARE_SCHEMA]
 
@@ -123,7 +147,7 @@ def show_size(size: float) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    """0.035 -> '35 ms'; 5400 -> '1.5 h'."""
+    """0.035 -> '35 ms'; 5400 -> '1.5 h'; 129600 -> '1.5 d'."""
     return _show(seconds, _DURATIONS)
 
 

@@ -7,7 +7,6 @@ and not 8, `2024-01-01` is a word and not a date. A key given twice is an error.
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from netsim.errors import InputError, Phrase
+from netsim.text_files import read_text
 
 MOST_BYTES = 4 * 2**20
 MOST_DEPTH = 32
@@ -103,19 +103,7 @@ def line_of(path: Path, keys: Sequence[str]) -> tuple[int | None, int]:
 
 
 def _text(path: Path) -> str:
-    allowed = f"a readable YAML file of at most {MOST_BYTES // 2**20} MiB"
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe may never end
-            raise InputError(str(path), "", Phrase("not a regular file"), allowed)
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
-        if len(raw) > MOST_BYTES:
-            raise InputError(str(path), "", Phrase("a larger file"), allowed)
-        return raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(str(path), "", Phrase(getattr(error, "strerror", None) or "not UTF-8"), allowed) from None
+    return read_text(path, f"a readable YAML file of at most {MOST_BYTES // 2**20} MiB", MOST_BYTES)
 
 
 def _composed(text: str, where: str) -> yaml.Node | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
@@ -13,6 +14,7 @@ from reports.statistics import Comparison, Range, summarise
 from reports.study import Study
 from reports.style.quantities import digits, show, show_p
 
+_NOBODY = "no method"
 TIE = 1.02  # times closer than this are called level
 MOST_OVERRUNS = 0.1  # of paced slots; above it the host sets a run's pace, and times are not compared
 
@@ -82,7 +84,9 @@ class Answer:
         seconds = f"{bound}{show(self.seconds, 's')}"
         if self.level_with:
             return f"{_listed((self.fastest, *self.level_with))} are level: loss {self.loss:.3f} in {seconds}"
-        return f"{self.fastest} is fastest: loss {self.loss:.3f} in {seconds}"
+        between = self.speedup_range
+        sure = "seems" if between is not None and between.low <= 1 <= between.high else "is"
+        return f"{self.fastest} {sure} fastest: loss {self.loss:.3f} in {seconds}"
 
     @property
     def evidence(self) -> str:
@@ -97,6 +101,8 @@ class Answer:
             parts.append(self._times_faster(self.speedup, self.baseline_seconds))
         elif self.fastest is not None and self.baseline in self.not_reached:
             parts.append(f"the baseline {self.baseline} did not reach it")
+        elif self.fastest is not None and self.baseline_seconds is None:
+            parts.append(f"the baseline {self.baseline} has no valid run here")
         if self.upper_bound and self.fastest is not None:
             parts.append(f"{_listed(self.upper_bound)} had reached it at the first evaluation: that time is a bound")
         others = tuple(label for label in self.not_reached if label != self.baseline or self.fastest is None)
@@ -107,12 +113,24 @@ class Answer:
         return "; ".join(parts)
 
     @property
+    def brief(self) -> str:
+        """The headline with the lead, for a line on a terminal."""
+        if self.speedup is None or self.overrun or self.fastest is None:
+            return self.headline
+        bound = ", a bound" if self.upper_bound else ""
+        return f"{self.headline}, {digits(self.speedup.ratio)} times as fast as {self.baseline}{bound}"
+
+    @property
     def why(self) -> str:
-        """Where the difference comes from: time spent waiting for the network."""
+        """Where the difference comes from: time spent waiting for the network, or else the steps."""
         if self.overrun or len(self.waits) < 2:
             return ""
         words = [f"{label} waits {show(a, 's')} of {show(b, 's')}" for label, (a, b) in self.waits.items()]
-        return f"{', '.join(words)} for the network"
+        waiting = f"over the whole run {', '.join(words)} for the network"
+        fastest = self.waits.get(self.fastest or "", (0.0, 0.0))
+        if self.fastest != self.baseline and fastest[0] > self.waits[self.baseline][0]:
+            return f"{waiting}; {self.fastest} waits longer, and yet takes fewer or shorter steps to the loss"
+        return waiting
 
     @property
     def elsewhere(self) -> str:
@@ -151,6 +169,23 @@ class Answer:
 def answers(study: Study) -> list[Answer]:
     """One for each network with a valid run."""
     return [_answer(study, group, topology) for group, topology in study.places if len(study.at(group, topology))]
+
+
+def overview(found: Sequence[Answer]) -> str:
+    """Who is fastest on how many networks, and by how much at most; nothing for a single one."""
+    if len(found) < 2:
+        return ""
+    wins: dict[str, list[Answer]] = {}
+    for answer in found:
+        name = answer.fastest if answer.fastest is not None and not answer.overrun else _NOBODY
+        wins.setdefault(name, []).append(answer)
+    words = []
+    for name, won in sorted(wins.items(), key=lambda item: -len(item[1])):
+        ratios = sorted(answer.speedup.ratio for answer in won if name != _NOBODY and answer.speedup is not None)
+        low, high = (digits(ratio) for ratio in (ratios[0], ratios[-1])) if ratios else ("", "")
+        lead = f" ({low if low == high else f'{low} to {high}'} times as fast as {won[0].baseline})" if ratios else ""
+        words.append(f"{name} on {len(won)}{lead}")
+    return f"Fastest to the loss, of {len(found)} networks: {', '.join(words)}."
 
 
 def _answer(study: Study, group: str, topology: str) -> Answer:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.records.layout import run_directories
+from harness.records.program_record import ProgramRun, read_programs
 from reports import summary
-from reports.answers import Answer, answers
+from reports.answers import Answer, answers, overview
+from reports.claim_runs import claim_runs
 from reports.claims import Claim, claims, claims_table, load_claims
 from reports.exports import write_parquet, write_tensorboard
 from reports.faults import faults_table
@@ -28,9 +29,10 @@ from reports.figures import (
     speedup,
     times,
 )
-from reports.manifest import check_place, put_in_place
+from reports.manifest import check_place, new_report
 from reports.page import render_page
 from reports.predictions import predict_runs
+from reports.programs import program_tables, programs_page
 from reports.records import collect
 from reports.scaled_table import scaled_table
 from reports.study import Study
@@ -73,33 +75,54 @@ def build_report(
     calibration: Path | None = None,
     tensorboard: bool = False,
     parquet: bool = False,
+    loss: float | None = None,
 ) -> dict[str, Any]:
     """Write the report of all runs under `folders` to `out`; returns what report.json holds.
 
+    loss: the held-out loss that times are measured to; the suites' targets if None.
     out: report/<suite> if None. An older report there is replaced; files that no report wrote are left alone.
     InputError where no record can be read, and for an `out` that holds something other than a report.
     """
     if out is not None:
         check_place(out)
     listed = load_claims(claims_file) if claims_file is not None else ()
+    programs = read_programs([folder for folder in folders if folder.is_dir()])
+    if programs and not any(run_directories(folder) for folder in folders if folder.is_dir()):
+        return _programs_alone(programs, out or Path("report") / "torchrun")
     collection = collect(folders, baseline)
     predictions = predict_runs(collection.runs, calibration) if predict or calibration is not None else None
-    study = Study(collection, predictions)
+    study = Study(collection, predictions, loss)
     if out is None:
         out = Path("report") / _name_of(study)
-        check_place(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        document = _write(study, temporary, out, listed)
+    with new_report(out) as temporary:
+        document = _write(study, temporary, out, listed, programs)
         if parquet:
             write_parquet(study.collection, temporary / "steps.parquet")
         if tensorboard:
             write_tensorboard(study.collection, temporary / "tensorboard")
-        temporary.chmod(0o755)
-        put_in_place(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return document
+
+
+def _programs_alone(programs: Sequence[ProgramRun], out: Path) -> dict[str, Any]:
+    """A report of programs, where no method was run."""
+    with new_report(out) as temporary:
+        (temporary / "tables").mkdir()
+        tables = program_tables(programs)
+        for table in tables:
+            write_table(table, temporary / "tables")
+        (temporary / "index.html").write_text(programs_page(programs), encoding="utf-8")
+        document: dict[str, Any] = {
+            "page": str(out / "index.html"),
+            "programs": [str(program.directory) for program in programs],
+            "runs": [],
+            "valid_runs": 0,
+            "excluded": [],
+            "overview": "",
+            "answers": [],
+            "tables": {table.name: [{k: v.raw for k, v in row.items()} for row in table.rows] for table in tables},
+            "figures": [],
+        }
+        (temporary / _DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return document
 
 
@@ -108,12 +131,15 @@ def _name_of(study: Study) -> str:
     return "+".join(re.sub(r"[^\w.-]+", "-", group).strip(".") for group in study.groups)[:100] or "runs"
 
 
-def _write(study: Study, folder: Path, out: Path, listed: Sequence[Claim]) -> dict[str, Any]:
+def _write(
+    study: Study, folder: Path, out: Path, listed: Sequence[Claim], programs: Sequence[ProgramRun]
+) -> dict[str, Any]:
     for name in ("figures", "tables"):
         (folder / name).mkdir()
     tables = [summary.methods_table(study), summary.memory_table(study), summary.convergence_table(study)]
     tables += [scaled_table(study), faults_table(study)]
-    tables += [claims_table(claims(study, listed))] if listed else []
+    tables += [claims_table(claims(claim_runs(study), listed))] if listed else []
+    tables += program_tables(programs)
     tables = [table for table in tables if table.rows]
     runs = summary.runs_table(study)
     for table in [*tables, runs]:
@@ -159,6 +185,7 @@ def _document(
         "valid_runs": len(study.runs),
         "excluded": excluded,
         "baselines": study.collection.baselines,
+        "overview": overview(found),
         "answers": [_answer_json(answer) for answer in found],
         "tables": {
             table.name: [
@@ -174,7 +201,7 @@ def _document(
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:
-    words = {name: getattr(answer, name) for name in ("headline", "evidence", "why", "elsewhere")}
+    words = {name: getattr(answer, name) for name in ("brief", "headline", "evidence", "why", "elsewhere")}
     return {**answer.json(), **words}
 
 

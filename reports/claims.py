@@ -14,7 +14,7 @@ A file of claims names, for each, two labels, a metric and what should hold betw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -26,29 +26,17 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from algorithms.method import ON_HOST
 from netsim.documents import Document, located, read_yaml, validate
 from netsim.units import Share
+from reports.claim_runs import LOGGED, memory_column, memory_components
 from reports.statistics import Comparison, compare
-from reports.study import Study
 from reports.style.quantities import digits
 from reports.style.tables import EMPTY, Column, Table, Value
 
-# Name in the file -> column of the runs frame. The first two do not depend on the network, so seeds are the pairs.
-_COLUMNS = {
-    "final_loss": "final_loss",
-    "final_perplexity": "final_perplexity",
-    "time_to_loss": "seconds_to_level",
-    "training_time": "training_seconds",
-    "communication_time": "communication_seconds",
-    "compute_utilisation": "compute_utilisation",
-    "payload_bytes": "payload_bytes_per_worker",
-    "wire_bytes": "wire_bytes_per_worker",
-    "memory_bytes": "memory_bytes",
-}
 _UNTIL_TARGET = ("training_time", "communication_time", "payload_bytes", "wire_bytes")
-# What methods log of themselves: mean over layers, workers and the second half of the run's steps.
-_LOGGED = ("routing_entropy", "ghost_share", "subspace_overlap")
-_OF_THE_SEED = ("final_loss", "final_perplexity", *_LOGGED)
+LOSSES = ("final_loss", "final_perplexity")
+# These do not depend on the network, so seeds are the pairs.
+_OF_THE_SEED = (*LOSSES, *LOGGED)
 
-Verdict = Literal["reproduced", "not reproduced", "not testable at this size"]
+Verdict = Literal["reproduced", "not reproduced", "not testable at this size", "not trained"]
 
 
 class Side(Document):
@@ -93,6 +81,7 @@ class Claim(Document):
     place: Literal["device", "host"] | None = None
     # Its ratio to the reference is printed beside.
     control: Annotated[Side, BeforeValidator(_side), _SIDE_SCHEMA] | None = None
+    uncontrolled: str = ""  # why there is no control, or what takes its place
     shows: str = ""  # what can be seen of it at this size, in words
     untestable: str = ""  # why this host's runs cannot decide it
     note: str = ""  # what a reader of the verdict should know
@@ -103,6 +92,8 @@ class Claim(Document):
             raise ValueError("components and place with metric: memory_bytes")
         if self.ratio is not None and self.expect == "equal":
             raise ValueError("ratio with expect: less or greater; equal has a tolerance")
+        if self.control is not None and self.uncontrolled:
+            raise ValueError("either control or uncontrolled")
         return self
 
     @property
@@ -113,6 +104,12 @@ class Claim(Document):
         if self.ratio is None:
             return f"{self.expect} than 1"
         return f"at {'most' if self.expect == 'less' else 'least'} {self.ratio:g}"
+
+    @property
+    def exact(self) -> bool:
+        """Whether its values follow from sizes alone, so that seeds do not differ."""
+        to_a_loss = any(" to " in side.label for side in (self.candidate, self.reference))
+        return self.metric == "memory_bytes" or (self.metric in ("payload_bytes", "wire_bytes") and not to_a_loss)
 
 
 class ClaimsFile(Document):
@@ -139,61 +136,85 @@ class Tested:
             return None
         return float((self.found.high / self.found.low) ** 0.5) - 1
 
+    @property
+    def power(self) -> str:
+        """Which differences these runs can see, in words."""
+        if self.sees is not None and self.found is not None:
+            return f"differences from {100 * self.sees:.1f} %"
+        if self.claim.exact:
+            return "exact: one seed is enough"
+        return "none: an interval takes three pairs" if self.found is not None else "none yet"
+
 
 @located()
 def load_claims(path: Path) -> tuple[Claim, ...]:
     return validate(ClaimsFile, read_yaml(path), str(path)).claims
 
 
-def claims(study: Study, listed: Sequence[Claim]) -> list[Tested]:
-    """Every claim tested on valid runs."""
-    return [replace(_test(study, claim), control=_control(study, claim)) for claim in listed]
+def claims(runs: pd.DataFrame, listed: Sequence[Claim], suites: Mapping[str, str] | None = None) -> list[Tested]:
+    """Every claim tested on valid runs.
+
+    runs: see reports.claim_runs. suites: by label, the suite that trains it, for claims without runs.
+    """
+    tested = [replace(_test(runs, claim), control=_control(runs, claim)) for claim in listed]
+    return [_with_command(one, suites or {}) for one in tested]
 
 
-def _control(study: Study, claim: Claim) -> Comparison | None:
+def _with_command(one: Tested, suites: Mapping[str, str]) -> Tested:
+    """Of a claim that was not trained, which commands train it."""
+    sides = [one.claim.candidate.label, one.claim.reference.label]
+    named = sorted({suites[label] for label in sides if label in suites})
+    if one.verdict != "not trained" or not named:
+        return one
+    return replace(one, note=f"{one.note}; {' and '.join(f'longhaul run {name}' for name in named)} trains them")
+
+
+def _control(runs: pd.DataFrame, claim: Claim) -> Comparison | None:
     """What the control comes to, measured as the claim is."""
     if claim.control is None:
         return None
-    return _test(study, claim.model_copy(update={"candidate": claim.control, "control": None})).found
+    return _test(runs, claim.model_copy(update={"candidate": claim.control, "control": None})).found
 
 
-def _test(study: Study, claim: Claim) -> Tested:
-    candidate, reference = _runs(study, claim.candidate), _runs(study, claim.reference)
-    if claim.metric in _LOGGED:
-        candidate, reference = (_with_logged(study, side, claim.metric) for side in (candidate, reference))
-    if claim.components or claim.place:
-        candidate, reference = (_with_memory(study, side, claim) for side in (candidate, reference))
+def _test(runs: pd.DataFrame, claim: Claim) -> Tested:
+    candidate, reference = (_side_values(runs, side, claim) for side in (claim.candidate, claim.reference))
     pairs = _pairs(candidate, reference, claim)
-    runs = tuple(int(run) for run in [*candidate["run"], *reference["run"]])
+    numbers = tuple(int(run) for run in [*candidate["run"], *reference["run"]])
     found = compare(pairs["candidate"].tolist(), pairs["reference"].tolist()) if len(pairs) else None
     if claim.untestable:
-        return Tested(claim, found, "not testable at this size", claim.untestable, runs)
-    late = (
-        [_stopped_short(study, side).sum() for side in (candidate, reference)]
-        if claim.metric in _UNTIL_TARGET
-        else [0, 0]
-    )
+        return Tested(claim, found, "not testable at this size", claim.untestable, numbers)
+    until = claim.metric in _UNTIL_TARGET
+    late = [int(side["stopped_short"].sum()) if until else 0 for side in (candidate, reference)]
     if late[0]:
         note = f"{late[0]} of {len(candidate)} runs of {claim.candidate.label} did not reach their target loss"
-        return Tested(claim, None, "not reproduced", note, runs)
+        return Tested(claim, None, "not reproduced", note, numbers)
     if late[1]:
         note = f"{late[1]} of {len(reference)} runs of {claim.reference.label} did not reach their target loss"
-        return Tested(claim, None, "not testable at this size", note, runs)
+        return Tested(claim, None, "not testable at this size", note, numbers)
     if found is None:
         missing = [
             side.label for side, had in ((claim.candidate, candidate), (claim.reference, reference)) if not len(had)
         ]
-        note = f"no valid runs of {' and '.join(missing)}" if missing else "no pair with the same seed has both values"
-        return Tested(claim, None, "not testable at this size", note, runs)
+        if missing:
+            return Tested(claim, None, "not trained", f"no valid runs of {' and '.join(missing)}", numbers)
+        return Tested(claim, None, "not testable at this size", "no pair with the same seed has both values", numbers)
     verdict, note = judge(claim, found)
-    return Tested(claim, found, verdict, note, runs)
+    return Tested(claim, found, verdict, note, numbers)
+
+
+_PAST = "by the median; the 95 % interval reaches past the bound"
 
 
 def judge(claim: Claim, found: Comparison) -> tuple[Verdict, str]:
-    """The median must meet the bound; from three pairs on, the 95 % interval must also lie on the right side of 1."""
+    """The median must meet the bound; from three pairs on, the 95 % interval must also lie on the right side of 1.
+
+    Of another bound than 1, the note says where the interval reaches past it: more seeds may overturn the verdict.
+    """
     few = "" if found.low is not None else f"{found.n} pair{'s' if found.n > 1 else ''}, so no interval"
     if claim.expect == "equal":
-        return ("reproduced" if abs(found.ratio - 1) <= claim.tolerance else "not reproduced"), few
+        within = abs(found.ratio - 1) <= claim.tolerance
+        past = any(end is not None and abs(end - 1) > claim.tolerance for end in (found.low, found.high))
+        return ("reproduced" if within else "not reproduced"), (_PAST if within and past else few)
     less = claim.expect == "less"
     bound = claim.ratio if claim.ratio is not None else 1.0
     slack = 1e-9 * bound  # ratios went through logarithms
@@ -210,51 +231,35 @@ def judge(claim: Claim, found: Comparison) -> tuple[Verdict, str]:
         and bound == 1
     ):
         return "not reproduced", "the 95 % interval has 1 in it"
-    return "reproduced", few
+    end = found.high if less else found.low
+    past = end is not None and (end > bound + slack if less else end < bound - slack)
+    return "reproduced", _PAST if past else few
 
 
-def _stopped_short(study: Study, runs: pd.DataFrame) -> pd.Series:
-    """Runs that should have ended at a target loss and did not reach it: what they took is not what it takes."""
-    wanted = [study.stored[int(run)].spec.train.stop_at_target for run in runs["run"]]
-    return runs["time_to_target_seconds"].isna() & pd.Series(wanted, index=runs.index, dtype=bool)
-
-
-def _runs(study: Study, side: Side) -> pd.DataFrame:
-    runs = study.runs[study.runs["label"] == side.label]
+def _side_values(runs: pd.DataFrame, side: Side, claim: Claim) -> pd.DataFrame:
+    """The runs of one side, with the claim's metric in the column `value`."""
+    mine = runs[runs["label"] == side.label]
     if side.topology is not None:
-        runs = runs[runs["topology"] == side.topology]
+        mine = mine[mine["topology"] == side.topology]
     if side.suite is not None:
-        runs = runs[[study.stored[int(run)].spec.suite == side.suite for run in runs["run"]]]
-    return runs
+        mine = mine[mine["suite"] == side.suite]
+    return mine.assign(value=_memory(mine, claim) if claim.components or claim.place else mine[claim.metric])
 
 
-def _with_logged(study: Study, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Runs with what their methods logged of themselves as a column; empty where they log no such thing."""
-    found = study.logged(metric)
-    last = study.steps.groupby("run")["step"].max()
-    late = found[found["step"] > found["run"].map(last) / 2]
-    return runs.merge(late.groupby("run")["value"].mean().rename(metric), on="run", how="left")
-
-
-def _with_memory(study: Study, runs: pd.DataFrame, claim: Claim) -> pd.DataFrame:
-    """Runs with the memory of the claim's components and place alone; empty where a run has none of them."""
-    memory = study.memory
-    if claim.components:
-        memory = memory[memory["component"].isin(claim.components)]
+def _memory(runs: pd.DataFrame, claim: Claim) -> pd.Series:
+    """Bytes of the claim's components and place alone; empty where a run has none of them."""
+    components = claim.components or tuple(memory_components(runs))
     if claim.place is not None:
-        memory = memory[memory["component"].isin(ON_HOST) == (claim.place == "host")]
-    return runs.drop(columns="memory_bytes").merge(
-        memory.groupby("run")["bytes"].sum().rename("memory_bytes"), on="run", how="left"
-    )
+        components = tuple(one for one in components if (one in ON_HOST) == (claim.place == "host"))
+    return runs.reindex(columns=[memory_column(one) for one in components]).sum(axis=1, min_count=1)
 
 
 def _pairs(candidate: pd.DataFrame, reference: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """Values of both sides for each seed, and for each network where both sides are on any."""
-    column = _COLUMNS.get(claim.metric, claim.metric)
     given = claim.candidate.topology is not None or claim.reference.topology is not None
     keys = ["seed"] if given or claim.metric in _OF_THE_SEED else ["topology", "seed"]
     sides = [
-        side.groupby(keys, as_index=False)[[column]].median().rename(columns={column: name})
+        side.groupby(keys, as_index=False)[["value"]].median().rename(columns={"value": name})
         for side, name in ((candidate, "candidate"), (reference, "reference"))
     ]
     return sides[0].merge(sides[1], on=keys).replace([np.inf, -np.inf], np.nan).dropna()
@@ -269,7 +274,7 @@ def claims_table(tested: Sequence[Tested]) -> Table:
         Column("found", "found"),
         Column("control", "control", numeric=False),
         Column("n", "pairs"),
-        Column("sees", "sees differences from"),
+        Column("sees", "power", numeric=False),
         Column("verdict", "verdict", numeric=False),
     )
     rows = []
@@ -298,7 +303,7 @@ def claims_table(tested: Sequence[Tested]) -> Table:
                 "found": ratio,
                 "control": _control_value(one),
                 "n": count,
-                "sees": EMPTY if one.sees is None else Value(one.sees, f"{100 * one.sees:.1f} %"),
+                "sees": Value(one.sees, one.power),
                 "verdict": Value(one.verdict, words),
             }
         )
@@ -306,14 +311,19 @@ def claims_table(tested: Sequence[Tested]) -> Table:
         "Ratio of the two methods' values over runs paired by seed: median, in brackets its 95 % bootstrap interval. "
     )
     caption += (
-        "A claim is reproduced where the median meets it and, from three pairs on, the interval does not reach 1."
+        "A claim is reproduced where the median meets it and, from three pairs on, the interval does not reach 1; "
+        "where the interval reaches past another bound than 1, the verdict says so."
     )
     caption += " A control takes the candidate's place beside the same reference. "
-    caption += "Differences are seen from half the interval's width on."
+    caption += (
+        "Power: the smallest difference that so many pairs of this spread tell from none, half the interval's width."
+    )
     return Table("claims", "Claims, held against these runs", caption, columns, tuple(rows))
 
 
 def _control_value(one: Tested) -> Value:
-    if one.claim.control is None or one.control is None:
-        return EMPTY
+    if one.claim.control is None:
+        return Value(None, one.claim.uncontrolled) if one.claim.uncontrolled else EMPTY
+    if one.control is None:
+        return Value(None, f"{one.claim.control.label}: not trained")
     return Value(one.control.ratio, f"{one.claim.control.label}: {digits(one.control.ratio)}")

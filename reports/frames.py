@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from math import exp
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.records.run_record import BUCKETS, LinkRecord
+from harness.records.step_columns import NUMBERS, WHOLE
 from reports.records import Collection, Stored
 
 # Columns that are all None in some suites, and numbers all the same.
@@ -96,28 +100,24 @@ def _measured_goodput(report: LinkRecord | None) -> float | None:
 
 def steps_frame(runs: Sequence[Stored]) -> pd.DataFrame:
     """One row for each run, worker and step; buckets as columns `<bucket>_seconds`, metrics as `metric.<name>`."""
-    rows: list[dict[str, object]] = []
-    for index, run in enumerate(runs):
-        for rank, step in run.all_steps():
-            row: dict[str, object] = {
-                "run": index,
-                "rank": rank,
-                "step": step.step,
-                "clock": step.clock,
-                "loss": step.loss,
-                "lr": step.lr,
-                "tokens": step.tokens,
-                "payload_bytes": step.payload_bytes,
-                "evaluation_loss": step.evaluation_loss,
-            }
-            row.update({f"{name}_seconds": step.seconds.get(name, 0.0) for name in BUCKETS})
-            row.update({f"metric.{name}": value for name, value in step.metrics.items()})
-            rows.append(row)
-    columns = ["run", "rank", "step", "clock", "loss", "lr", "tokens", "payload_bytes", "evaluation_loss"]
-    frame = pd.DataFrame(rows, columns=None if rows else [*columns, *(f"{name}_seconds" for name in BUCKETS)])
-    frame = frame.astype({name: float for name in frame.columns if name not in ("run", "rank", "step", "tokens")})
+    logs = [(index, rank, log) for index, run in enumerate(runs) for rank, log in sorted(run.logged.items())]
+    lengths = [len(log) for _, _, log in logs]
+    columns = {
+        "run": np.repeat([index for index, _, _ in logs], lengths),
+        "rank": np.repeat([rank for _, rank, _ in logs], lengths),
+    }
+    columns |= {name: _joined([log.whole[name] for *_, log in logs], int) for name in WHOLE}
+    columns |= {name: _joined([log.numbers[name] for *_, log in logs]) for name in NUMBERS}
+    columns |= {f"{name}_seconds": _joined([log.seconds[name] for *_, log in logs]) for name in BUCKETS}
+    for name in dict.fromkeys(name for *_, log in logs for name in log.metrics):
+        columns[f"metric.{name}"] = _joined([log.metrics.get(name, np.full(len(log), np.nan)) for *_, log in logs])
+    frame = pd.DataFrame(columns)
     instruments = frame[[f"{name}_seconds" for name in INSTRUMENTS]].sum(axis=1)
     return frame.assign(training_clock=frame["clock"] - instruments.groupby([frame["run"], frame["rank"]]).cumsum())
+
+
+def _joined(parts: Sequence[NDArray[Any]], kind: type = float) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.array([], kind)
 
 
 def curves_frame(steps: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from netsim.errors import InputError
@@ -27,6 +28,23 @@ def check_place(out: Path) -> None:
         if not (out / MANIFEST).exists():
             raise InputError(str(out), "", "not a report", "an empty directory, a report, or a new name")
         _listed(out)
+
+
+@contextmanager
+def new_report(out: Path) -> Iterator[Path]:
+    """An empty directory beside `out` to write a report in, which takes its place when the block has ended well.
+
+    Nothing is left of it otherwise. InputError as from `check_place` and `put_in_place`.
+    """
+    check_place(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield made
+        made.chmod(0o755)
+        put_in_place(made, out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def put_in_place(made: Path, out: Path) -> None:

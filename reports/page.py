@@ -9,20 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from reports.answers import Answer
+from reports.answers import Answer, overview
 from reports.cards import environment_card, network_cards, options_table, workload_cards
 from reports.figures.conditions import conditions, networks, repeats
+from reports.interactive.page_data import page_curves, page_data
 from reports.study import Study
-from reports.style.drawing import Drawing, colour_variables, inline_svg
+from reports.style.drawing import Drawing, inline_svg
+from reports.style.fonts import missing_characters
 from reports.style.frame_csv import frame_csv
 from reports.style.tables import Table
+from reports.style.web_page import page_css, page_scripts, page_template, script_json
 from reports.summary import levels
 
 MAIN = "Speed-up"  # the section whose figures stand beside the answer
+CURVES = "Convergence"  # the section with the chart of losses
 _TEMPLATES = Path(__file__).with_name("templates")
+_VENDOR = Path(__file__).parent / "interactive" / "vendor"
+_FIRST_SCRIPTS = ("quantities.js", "compare.js", "chart.js", "explore.js")  # run before the rest of the page is read
+_LAST_SCRIPTS = ("figures.js", "tables.js")
+_CHARTS = {"speedup-loss": "speedup"}  # what a browser draws in place of a figure
+_COVERED = ("loss-time", "loss-tokens", "loss-bytes")  # by the chart of losses
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class _Picture:
     svg: Markup
     csv: str
     narrow: bool
+    chart: str = ""
+    replaced: bool = False  # by the chart: on a screen with scripts the figure itself is hidden
+    covered: bool = False  # by the chart of losses
 
 
 @dataclass(frozen=True)
@@ -59,8 +70,7 @@ def render_page(
     pictures: Mapping[str, str],
 ) -> str:
     """The HTML of a report that will stand at `out`, to which links are relative. `pictures`: SVG by figure name."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
+    template = page_template(_TEMPLATES / "page.html")
     excluded = _excluded(study, out)
     common = (repeats(study), conditions(study), f"{networks(study)}.")  # said once, not in every caption
     main = [drawing for drawing in sections.get(MAIN, ()) if drawing.name in pictures]
@@ -68,10 +78,13 @@ def render_page(
         title=" and ".join(study.groups),
         scope=_scope(study),
         warning=_warning(study) if excluded else "",
-        caveats=_caveats(study),
+        caveats=_caveats(study) + _without_font(study),
         common=" ".join(common),
         main=[_picture(drawing, pictures[drawing.name], common) for drawing in main],
         answers=answers,
+        overview=overview(answers),
+        curves_section=CURVES,
+        shaded=bool(study.runs.groupby(["group", "topology", "label"]).size().max() > 1) if len(study.runs) else False,
         answer_note=levels(study) + " Training time leaves out evaluation and checkpoints." if levels(study) else "",
         tables=tables,
         runs=runs,
@@ -91,8 +104,12 @@ def render_page(
         environment=environment_card(study),
         excluded=excluded,
         superseded=study.collection.superseded,
-        css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8") + colour_variables()),
-        js=Markup((_TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        css=page_css(_VENDOR / "uPlot.min.css"),
+        data=script_json(page_data(study, answers)),
+        curves=script_json(page_curves(study, answers)),
+        plotting=Markup((_VENDOR / "uPlot.iife.min.js").read_text(encoding="utf-8")),
+        first_js=page_scripts(*(_TEMPLATES / name for name in _FIRST_SCRIPTS)),
+        last_js=page_scripts(*(_TEMPLATES / name for name in _LAST_SCRIPTS)),
     )
 
 
@@ -103,6 +120,15 @@ def _caveats(study: Study) -> list[str]:
         for caveat in run.result.caveats if run.result.valid else ():
             found.setdefault(caveat, []).append(run.result.label)
     return [f"{', '.join(dict.fromkeys(labels))}: {caveat}" for caveat, labels in found.items()]
+
+
+def _without_font(study: Study) -> list[str]:
+    """That figures in files show boxes, where no installed font has a character of a label."""
+    missing = missing_characters([*study.labels, *(text for place in study.places for text in place)])
+    if not missing:
+        return []
+    shown = missing if len(missing) <= 20 else f"{missing[:20]}…"
+    return [f"No installed font has {shown}: figures in PNG and PDF show boxes there. Noto Sans CJK has most scripts."]
 
 
 def _runs(count: int) -> str:
@@ -155,6 +181,7 @@ def _picture(drawing: Drawing, svg: str, common: Sequence[str] = ()) -> _Picture
     caption = drawing.caption
     for words in common:
         caption = caption.replace(words, "")
+    single = sum(panel.get_visible() for panel in drawing.figure.axes) == 1
     encoded = base64.b64encode(frame_csv(drawing.data).encode()).decode()
     return _Picture(
         drawing.name,
@@ -163,4 +190,7 @@ def _picture(drawing: Drawing, svg: str, common: Sequence[str] = ()) -> _Picture
         Markup(inline_svg(drawing.name, svg)),
         f"data:text/csv;base64,{encoded}",
         narrow=drawing.figure.get_figwidth() <= 5.0,
+        chart=_CHARTS.get(drawing.name, ""),
+        replaced=single and drawing.name in _CHARTS,
+        covered=single and drawing.name in _COVERED,
     )

@@ -7,21 +7,26 @@ named, and hides no other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.records.layout import RunDirectory, run_directories, suite_description
 from harness.records.run_record import Run, failure_reason, read_json, read_record, read_run
+from harness.records.step_columns import StepColumns, read_step_columns
 from harness.spec.run_spec import RunSpec
 from netsim.errors import InputError, Phrase, nearest
 
 
 @dataclass(frozen=True)
 class Stored(Run):
-    """A finished run. `group` tells suites apart, and the same suite run in two places."""
+    """A finished run. `group` tells suites apart, and the same suite run in two places.
+
+    logged: the steps of each worker that logged any, by rank; read once, with the record.
+    """
 
     group: str = ""
+    logged: Mapping[int, StepColumns] = field(default_factory=dict, compare=False)
 
     @property
     def emulated_on(self) -> str:
@@ -143,9 +148,13 @@ def _stored(directory: Path) -> Stored:
     """The run in `directory`, all its lines checked: what is damaged is found now, not halfway through a report."""
     run = read_run(directory)
     run.events()
-    for _ in run.all_steps():
-        pass
-    return Stored(**vars(run), group=run.spec.suite)
+    return Stored(**vars(run), group=run.spec.suite, logged=_logged(run))
+
+
+def _logged(run: Run) -> dict[int, StepColumns]:
+    paths = {rank: RunDirectory(run.directory).worker(rank).steps for rank in range(run.result.sites)}
+    version = run.result.schema_version
+    return {rank: read_step_columns(path, version) for rank, path in paths.items() if path.exists()}
 
 
 def _unfinished(directory: Path) -> Unfinished:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from reports.inference.power import detectable_effect
+
 RESAMPLES = 9999
 _SEED = 20240229  # resampling is repeatable: the same records give the same report
 
@@ -133,6 +135,7 @@ class Convergence:
     p: float | None  # one-sided paired t-test: candidate < reference
     n: int
     suspicious: bool | None
+    detectable: float | None = None  # nats per token: the smallest difference that n seeds see, at a power of 0.8
 
 
 def check_convergence(reference: Sequence[float], candidate: Sequence[float], level: float = 0.01) -> Convergence:
@@ -147,4 +150,4 @@ def check_convergence(reference: Sequence[float], candidate: Sequence[float], le
         p = 1.0 if differences[0] >= 0 else 0.0
     else:
         p = float(stats.ttest_1samp(differences, 0.0, alternative="less").pvalue)
-    return Convergence(median, p, n, p < level)
+    return Convergence(median, p, n, p < level, detectable_effect(differences.tolist(), level=2 * level))

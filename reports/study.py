@@ -22,15 +22,17 @@ ORDER = ("ddp", "diloco", "photon", "lordo", "fomoe", "lowrank_ddp", "local_adam
 
 @dataclass(frozen=True)
 class Level:
-    """The loss that times are measured to: the suite's target, or the lowest that every run of the group reached."""
+    """The loss that times are measured to: the reader's, the suite's target, or the lowest that all runs reached."""
 
     loss: float
     asked: bool
     missed_target: float | None = None  # the suite's, where no run reached it
+    chosen: bool = False  # by the reader
 
     @property
     def words(self) -> str:
         kind = "the suite's target" if self.asked else "the lowest loss that every run reached"
+        kind = "chosen for this report" if self.chosen else kind
         if self.missed_target is not None:
             kind += f"; no run reached the suite's target {self.missed_target:.3f}"
         return f"held-out loss {self.loss:.3f} ({kind})"
@@ -44,8 +46,11 @@ def natural(text: str) -> list[tuple[float, str]]:
 
 @dataclass(frozen=True)
 class Study:
+    """`loss`: what times are measured to, instead of the suites' targets."""
+
     collection: Collection
     predictions: Predictions | None = None
+    loss: float | None = None
 
     @property
     def stored(self) -> tuple[Stored, ...]:
@@ -154,6 +159,9 @@ class Study:
         """By group; a group without evaluations has none."""
         found: dict[str, Level] = {}
         for group in self.groups:
+            if self.loss is not None:
+                found[group] = Level(self.loss, asked=False, chosen=True)
+                continue
             mine = self.everything[self.everything["valid"] & (self.everything["group"] == group)]
             targets = mine["target_loss"].dropna()
             if len(targets) and self._reached(mine, float(targets.min())):

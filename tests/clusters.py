@@ -23,6 +23,7 @@ class DaskCluster:
 
     scheduler: str
     workers: list[psutil.Popen]
+    scheduler_process: psutil.Popen
 
     def kill(self, worker: int) -> None:
         """SIGKILL to a worker and to the nanny that would start it again."""
@@ -59,7 +60,7 @@ def dask_cluster(folder: Path, hosts: Sequence[str]) -> Iterator[DaskCluster]:
     try:
         with distributed.Client(address, timeout="60s", set_as_default=False) as client:
             client.wait_for_workers(len(hosts), timeout=60)
-        yield DaskCluster(address, processes[1:])
+        yield DaskCluster(address, processes[1:], processes[0])
     finally:
         for process in processes:
             if process.is_running():

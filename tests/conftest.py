@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 SLOW = frozenset({"slow", "root", "docker", "qemu", "browser", "bare"})
+# One emulated network at a time, on one worker of pytest-xdist: what tests find left on this host is then their own.
+NETWORK = frozenset({"root", "docker"})
+# Fixtures that take seconds and serve many tests: those go to one worker, too, so that it is made once.
+SHARED = frozenset({"browser", "built", "faulted", "fitted", "run_of", "scheduler", "validation", "wheel"})
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
@@ -12,3 +16,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(mark.name in SLOW for mark in item.iter_markers()):
             item.add_marker("fast")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    marks = {mark.name for mark in item.iter_markers()}
+    used = SHARED.intersection(getattr(item, "fixturenames", ()))
+    if "xdist_group" in marks:
+        return
+    if marks & NETWORK:
+        item.add_marker(pytest.mark.xdist_group("network"))
+    elif used:
+        item.add_marker(pytest.mark.xdist_group("built" if "built" in used else str(item.path)))

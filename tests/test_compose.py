@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from harness.records.run_record import read_json, read_run
-from netsim.emulated.compile import sysctls
+from netsim.emulated.compile import CORE_NODE, FORWARDING, sysctls
 from netsim.emulated.network import resolve
 from netsim.emulated.substrates.capabilities import container_engine
 from netsim.emulated.substrates.compose_nodes import seats
@@ -26,6 +26,7 @@ from netsim.topology import find_topology, load_topology
 
 ROOT = Path(__file__).parent.parent
 SITES = ("virginia", "ohio", "london", "frankfurt")
+NODES = (*SITES, "core")
 REALTIME = Path("/sys/fs/cgroup/cpu")
 
 
@@ -48,11 +49,13 @@ def test_compose_files_declare_no_version(name: str) -> None:
     assert "version" not in yaml.safe_load((ROOT / name).read_text())
 
 
-def test_the_services_are_the_transatlantic_sites_and_a_runner() -> None:
+def test_services_are_transatlantic_sites_a_core_and_a_runner() -> None:
     topology = load_topology(find_topology("transatlantic", ROOT))
     assert tuple(site.name for site in topology.sites) == SITES
-    assert set(services()) == {*SITES, "runner"}
+    assert set(services()) == {*NODES, "runner"}
     assert all(services()[site]["hostname"] == site for site in SITES)
+    assert services()["core"]["hostname"] == CORE_NODE
+    assert set(services("compose.host.yaml")) == set(services())
 
 
 def test_compose_sites_have_the_default_kernel_settings() -> None:
@@ -60,13 +63,15 @@ def test_compose_sites_have_the_default_kernel_settings() -> None:
     for site in SITES:
         made = {key: default(value) for key, value in services()[site]["sysctls"].items()}
         assert made == sysctls(Transport(), "netem")  # which needs all that nfqueue needs
+    forwards = {key: default(value) for key, value in services()["core"]["sysctls"].items()}
+    assert forwards == {**sysctls(Transport(), "core"), **FORWARDING}
 
 
 def test_compose_sites_have_the_capabilities_of_docker_nodes() -> None:
     """Sites have the capabilities of the docker substrate and the runner none over a network."""
     from netsim.emulated.substrates.docker_nodes import CAPABILITIES
 
-    for site in SITES:
+    for site in NODES:
         assert services()[site]["cap_drop"] == ["ALL"]
         assert services()[site]["cap_add"] == CAPABILITIES
     runner = services()["runner"]
@@ -88,6 +93,12 @@ def test_a_site_takes_its_named_container_or_a_free_one() -> None:
     assert seats(["london", "ohio"], ["ohio", "virginia", "london"]) == {"london": "london", "ohio": "ohio"}
     assert seats(["paris", "ohio"], ["ohio", "virginia", "london"]) == {"paris": "london", "ohio": "ohio"}
     assert seats(["paris", "ohio"], ["ohio"]) is None
+
+
+def test_core_links_are_played_by_their_own_container_alone() -> None:
+    assert seats(["paris", CORE_NODE], ["ohio", CORE_NODE]) == {"paris": "ohio", CORE_NODE: CORE_NODE}
+    assert seats(["paris"], [CORE_NODE]) is None
+    assert seats(["paris", CORE_NODE], ["ohio", "london"]) is None
 
 
 def test_the_compose_substrate_needs_the_compose_runner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +161,14 @@ OTHERS = {
 }
 
 
+DUMBBELL = {
+    "name": "dumbbell",
+    "defaults": {"up": "50 Mbit", "down": "50 Mbit", "delay": "10 ms"},
+    "sites": {"oslo": {}, "quito": {}, "london": {}},
+    "core": [{"name": "middle", "between": [["oslo", "quito"], ["london"]], "rate": "10 Mbit", "queue": "50 ms"}],
+}
+
+
 @dataclass(frozen=True)
 class Project:
     """A Compose project of its own, in directories of its own."""
@@ -173,6 +192,10 @@ class Project:
         files = [word for name in self.files for word in ("-f", str(ROOT / name))]
         command = [*compose_command(), "-p", self.name, *files, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+    def check(self, topology: str) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "longhaul", "wan", "check", topology, "--substrate", "compose", "--json"]
+        return self("run", "--rm", "-T", "--entrypoint", "python", "runner", *command)
 
     def run(self, suite: str) -> subprocess.CompletedProcess[str]:
         return self("up", "--no-color", "--abort-on-container-exit", "--exit-code-from", "runner", suite=suite)
@@ -219,11 +242,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     (folder / "suites").mkdir()
     for suite in (SMALL, OTHERS):
         (folder / "suites" / f"{suite['name']}.yaml").write_text(yaml.safe_dump(suite))
+    (folder / "suites" / "dumbbell.yaml").write_text(yaml.safe_dump(DUMBBELL))
     with realtime() as divided:
         files = ("compose.yaml", "compose.host.yaml", *(["compose.realtime.yaml"] if divided else []))
         made = Project(f"longhaul-test-{os.getpid()}", folder, files)
         try:
-            up = made("up", "-d", *SITES)
+            up = made("up", "-d", *NODES)
             assert up.returncode == 0, up.stderr
             yield made
         finally:
@@ -268,7 +292,7 @@ class TestOnAnEngine:
 
     def test_other_kernel_settings_are_refused(self, project: Project) -> None:
         # A first run ended with all containers stopped; they start again as they were made.
-        assert project("start", *SITES).returncode == 0
+        assert project("start", *NODES).returncode == 0
         done = project.run("others")
         assert done.returncode == 1, done.stdout
         assert "LONGHAUL_TCP_BUFFER" in done.stdout
@@ -276,3 +300,15 @@ class TestOnAnEngine:
         assert read_run(result.parent).result.valid
         played_by = read_json(result.parent / "environment.json")["network"]["containers"]
         assert len(set(played_by) & set(SITES)) == 2
+
+    def test_sites_share_a_core_link_and_are_bare_after_it(self, project: Project) -> None:
+        assert project("start", *NODES).returncode == 0
+        done = project.check("suites/dumbbell.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        links = {(link["source"], link["target"]): link for link in json.loads(done.stdout)["links"]}
+        across = [link for pair, link in links.items() if "london" in pair]
+        within = [links[pair] for pair in (("oslo", "quito"), ("quito", "oslo"))]
+        assert [link["goodput_mbit"] for link in across] == pytest.approx([9.56] * 4, rel=0.03)
+        assert [link["goodput_mbit"] for link in within] == pytest.approx([47.8] * 2, rel=0.03)
+        again = project.check("suites/dumbbell.yaml")  # on the containers that the first network was taken off
+        assert again.returncode == 0, again.stdout + again.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
 import tarfile
 import threading
 import time
@@ -14,13 +16,15 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.cluster import remote_cell
 from harness.cluster.dask_client import connected
-from harness.cluster.dask_suite import _free, spread_suite
+from harness.cluster.dask_suite import _free, _workers, spread_suite
 from harness.cluster.remote_cell import _turn, packed, unpack
 from harness.records.run_record import finished_runs, read_run
 from harness.run.cell import Cell
 from harness.run.suite_runner import CellOutcome, cells_of, run_suite
 from harness.spec.suite import load_suite
+from netsim.bounded_call import BoundedCaller
 from netsim.errors import HostError
 from tests.clusters import DaskCluster, dask_cluster
 
@@ -110,6 +114,34 @@ def test_a_cell_whose_host_is_lost_is_run_at_another(cluster: DaskCluster, tmp_p
 def test_workers_with_other_source_are_refused(cluster: DaskCluster) -> None:
     with pytest.raises(HostError, match="same source"), connected(cluster.scheduler, lambda: str(os.getpid())):
         pass
+
+
+@pytest.mark.slow
+def test_a_stopped_scheduler_is_given_up(cluster: DaskCluster) -> None:
+    """Its connection stands, so that nothing but a bound ends the wait."""
+    with connected(cluster.scheduler, lambda: "the same") as client:
+        caller = BoundedCaller("the Dask scheduler", 2.0)
+        assert len(_workers(client, caller)) == 2
+        cluster.scheduler_process.suspend()
+        try:
+            began = time.monotonic()
+            gone = "does not answer any more: the Dask scheduler did not answer within 2 s"
+            with pytest.raises(HostError, match=gone):
+                _workers(client, caller)
+            assert time.monotonic() - began < 4
+        finally:
+            cluster.scheduler_process.resume()
+
+
+def test_a_cell_that_stands_still_at_a_worker_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_cell, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(remote_cell, "STOPPED_SECONDS", 0.5)
+    process = subprocess.Popen(["/bin/sleep", "60"])
+    process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    remote_cell.wait_for_cell(process, lambda: False)
+    assert process.returncode == -signal.SIGKILL
+    assert 0.5 < time.monotonic() - began < 3
 
 
 def test_a_host_with_several_workers_gets_one_run() -> None:

@@ -44,7 +44,7 @@ def run_page(page: Path, folder: Path, tree: Path) -> None:
         elif language == "bash":
             for command in commands(body):
                 assert command[0] == "longhaul", command
-                argv = [sys.executable, "-m", "longhaul.cli", *command[1:]]
+                argv = [sys.executable, "-m", "longhaul", *command[1:]]
                 done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
@@ -86,7 +86,7 @@ def test_a_sixth_method_is_one_file_of_less_than_a_hundred_lines(tmp_path: Path,
     (folder / "mine.yaml").write_text(suite)
     run_page(page, folder, tree)
     environment = {**os.environ, "PYTHONPATH": str(tree)}
-    argv = [sys.executable, "-m", "longhaul.cli", "run", "mine.yaml", "--substrate", "netns", "--json"]
+    argv = [sys.executable, "-m", "longhaul", "run", "mine.yaml", "--substrate", "netns", "--json"]
     done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"algorithm": "slowmo"' in done.stdout
@@ -110,7 +110,7 @@ def test_every_command_in_the_documents_is_one_that_exists(page: Path) -> None:
                 continue
             words = [word for word in command[1:] if not word.startswith("-")]
             nested = words[:2] if words[:1] in (["wan"], ["bench"]) else words[:1]
-            argv = [sys.executable, "-m", "longhaul.cli", *nested, "--help"]
+            argv = [sys.executable, "-m", "longhaul", *nested, "--help"]
             environment = {**os.environ, "COLUMNS": "200"}
             shown = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             assert shown.returncode == 0, f"{command}: {shown.stderr}"
@@ -129,9 +129,14 @@ def test_the_examples_in_the_page_about_topologies_load(tmp_path: Path) -> None:
     parts = [body for language, body, _ in blocks(ROOT / "docs" / "topologies.md") if language == "yaml"]
     (tmp_path / "page.yaml").write_text("".join(parts))
     (tmp_path / "cell.trace").write_text("1\n2\n40\n")
+    for name in ("lte.txt", "rtt.csv"):
+        (tmp_path / name).write_text("0 20\n90 30\n")
+    table = next(body for language, body, _ in blocks(ROOT / "docs" / "topologies.md") if language == "csv")
+    (tmp_path / "azure.csv").write_text(table)
     topology = load_topology(tmp_path / "page.yaml")
     assert len(topology.sites) == 3
-    assert len(topology.timeline.events) == 10
+    assert len(topology.timeline.events) == 12
+    assert topology.link("virginia", "paris").delay == 0.042
 
 
 def test_every_shipped_suite_and_topology_is_documented() -> None:

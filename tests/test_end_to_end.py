@@ -30,7 +30,7 @@ SUITE: dict[str, Any] = {
 
 
 def longhaul(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "longhaul.cli", *arguments]
+    command = [sys.executable, "-m", "longhaul", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
@@ -116,6 +116,32 @@ def test_containers_give_the_same_losses_as_namespaces(
     assert losses(rows) == {key: value for key, value in expected.items() if key[1] == "transatlantic"}
     for row in rows:
         assert read_run(Path(row["directory"])).result.substrate == "docker"
+
+
+@pytest.mark.parametrize(
+    ("substrate", "methods"),
+    [
+        ("netns", SUITE["methods"]),
+        pytest.param("docker", SUITE["methods"][1:], marks=[pytest.mark.docker, needs_docker]),
+    ],
+    ids=["netns", "docker"],
+)
+def test_sites_of_two_workers_send_the_planned_bytes(tmp_path: Path, substrate: str, methods: list[Any]) -> None:
+    """Four trainers in two nodes: the run is valid, and sends what one trainer in each would send."""
+    topology = {
+        "name": "pairs",
+        "defaults": {"up": "50 Mbit", "down": "50 Mbit", "rtt": "20 ms"},
+        "sites": {"a": {"workers": 2}, "b": {"workers": 2}},
+    }
+    code, rows = run_suite(tmp_path, substrate, topologies=[topology], sites=2, methods=methods)
+    assert code == 0, rows
+    assert len(rows) == len(methods)
+    for row in rows:
+        run = read_run(Path(row["directory"]))
+        assert run.result.valid, run.result.why_invalid
+        assert run.result.payload_bytes_per_worker == run.result.planned_payload_bytes_per_worker > 0
+        assert run.result.tokens == 6 * 4 * 2 * run.spec.model.sequence
+        assert (run.directory / "rank-1.1" / "summary.json").exists()
 
 
 def test_nothing_of_a_finished_suite_is_left(netns: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -48,6 +48,16 @@ def test_a_piped_run_says_now_and_then_how_it_goes(
             pass
 
 
+def test_a_pipe_has_one_line_for_a_cell_that_begins(
+    cell: Cell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its title is."""
+    monkeypatch.setenv("COLUMNS", "20")
+    with RunProgress(1) as shown:
+        shown.stage(cell, "opening the network", cell.directory)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_caveats_are_printed_when_a_cell_is_done(
     cell: Cell, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.run.suite_runner import cells_of
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
 from harness.spec.suite import load_suite
+from longhaul.commands.preview import check_host
 from netsim.errors import InputError
 
 GOOD: dict[str, Any] = {
@@ -59,6 +61,27 @@ def test_sites_keeps_the_first_sites_of_a_topology(tmp_path: Path) -> None:
     topology = ResolvedRun.of(load_suite(written(tmp_path)).cells[2]).topology
     assert [site.name for site in topology.sites] == ["virginia", "ohio"]
     assert topology.rtt("virginia", "ohio") == pytest.approx(0.012)
+
+
+def with_workers(workers: int, **fields: Any) -> dict[str, Any]:
+    sites = {name: {"workers": workers} for name in ("a", "b", "c")}
+    return {"name": "three", "defaults": {"up": "1 Gbit", "down": "1 Gbit", "delay": "1 ms"}, "sites": sites, **fields}
+
+
+def test_workers_of_a_site_are_one_member_of_every_plan(tmp_path: Path) -> None:
+    runs = [
+        [ResolvedRun.of(cell) for cell in load_suite(written(tmp_path, topologies=[with_workers(count)])).cells]
+        for count in (1, 3)
+    ]
+    assert [run.plan for run in runs[0]] == [run.plan for run in runs[1]]
+    assert runs[1][0].members == (3, 3)
+
+
+def test_faults_need_sites_of_one_worker(tmp_path: Path) -> None:
+    crash = [{"kind": "crash", "site": "a", "step": 3}]
+    load_suite(written(tmp_path, topologies=[with_workers(1)], faults=crash))
+    with pytest.raises(InputError, match=r"sites\.a\.workers"):
+        load_suite(written(tmp_path, topologies=[with_workers(2)], faults=crash))
 
 
 def test_what_happens_to_other_sites_goes_with_them(tmp_path: Path) -> None:
@@ -136,7 +159,9 @@ def test_evaluation_batches_keeps_its_old_meaning(tmp_path: Path) -> None:
         ({"model": "tiny-moe", "methods": [FOMOE]}, "methods.0.options.replication", "from 1 to the 2 sites"),
         ({"methods": [COHORT]}, "methods.0.options.clients_per_round", "at most the 2 sites"),
         ({"model": {"like": "tiny", "layers": 10**11}}, "model.layers", "10000"),
-        ({"methods": [{"method": "lordo", "options": {"rank": 10**30}}]}, "methods.0.options.rank", "63 bits"),
+        ({"methods": [{"method": "lordo", "options": {"rank": 10**30}}]}, "methods.0.options.rank", "1000000000"),
+        ({"methods": [{"method": "lordo", "options": {"rank": 10**4}}]}, "methods.0.rank", "at most the width"),
+        ({"model": "deepseek-v3"}, "model.latent", "can be projected"),
         ({"faults": [{"kind": "pause", "lasts": "0 s"}]}, "faults.0.lasts", "greater than 0"),
         (
             {"train": {"steps": 10, "evaluation_batches": 2, "evaluation_sequences": 4}},
@@ -176,3 +201,17 @@ def test_every_suite_that_is_shipped_loads(path: Path) -> None:
     suite = load_suite(path)
     assert suite.name == path.stem
     assert suite.cells
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("{like: tiny, vocabulary: 100}", "allowed: tokens below the model's 100"),
+        ("photon-7b", "4 workers that hold"),
+    ],
+)
+def test_a_dry_run_checks_tokens_and_memory(tmp_path: Path, model: str, words: str) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(f"{{name: dry, model: {model}, train: {{steps: 2}}, methods: [diloco], topologies: [lan]}}")
+    with pytest.raises(InputError, match=words):
+        check_host(cells_of(load_suite(path), tmp_path, "auto", "auto"))

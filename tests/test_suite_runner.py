@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,6 +47,21 @@ def test_what_a_host_offers_is_no_part_of_identity(
     assert {cell.spec.network.substrate for cell in after} == {"docker"}
     chosen = cells_on(monkeypatch, "netns", suite, tmp_path, "docker")
     assert not {cell.run_id for cell in chosen} & {cell.run_id for cell in before}
+
+
+@pytest.mark.parametrize(("first", "second"), [("auto", "netns"), ("netns", "auto")])
+def test_a_finished_run_stays_so_if_its_substrate_is_named(
+    monkeypatch: pytest.MonkeyPatch, suite: Suite, tmp_path: Path, first: str, second: str
+) -> None:
+    """Or is not named any more; on another substrate it is another run."""
+    done = cells_on(monkeypatch, "netns", suite, tmp_path, first)[0]
+
+    def finished(cell: Cell) -> SimpleNamespace | None:
+        return SimpleNamespace(substrate="netns", engine="nfqueue") if cell.run_id == done.run_id else None
+
+    monkeypatch.setattr(Cell, "finished", finished)
+    assert cells_on(monkeypatch, "netns", suite, tmp_path, second)[0].run_id == done.run_id
+    assert cells_on(monkeypatch, "netns", suite, tmp_path, "docker")[0].run_id != done.run_id
 
 
 def test_a_second_runner_does_not_describe_the_suite(suite: Suite, tmp_path: Path) -> None:

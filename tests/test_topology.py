@@ -1,5 +1,6 @@
 """Topology files: what they mean, and how wrong ones are refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,13 @@ def test_every_shipped_topology_is_named_as_its_file(path: Path) -> None:
     assert topology.name == path.stem
     assert topology.description
     assert len(topology.links) == len(topology.sites) * (len(topology.sites) - 1)
+
+
+@pytest.mark.parametrize("name", ["six-regions", "transatlantic"])
+def test_a_document_stands_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node of the emulated network does not see the library's regions."""
+    path = find_topology(name)
+    document = read_topology(path)
+    expected = topology_from(document, str(path))
+    monkeypatch.setattr("netsim.topology.world", lambda: pytest.fail("the library was read again"))
+    assert topology_from(json.loads(json.dumps(document)), "record") == expected

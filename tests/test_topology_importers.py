@@ -1,14 +1,14 @@
-"""Regions, graphs and traces as sources of topologies."""
+"""Graphs as sources of topologies."""
 
+import json
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 import pytest
 
 from netsim.errors import InputError
-from netsim.importers import PACKET, read_mahimahi
-from netsim.states import states as states_of
-from netsim.topology import load_topology, read_topology, topology_from
+from netsim.topology import find_topology, load_topology
+from tests.topology_files import written
 
 GML = """
 graph [
@@ -35,36 +35,6 @@ GRAPHML = """<?xml version="1.0"?>
   </graph>
 </graphml>
 """
-
-
-def written(tmp_path: Path, name: str, text: str) -> Path:
-    path = tmp_path / name
-    path.write_text(text)
-    return path
-
-
-def test_regions_give_the_delays_that_are_not_stated() -> None:
-    document = {
-        "name": "regions",
-        "defaults": {"up": "1 Gbit", "down": "1 Gbit"},
-        "sites": {"a": {"region": "us-east"}, "b": {"region": "europe"}, "c": {"region": "europe"}},
-        "links": [{"from": "a", "to": "c", "delay": "99 ms"}],
-    }
-    topology = topology_from(document, "here")
-    assert topology.rtt("a", "b") == pytest.approx(0.084)
-    assert topology.rtt("b", "c") == pytest.approx(0.002)
-    assert topology.link("a", "c").delay == 0.099
-    assert topology.link("c", "a").delay == pytest.approx(0.042)
-
-
-def test_an_unknown_region_is_named_with_those_there_are() -> None:
-    document = {
-        "name": "regions",
-        "defaults": {"up": "1 Gbit", "down": "1 Gbit"},
-        "sites": {"a": {"region": "us-east"}, "b": {"region": "atlantis"}},
-    }
-    with pytest.raises(InputError, match=r"'atlantis'; allowed: .*europe"):
-        topology_from(document, "here")
 
 
 def test_a_graph_becomes_the_shortest_paths_among_its_sites(tmp_path: Path) -> None:
@@ -101,15 +71,57 @@ graph [
 """
 
 
-def test_edges_that_several_pairs_share_are_named(tmp_path: Path) -> None:
-    assert "8 - 9 (2 pairs)" in load_topology(written(tmp_path, "dumbbell.gml", DUMBBELL)).description
-    assert load_topology(written(tmp_path, "apart.gml", GML)).description == ""
+def test_edges_that_several_pairs_share_are_core_links(tmp_path: Path) -> None:
+    """Each direction for itself; an edge of one pair, or wider than the access links together, is none."""
+    topology = load_topology(written(tmp_path, "dumbbell.gml", DUMBBELL))
+    there, back = topology.core
+    assert (there.name, there.rate, there.pairs) == ("left-right-1", 10e6, (("a", "c"), ("b", "c")))
+    assert (back.name, back.rate, back.pairs) == ("right-left-2", 10e6, (("c", "a"), ("c", "b")))
+    assert topology.rate("a", "c") == 10e6
+    assert topology.rate("a", "b") == 50e6
+    assert topology.link("a", "c").rate is None
+    wide = DUMBBELL.replace('"10 Mbit"', '"100 Mbit"')
+    assert load_topology(written(tmp_path, "wide.gml", wide)).core == ()
+    assert load_topology(written(tmp_path, "apart.gml", GML)).core == ()
 
 
 def test_a_directed_graph_keeps_its_directions(tmp_path: Path) -> None:
     topology = load_topology(written(tmp_path, "pair.graphml", GRAPHML))
     assert topology.link("a", "b").delay == pytest.approx(0.005)
     assert topology.link("b", "a").delay == pytest.approx(0.007)
+
+
+NODE_LINK: dict[str, Any] = {
+    "nodes": [
+        {"id": 0, "label": "east", "up": "1 Gbit", "down": "1 Gbit"},
+        {"id": "w", "up": "1 Gbit", "down": "1 Gbit"},
+    ],
+    "links": [{"source": 0, "target": "w", "latency": "5 ms", "rate": "10 Mbit"}],
+}
+
+
+def test_a_graph_in_node_link_json_is_a_topology(tmp_path: Path) -> None:
+    topology = load_topology(written(tmp_path, "d3.json", json.dumps(NODE_LINK)))
+    assert [site.name for site in topology.sites] == ["east", "w"]
+    assert topology.link("w", "east").delay == pytest.approx(0.005)
+    assert topology.rate("east", "w") == 10e6
+    edges = {"nodes": NODE_LINK["nodes"], "edges": NODE_LINK["links"], "directed": True}
+    with pytest.raises(InputError, match="no path from w to east"):
+        load_topology(written(tmp_path, "networkx.json", json.dumps(edges)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"links": 3}, "no lists of nodes and of links"),
+        ({"links": [{"source": 0}]}, "links.0 without target"),
+        ({"links": [{"source": 0, "target": 7}]}, "a link of node 7, which is not among the nodes"),
+        ({"nodes": [{"name": "a"}]}, "nodes.0 without id"),
+    ],
+)
+def test_a_wrong_node_link_graph_is_one_error(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_topology(written(tmp_path, "wrong.json", json.dumps({**NODE_LINK, **change})))
 
 
 @pytest.mark.parametrize(
@@ -125,54 +137,6 @@ def test_a_directed_graph_keeps_its_directions(tmp_path: Path) -> None:
 def test_a_graph_that_says_too_little_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_topology(written(tmp_path, "wrong.gml", GML.replace(*change)))
-
-
-TRACED = """
-name: traced
-defaults: {up: 10 Mbit, down: 10 Mbit, delay: 10 ms}
-sites: {a: {}, b: {}}
-timeline:
-  - {from: 0 s, to: 1 s, trace: {site: a, side: up, file: cell.trace, every: 100 ms}}
-"""
-
-
-def test_a_mahimahi_trace_becomes_rates_in_the_document(tmp_path: Path) -> None:
-    """A mahimahi trace becomes rates and the document stands alone."""
-    written(tmp_path, "cell.trace", "\n".join(["10", "20", "30", "150", "200"]))
-    document = read_topology(written(tmp_path, "traced.yaml", TRACED))
-    topology = topology_from(document, "elsewhere")
-    packet = 1504 * 8 / 0.1
-    found = [(time, state.site("a").up) for time, state in states_of(topology)][:3]
-    assert found == [(0.0, 3 * packet), (0.1, 2 * packet), (0.2, 3 * packet)]
-
-
-@pytest.mark.parametrize(
-    ("lines", "every", "seconds"),
-    [
-        ([1, 1, 1, 1], 0.1, 0.001),  # 48 Mbit/s, far shorter than a stretch
-        (list(range(1, 251)), 0.1, 0.25),  # 12 Mbit/s, two and a half stretches
-        ([10, 20, 30, 150, 200], 0.1, 0.2),
-        ([0, 7, 7, 950, 1001], 0.1, 1.001),  # most stretches empty
-    ],
-)
-def test_a_trace_keeps_its_mean_rate_and_period(tmp_path: Path, lines: list[int], every: float, seconds: float) -> None:
-    rates, step = read_mahimahi(written(tmp_path, "cell.trace", "\n".join(map(str, lines))), every)
-    assert fmean(rates) == pytest.approx(len(lines) * PACKET * 8 / seconds, rel=1e-12)
-    assert len(set(rates)) == 1 or len(rates) * step == pytest.approx(seconds, rel=1e-12)
-    assert min(rates) > 0
-
-
-@pytest.mark.parametrize("line", ["\u0661", "1.5", "-3", "1" * 5000])
-def test_a_trace_line_must_be_ascii_digits(tmp_path: Path, line: str) -> None:
-    written(tmp_path, "cell.trace", f"1\n{line}\n")
-    with pytest.raises(InputError, match="line 2"):
-        read_topology(written(tmp_path, "traced.yaml", TRACED))
-
-
-def test_a_trace_of_no_duration_is_refused(tmp_path: Path) -> None:
-    written(tmp_path, "cell.trace", "10\n")
-    with pytest.raises(InputError, match="above zero"):
-        read_topology(written(tmp_path, "traced.yaml", TRACED.replace("100 ms", "0 s")))
 
 
 UNKNOWN_TYPE = (
@@ -195,17 +159,9 @@ def test_a_graph_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, tex
         load_topology(written(tmp_path, name, text))
 
 
-def test_a_trace_that_goes_back_in_time_is_refused(tmp_path: Path) -> None:
-    written(tmp_path, "cell.trace", "10\n5\n")
-    with pytest.raises(InputError, match="line 2: found '5'"):
-        read_topology(written(tmp_path, "traced.yaml", TRACED))
-
-
 @pytest.mark.parametrize("name", ["lan", "transatlantic", "six-regions", "home"])
 def test_every_shipped_topology_names_its_source(name: str) -> None:
     """Every topology of the library says where its numbers are from."""
-    from netsim.topology import find_topology
-
     topology = load_topology(find_topology(name))
     assert topology.name == name
     assert topology.source or name == "lan"

@@ -1,15 +1,19 @@
 """Trainer processes over loopback: what a run is, without the emulated network around it."""
 
+import functools
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from harness.records.layout import RunDirectory
+from harness.records.layout import RunDirectory, worker_ids
 from harness.records.run_record import Step, read_json, read_lines, write_json
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
@@ -18,7 +22,8 @@ from harness.worker.data import prepare
 from harness.worker.job import Job, Summary
 from netsim.traffic import Algorithm
 
-ADDRESSES = ("127.0.0.11", "127.0.0.12")
+# Of this process alone: other tests of the same kind may run beside it.
+ADDRESSES = tuple(f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250}.{host}" for host in (11, 12))
 LAN = {
     "name": "loopback",
     "defaults": {"up": "1 Gbit", "down": "1 Gbit", "delay": "0.1 ms"},
@@ -26,13 +31,20 @@ LAN = {
 }
 
 
-def spec_of(tmp_path: Path, method: str, options: dict[str, Any] | None = None, **train: Any) -> RunSpec:
+def spec_of(
+    tmp_path: Path,
+    method: str,
+    options: dict[str, Any] | None = None,
+    model: str = "tiny-moe",
+    topology: dict[str, Any] = LAN,
+    **train: Any,
+) -> RunSpec:
     suite = {
         "name": "loopback",
-        "model": "tiny-moe",
+        "model": model,
         "train": {"steps": 6, "batch": 2, "warmup": 2, "evaluate_every": 3, "evaluation_sequences": 4, **train},
         "methods": [{"method": method, "options": options or {}}],
-        "topologies": [LAN],
+        "topologies": [topology],
         "network": {"timeout_seconds": 30},
     }
     path = tmp_path / "suite.yaml"
@@ -40,17 +52,20 @@ def spec_of(tmp_path: Path, method: str, options: dict[str, Any] | None = None, 
     return load_suite(path).cells[0]
 
 
-def train(spec: RunSpec, directory: Path, cache: Path) -> list[Summary]:
-    """Both trainers to their end; what they reported."""
+def train(spec: RunSpec, directory: Path, cache: Path, workers: int = 1) -> list[Summary]:
+    """All trainers of both sites to their end; what they reported, by rank."""
     directory.mkdir()
     dataset = prepare(spec.data, 2, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     RunDirectory(directory).go.touch()
     processes = []
-    for rank in range(2):
+    everyone = worker_ids([workers, workers])
+    for rank, member in everyone:
         job = Job(
             spec=spec,
             run_id=directory.name,
             rank=rank,
+            member=member,
+            site_workers=workers,
             wan_addresses=ADDRESSES,
             control_addresses=ADDRESSES,
             directory=directory,
@@ -64,7 +79,7 @@ def train(spec: RunSpec, directory: Path, cache: Path) -> list[Summary]:
     for process in processes:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
-    return [Summary.model_validate(read_json(directory / f"rank-{rank}" / "summary.json")) for rank in range(2)]
+    return [Summary.model_validate(read_json(RunDirectory(directory).worker(*worker).summary)) for worker in everyone]
 
 
 @pytest.fixture(scope="module")
@@ -72,32 +87,78 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize(("method", "options"), [("ddp", {}), ("diloco", {"sync_every": 4})])
-def test_a_run_moves_planned_bytes_and_explains_its_time(
-    tmp_path: Path, cache: Path, method: str, options: dict[str, Any]
-) -> None:
+@dataclass(frozen=True)
+class Finished:
+    spec: RunSpec
+    directory: Path
+    summaries: list[Summary]
+
+
+RUNS: dict[str, dict[str, Any]] = {"ddp": {}, "diloco": {"sync_every": 4}}
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[[str], Finished]:
+    """A finished run by a method, made once."""
+
+    @functools.cache
+    def finished(method: str) -> Finished:
+        folder = tmp_path_factory.mktemp(method)
+        spec = spec_of(folder, method, RUNS[method])
+        return Finished(spec, folder / "run", train(spec, folder / "run", cache))
+
+    return finished
+
+
+@pytest.mark.parametrize("method", list(RUNS))
+def test_a_run_moves_planned_bytes_and_explains_its_time(run_of: Callable[[str], Finished], method: str) -> None:
     """A run moves the planned bytes and its buckets explain its time."""
-    spec = spec_of(tmp_path, method, options)
-    summaries = train(spec, tmp_path / "run", cache)
+    run = run_of(method)
+    spec, summaries = run.spec, run.summaries
     plan = ResolvedRun.of(spec).method.plan(spec.model, 2, 6, spec.seed)
     assert sum(summary.payload_bytes for summary in summaries) == plan.payload_bytes
     assert len({summary.final_loss for summary in summaries}) == 1
     for summary in summaries:
         assert abs(summary.unaccounted_seconds) < 0.05 * summary.wall_seconds
         assert summary.memory == ResolvedRun.of(spec).method.memory(spec.model, 2, summary.rank)
-    steps = list(read_lines(tmp_path / "run" / "rank-0" / "steps.jsonl", Step))
+    steps = list(read_lines(run.directory / "rank-0" / "steps.jsonl", Step))
     assert [step.step for step in steps] == list(range(1, 7))
     assert [step.step for step in steps if step.evaluation_loss is not None] == [3, 6]
     assert steps[-1].tokens == 6 * 2 * spec.model.sequence
 
 
-def test_ddp_sends_its_planned_buckets_from_the_first_step(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.xdist_group("workers of a site")  # outside of nodes, those of different runs have the same addresses
+@pytest.mark.parametrize(("method", "options"), [("ddp", {}), ("diloco", {"sync_every": 4})])
+def test_two_workers_of_a_site_are_one_with_twice_the_batch(
+    tmp_path: Path, cache: Path, method: str, options: dict[str, Any]
+) -> None:
+    """Losses to rounding, WAN bytes to the byte; only the leaders send."""
+    fields: dict[str, Any] = {"model": "tiny", "precision": "fp32"}
+    alone = train(spec_of(tmp_path, method, options, batch=4, **fields), tmp_path / "alone", cache)
+    pairs = {**LAN, "sites": {"a": {"workers": 2}, "b": {"workers": 2}}}
+    spec = spec_of(tmp_path, method, options, batch=2, topology=pairs, **fields)
+    found = train(spec, tmp_path / "pairs", cache, workers=2)
+    assert [summary.payload_bytes for summary in found] == [alone[0].payload_bytes, 0, alone[1].payload_bytes, 0]
+    assert sum(summary.payload_bytes for summary in found) == ResolvedRun.of(spec).plan.payload_bytes
+    assert sum(summary.tokens for summary in found) == sum(summary.tokens for summary in alone)
+    assert len({summary.final_loss for summary in found}) == 1
+    assert found[0].final_loss == pytest.approx(alone[0].final_loss, rel=1e-4)
+    for mine, whole in zip(
+        read_lines(tmp_path / "pairs" / "rank-0" / "steps.jsonl", Step),
+        read_lines(tmp_path / "alone" / "rank-0" / "steps.jsonl", Step),
+        strict=True,
+    ):
+        assert mine.loss == pytest.approx(whole.loss, rel=1e-4)
+
+
+def test_ddp_sends_its_planned_buckets_from_the_first_step(run_of: Callable[[str], Finished]) -> None:
     """Ddp sends the buckets of its plan from the first step on."""
-    spec = spec_of(tmp_path, "ddp", steps=3)
-    train(spec, tmp_path / "run", cache)
-    planned = {t.name: t.sent_by(0, Algorithm.DIRECT) for t in ResolvedRun.of(spec).method.plan(spec.model, 2, 3).at(2)}
-    lines = (tmp_path / "run" / "rank-0" / "ledger.jsonl").read_text().splitlines()
-    for step in (1, 2, 3):
+    run = run_of("ddp")
+    plan = ResolvedRun.of(run.spec).method.plan(run.spec.model, 2, 6)
+    planned = {transfer.name: transfer.sent_by(0, Algorithm.DIRECT) for transfer in plan.at(2)}
+    lines = (run.directory / "rank-0" / "ledger.jsonl").read_text().splitlines()
+    for step in range(1, 7):
         entries = [entry for line in lines if (entry := json.loads(line))["step"] == step]
         assert {entry["transfer"]: entry["payload_bytes"] for entry in entries} == planned
 

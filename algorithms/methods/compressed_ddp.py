@@ -17,19 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from algorithms.averaging import Moments
 from algorithms.compressed.feedback import compressed_mean, gathered
 from algorithms.compressed.payloads import Dense, Packed, Payload, TopK
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
+from algorithms.inner import flatten, tensor_bytes, unflatten_into, update
+from algorithms.inner_worker import GradientWorker
 from algorithms.method import Method, Options
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
@@ -39,7 +30,7 @@ from netsim.traffic import Plan, Recurrence, WireType
 class CompressedDdpOptions(Options):
     codec: Literal["top_k", "int8", "sign"] = "top_k"
     chunk: int = Field(default=4096, ge=2, le=65536)
-    k: int = Field(default=41, ge=1)  # of each chunk: 1 %
+    k: int = Field(default=41, ge=1, le=10**9)  # of each chunk: 1 %
     error_feedback: bool = True
 
     @property
@@ -53,6 +44,8 @@ class CompressedDdp(Method[CompressedDdpOptions]):
     name = "compressed_ddp"
     summary = "gradients averaged at every step, as top-k, int8 or signs with error feedback"
     Options = CompressedDdpOptions
+    cpu_only = True
+    joins_batches = True
     after_loss = "rollback"
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
@@ -61,7 +54,7 @@ class CompressedDdp(Method[CompressedDdpOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        found = self.local_memory(shape)
         return {**found, "error_feedback": size} if self.options.error_feedback else found
 
     def shared(self, shape: ModelShape, sites: int) -> int:
@@ -76,16 +69,11 @@ class CompressedDdp(Method[CompressedDdpOptions]):
         return CompressedDdpWorker(self, setup)
 
 
-class CompressedDdpWorker(Worker):
+class CompressedDdpWorker(GradientWorker):
     def __init__(self, method: CompressedDdp, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.options = method.options
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.feedback = torch.zeros_like(flatten(self.parameters)) if self.options.error_feedback else None
-
-    def local_update(self, step: int, lr: float) -> None:
-        """Nothing: the update needs the averaged gradients."""
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:
@@ -98,23 +86,18 @@ class CompressedDdpWorker(Worker):
     def own(self, name: str) -> bool:
         return name == "error_feedback"
 
-    def shared(self) -> dict[str, Tensor]:
-        Moments(self.optimizer, self.parameters)  # allocates what a fresh optimizer lacks
-        return super().shared()
-
     def state(self) -> dict[str, Tensor]:
         kept = {} if self.feedback is None else {"error_feedback": self.feedback}
-        return {**optimizer_tensors(self.optimizer), **kept}
+        return {**super().state(), **kept}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         if self.feedback is not None:
             self.feedback.copy_(state["error_feedback"])
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
-        found = {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
-        return found if self.feedback is None else {**found, "error_feedback": tensor_bytes([self.feedback])}
+        kept = {} if self.feedback is None else {"error_feedback": tensor_bytes([self.feedback])}
+        return {**super().memory(), **kept}
 
 
 METHOD = CompressedDdp

@@ -9,7 +9,6 @@ the exchange, so that they travel like every other method's transfers.
 """
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,18 +18,14 @@ from torch import Tensor
 from torch._C._distributed_c10d import GradBucket, HashStore
 from torch.nn.parallel import DistributedDataParallel
 
-from algorithms.averaging import Moments
 from algorithms.exchange import Handle
-from algorithms.inner import (
-    build_optimizer,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    update,
-)
+from algorithms.inner import update
+from algorithms.inner_worker import GradientWorker
 from algorithms.method import Method, Options
+from algorithms.own_model import own_module
+from algorithms.own_model.module_shape import ModuleShape
 from algorithms.shape import ModelShape
+from algorithms.site_group import SiteGroup
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, Transfer
 
@@ -39,7 +34,7 @@ GRADIENT_BYTES = 4  # gradients are fp32 in memory, whatever the wire type
 
 
 class DdpOptions(Options):
-    bucket_mb: float = Field(default=25.0, gt=0)  # torch's default
+    bucket_mb: float = Field(default=25.0, gt=0, le=1e6)  # torch's default
 
 
 def buckets(elements: list[int], cap_bytes: int) -> list[int]:
@@ -58,6 +53,7 @@ class Ddp(Method[DdpOptions]):
     name = "ddp"
     summary = "gradients averaged at every step"
     Options = DdpOptions
+    joins_batches = True
     after_loss = "rollback"
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
@@ -72,8 +68,7 @@ class Ddp(Method[DdpOptions]):
         return Plan(sites, steps, (Recurrence(tuple(transfers), every=1, first=1, last=steps),))
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
-        size = 4 * shape.count()
-        return {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        return self.local_memory(shape)
 
     def shared(self, shape: ModelShape, sites: int) -> int:
         """Weights, moments and step counters."""
@@ -83,7 +78,7 @@ class Ddp(Method[DdpOptions]):
         return DdpWorker(self, setup)
 
 
-class DdpWorker(Worker):
+class DdpWorker(GradientWorker):
     """Wraps the model; buckets go to the exchange from the hook and are awaited in `synchronise`.
 
     DDP's own process group has this worker as its only member: nothing but bucketing and the hook is used of it.
@@ -92,8 +87,8 @@ class DdpWorker(Worker):
     def __init__(self, method: Ddp, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.wire = method.options.wire_dtype
-        self.optimizer = build_optimizer(setup.optimizer, setup.model.parameters(), setup.shape.parameters)
         self._under_way: list[tuple[Handle, Tensor]] = []
+        self._inside: list[tuple[Handle, Transfer, Tensor]] = []  # buckets being summed inside the site
         self._step, self._ready = 0, 0
         self._total = sum(p.numel() for p in setup.model.parameters())
         # A list, since a single cap does away with the small first bucket. Typed int, but fractions of a MiB work.
@@ -118,9 +113,11 @@ class DdpWorker(Worker):
         So the buckets are those of the plan from the first step on, and a worker that comes late has the same as those
         that have been training for long.
         """
-        tokens = torch.zeros(1, 2, dtype=torch.long)
+        own = isinstance(self.setup.shape, ModuleShape)  # which may take sequences of one length alone
+        tokens = torch.zeros(1, self.setup.shape.sequence if own else 2, dtype=torch.long)
         for _ in range(2):
-            torch.autograd.backward(self.ddp(tokens).sum())
+            output = self.ddp(tokens)
+            torch.autograd.backward(own_module.loss(self.setup.model, output, tokens) if own else output.sum())
         self.ddp.zero_grad(set_to_none=True)
         self._learning_order = False
 
@@ -140,11 +137,27 @@ class DdpWorker(Worker):
             self.wire,
             ready=self._ready / self._total,
         )
-        self._under_way.append((self.setup.exchange.start(self._step, transfer, gradients), gradients))
+        if self.setup.site is None:
+            self._send(transfer, gradients)
+        else:
+            self._send_averaged(self.setup.site)  # the bucket before, which is done by now unless others are late
+            handle = self.setup.site.start_sum(self._step, transfer.name, gradients)
+            self._inside.append((handle, transfer, gradients))
         return gradients
 
-    def local_update(self, step: int, lr: float) -> None:
-        """Nothing: the update needs the averaged gradients."""
+    def _send(self, transfer: Transfer, gradients: Tensor) -> None:
+        self._under_way.append((self.setup.exchange.start(self._step, transfer, gradients), gradients))
+
+    def _send_averaged(self, site: SiteGroup) -> None:
+        """Buckets whose gradients have been summed inside the site go to the other sites."""
+        for handle, transfer, gradients in self._inside:
+            handle.wait()
+            self._send(transfer, gradients.div_(site.size))
+        self._inside.clear()
+
+    def average_gradients(self, step: int, site: SiteGroup) -> None:
+        """The last bucket; those before went out during the backward pass."""
+        self._send_averaged(site)
 
     def synchronise(self, step: int, lr: float) -> None:
         for handle, gradients in self._under_way:
@@ -153,26 +166,10 @@ class DdpWorker(Worker):
         self._under_way.clear()
         update(self.setup.optimizer, self.optimizer, lr)
 
-    def state(self) -> dict[str, Tensor]:
-        return optimizer_tensors(self.optimizer)
-
     def forget(self) -> None:
         super().forget()
         self._under_way.clear()
-
-    def own(self, name: str) -> bool:
-        return False
-
-    def shared(self) -> dict[str, Tensor]:
-        Moments(self.optimizer, list(self.setup.model.parameters()))  # allocates what a fresh optimizer lacks
-        return super().shared()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
-
-    def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.setup.model.parameters())
-        return {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
+        self._inside.clear()
 
 
 def _hand_over(worker: DdpWorker, bucket: GradBucket) -> torch.futures.Future[Tensor]:

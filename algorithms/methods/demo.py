@@ -33,7 +33,7 @@ from netsim.traffic import Plan, Recurrence
 
 class DemoOptions(Options):
     chunk: int = Field(default=64, ge=2, le=4096)
-    k: int = Field(default=4, ge=1)  # amplitudes of each chunk
+    k: int = Field(default=4, ge=1, le=10**9)  # amplitudes of each chunk
     bits: Literal[1, 2, 16, 32] = 16  # of an amplitude
     momentum: float = Field(default=0.999, ge=0, lt=1)  # beta
 
@@ -46,6 +46,7 @@ class Demo(Method[DemoOptions]):
     name = "demo"
     summary = "local momentum, its fastest DCT components sent at every step"
     Options = DemoOptions
+    cpu_only = True
     after_loss = "rollback"
 
     @property

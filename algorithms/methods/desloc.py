@@ -18,16 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algorithms.averaging import MOMENTS, Moments, control_mean, swapped_in
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
+from algorithms.inner import flatten, tensor_bytes, unflatten_into
+from algorithms.inner_worker import InnerWorker
 from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.periodic import lossy, periodic
@@ -38,10 +30,10 @@ from netsim.traffic import Plan, Recurrence, Transfer
 
 
 class DeslocOptions(Options):
-    sync_every: int = Field(default=256, ge=1)  # K_x
-    k_u: int | None = Field(default=None, ge=1)  # default 3 K_x
-    k_v: int | None = Field(default=None, ge=1)  # default 6 K_x
-    outer_lr: float = Field(default=1.0, gt=0)
+    sync_every: int = Field(default=256, ge=1, le=10**9)  # K_x
+    k_u: int | None = Field(default=None, ge=1, le=10**9)  # default 3 K_x
+    k_v: int | None = Field(default=None, ge=1, le=10**9)  # default 6 K_x
+    outer_lr: float = Field(default=1.0, gt=0, le=1e6)
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)
 
     @property
@@ -58,6 +50,7 @@ class Desloc(Method[DeslocOptions]):
     name = "desloc"
     summary = "local AdamW; parameters and each moment averaged at periods of their own"
     Options = DeslocOptions
+    may_skip_steps = True
 
     @property
     def inner_optimizers(self) -> tuple[OptimizerName, ...]:
@@ -74,7 +67,7 @@ class Desloc(Method[DeslocOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        found = self.local_memory(shape)
         if keeps_reference(self.options):
             found["reference"] = size
         if self.options.outer_momentum:
@@ -90,19 +83,17 @@ def keeps_reference(options: DeslocOptions) -> bool:
     return lossy(options.wire_dtype) or not options.plain
 
 
-class DeslocWorker(Worker):
+class DeslocWorker(InnerWorker):
     def __init__(self, options: DeslocOptions, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.options = options
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.reference = flatten(self.parameters) if keeps_reference(options) else None
         self.momentum = flatten(self.parameters).zero_() if options.outer_momentum else None
         self.drifted = False
 
     def local_update(self, step: int, lr: float) -> None:
-        update(self.setup.optimizer, self.optimizer, lr)
+        super().local_update(step, lr)
         self.drifted = True
 
     @torch.no_grad()
@@ -151,10 +142,10 @@ class DeslocWorker(Worker):
     def state(self) -> dict[str, Tensor]:
         extra = {"reference": self.reference, "momentum": self.momentum}
         kept = {name: tensor for name, tensor in extra.items() if tensor is not None}
-        return {**optimizer_tensors(self.optimizer), **kept}
+        return {**super().state(), **kept}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         self.moments = Moments(self.optimizer, self.parameters)
         if self.reference is not None:
             self.reference.copy_(state["reference"])
@@ -162,8 +153,7 @@ class DeslocWorker(Worker):
             self.momentum.copy_(state["momentum"])
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
-        found = {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
+        found = super().memory()
         if self.reference is not None:
             found["reference"] = tensor_bytes([self.reference])
         if self.momentum is not None:

@@ -13,28 +13,16 @@ data-parallel, as the paper starts from a pretrained model (24,000 of 88,000 ste
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
 
-from algorithms.averaging import swapped_in
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
+from algorithms.inner import flatten, unflatten_into, update
 from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
+from algorithms.outer_worker import OuterWorker
 from algorithms.periodic import periodic
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
@@ -43,10 +31,10 @@ from netsim.traffic import Plan, Recurrence, Transfer
 
 
 class DilocoOptions(Options):
-    sync_every: int = Field(default=500, ge=1)  # H; the paper's choice
-    outer_lr: float = Field(default=0.7, gt=0)
+    sync_every: int = Field(default=500, ge=1, le=10**9)  # H; the paper's choice
+    outer_lr: float = Field(default=0.7, gt=0, le=1e6)
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
-    pretrain_steps: int = Field(default=0, ge=0)  # with gradients averaged at every step
+    pretrain_steps: int = Field(default=0, ge=0, le=10**9)  # with gradients averaged at every step
     worker_weights: tuple[float, ...] | None = None  # tokens in every worker's shard, relative; default: equal
     drop_probability: float = Field(default=0.0, ge=0, lt=1)  # that a worker's update of a round is lost
 
@@ -62,6 +50,10 @@ class Diloco(Method[DilocoOptions]):
     name = "diloco"
     summary = "local AdamW, outer Nesterov on averaged pseudo-gradients"
     Options = DilocoOptions
+
+    @property
+    def may_skip_steps(self) -> bool:
+        return self.options.pretrain_steps == 0
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         everyone = tuple(range(sites))
@@ -102,9 +94,7 @@ class Diloco(Method[DilocoOptions]):
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
         return {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": self.moment_bytes(shape),
+            **self.local_memory(shape),
             "outer_parameters": size,
             "outer_momentum": size,
         }
@@ -113,20 +103,16 @@ class Diloco(Method[DilocoOptions]):
         return DilocoWorker(self, setup)
 
 
-class DilocoWorker(Worker):
-    """Keeps the outer parameters and the outer momentum as flat vectors (elements,)."""
+class DilocoWorker(OuterWorker):
+    """Keeps the outer momentum beside the outer parameters."""
 
     def __init__(self, method: Diloco, setup: WorkerSetup) -> None:
-        super().__init__(setup)
+        super().__init__(setup, "outer_momentum")
         self.method, self.options = method, method.options
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
-        self.outer = flatten(self.parameters)
-        self.momentum = torch.zeros_like(self.outer)
 
     def local_update(self, step: int, lr: float) -> None:
         if step > self.options.pretrain_steps:
-            update(self.setup.optimizer, self.optimizer, lr)
+            super().local_update(step, lr)
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:
@@ -154,35 +140,10 @@ class DilocoWorker(Worker):
         if not self.method.weighted:
             delta.div_(len(transfer.members))
         if arrived:
-            nesterov_(self.outer, delta, self.momentum, self.options.outer_lr, self.options.outer_momentum)
+            momentum = self.kept["outer_momentum"]
+            nesterov_(self.outer, delta, momentum, self.options.outer_lr, self.options.outer_momentum)
         if self.setup.rank in arrived:
-            unflatten_into(self.parameters, self.outer)
-
-    @contextmanager
-    def evaluation(self) -> Iterator[nn.Module]:
-        with swapped_in(self.parameters, self.outer):
-            yield self.setup.model
-
-    def common(self) -> Tensor:
-        return self.outer
-
-    def state(self) -> dict[str, Tensor]:
-        return {**optimizer_tensors(self.optimizer), "outer": self.outer, "outer_momentum": self.momentum}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
-        self.outer.copy_(state["outer"])
-        self.momentum.copy_(state["outer_momentum"])
-
-    def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
-        return {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": moment_bytes(self.optimizer),
-            "outer_parameters": tensor_bytes([self.outer]),
-            "outer_momentum": tensor_bytes([self.momentum]),
-        }
+            self.restart()
 
 
 METHOD = Diloco

@@ -32,9 +32,9 @@ from netsim.traffic import Plan, Transfer, WireType
 
 class EagerOptions(Options):
     wire_dtype: WireType = WireType.FP4
-    sync_every: int = Field(default=30, ge=1)  # H, also the steps that an all-reduce may take
-    layers_per_fragment: int = Field(default=3, ge=1)
-    outer_lr: float = Field(default=0.4, gt=0)
+    sync_every: int = Field(default=30, ge=1, le=10**9)  # H, also the steps that an all-reduce may take
+    layers_per_fragment: int = Field(default=3, ge=1, le=10**9)
+    outer_lr: float = Field(default=0.4, gt=0, le=1e6)
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
@@ -42,6 +42,7 @@ class EagerDiloco(Method[EagerOptions]):
     name = "eager_diloco"
     summary = "Streaming DiLoCo whose all-reduces take a round, with the own part applied at once"
     Options = EagerOptions
+    may_skip_steps = True
     after_loss = "resync"
 
     @property

@@ -25,14 +25,8 @@ from torch import Tensor, nn
 from algorithms.averaging import MOMENTS, Moments
 from algorithms.catch_up import CATCH_UP, to_those_behind
 from algorithms.experts import ExpertModel, Ids, Layout, expert_elements, sparse_roles
-from algorithms.inner import (
-    build_optimizer,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    update,
-)
+from algorithms.inner import tensor_bytes, update
+from algorithms.inner_worker import InnerWorker
 from algorithms.method import Method, ModelView, Options
 from algorithms.migration import Migration
 from algorithms.outer import nesterov_
@@ -48,15 +42,17 @@ AVERAGED = {"diloco": ("pseudo_gradient",), "local_adamw": ("parameters", *MOMEN
 
 
 class FomoeOptions(Options):
-    sync_every: int = Field(default=32, ge=1)  # K
-    replication: int | None = Field(default=None, ge=1)  # O_e; default: the least that fits and is at least M/2
+    sync_every: int = Field(default=32, ge=1, le=10**9)  # K
+    replication: int | None = Field(
+        default=None, ge=1, le=10**9
+    )  # O_e; default: the least that fits and is at least M/2
     routing: Literal["masked", "skip"] = "masked"
     placement: Literal["fixed", "random"] = "fixed"
-    move_every: int = Field(default=1, ge=1)  # T, rounds between draws; gamma = 1/T
-    draws: int = Field(default=16, ge=2)  # random maps before they repeat
-    ramp_steps: int | None = Field(default=None, ge=0)  # learning-rate ramp of experts that came; default K/4
+    move_every: int = Field(default=1, ge=1, le=10**9)  # T, rounds between draws; gamma = 1/T
+    draws: int = Field(default=16, ge=2, le=10_000)  # random maps before they repeat
+    ramp_steps: int | None = Field(default=None, ge=0, le=10**9)  # learning-rate ramp of experts that came; default K/4
     outer: Literal["diloco", "local_adamw"] = "local_adamw"
-    outer_lr: float = Field(default=0.7, gt=0)
+    outer_lr: float = Field(default=0.7, gt=0, le=1e6)
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
     outer_momentum_of_moved: Literal["reset", "ship"] = "reset"  # diloco: of experts whose holders change
     outer_on_single_holder: bool = True  # diloco: the outer step also moves experts that only one worker holds
@@ -67,6 +63,7 @@ class Fomoe(Method[FomoeOptions]):
     name = "fomoe"
     summary = "experts partitioned over the sites, averaged among their holders"
     Options = FomoeOptions
+    may_skip_steps = True
 
     @property
     def inner_optimizers(self) -> tuple[OptimizerName, ...]:
@@ -74,7 +71,9 @@ class Fomoe(Method[FomoeOptions]):
 
     def placement(self, shape: ModelShape, sites: int, seed: int) -> Placement:
         if shape.kind != "moe":
-            raise InputError("fomoe", "model", shape.name, "a model of kind moe")
+            raise InputError(
+                "fomoe", "model", shape.name, "a model with experts, kind: moe; it moves none of a module of your own"
+            )
         replication = self.options.replication
         if replication is None:
             replication = next(r for r in range(-(-sites // 2), sites + 1) if r * shape.experts % sites == 0)
@@ -91,7 +90,10 @@ class Fomoe(Method[FomoeOptions]):
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         options, placement, wire = self.options, self.placement(shape, sites, seed), self.options.wire_dtype
         dense, per_expert = self._elements(shape)
-        sizes = {holders: shape.layers * len(positions) * per_expert for holders, positions in placement.groups.items()}
+        sizes = {
+            holders: shape.expert_layers * len(positions) * per_expert
+            for holders, positions in placement.groups.items()
+        }
         transfers = []
         for what in AVERAGED[options.outer]:
             transfers.append(Transfer(f"dense/{what}", dense, tuple(range(sites)), wire, part=(what, None)))
@@ -137,7 +139,7 @@ class Fomoe(Method[FomoeOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         dense, per_expert = self._elements(shape)
-        size = 4 * (dense + shape.layers * self.placement(shape, sites, seed).resident * per_expert)
+        size = 4 * (dense + shape.expert_layers * self.placement(shape, sites, seed).resident * per_expert)
         found = {"weights": size, "gradients": size, "inner_moments": SLOTS[self.inner.name] * size}
         if self.options.outer == "diloco":
             return {**found, "outer_parameters": size, "outer_momentum": size}
@@ -170,7 +172,7 @@ class Fomoe(Method[FomoeOptions]):
         found = [(dense, root, behind)]
         for holders, positions in groups.items():
             if (ranks := source_for(holders, behind, present)) is not None:
-                found.append((shape.layers * len(positions) * per_expert, *ranks))
+                found.append((shape.expert_layers * len(positions) * per_expert, *ranks))
         return tuple(
             to_those_behind(f"{CATCH_UP}/{index}", self.banks * size, source, takers)
             for index, (size, source, takers) in enumerate(found)
@@ -180,7 +182,7 @@ class Fomoe(Method[FomoeOptions]):
         return FomoeWorker(self, setup)
 
 
-class FomoeWorker(Worker):
+class FomoeWorker(InnerWorker):
     """Tensors that follow the parameters (outer parameters, momenta, moments) are lists in the parameters' order."""
 
     def __init__(self, method: Fomoe, setup: WorkerSetup) -> None:
@@ -188,11 +190,9 @@ class FomoeWorker(Worker):
         self.method, self.options = method, method.options
         self.placement = method.placement(setup.shape, setup.world, setup.seed)
         self.layout = Layout(setup.model, setup.shape, self.options.routing)
-        self.parameters = self.layout.parameters
         self.model = cast(ExpertModel, setup.model)
         self.draw = 0
         self.residents = self.placement.residents(setup.rank, 0)
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.diloco = self.options.outer == "diloco"
         keeps_reference = self.diloco or lossy(self.options.wire_dtype)
@@ -369,10 +369,10 @@ class FomoeWorker(Worker):
         extra = {"draw": torch.tensor(self.draw), "ramp_from": torch.tensor(ramp_from)}
         outer = {f"outer.{i}": tensor for i, tensor in enumerate(self.outer)}
         momentum = {f"momentum.{i}": tensor for i, tensor in enumerate(self.momentum)}
-        return {**optimizer_tensors(self.optimizer), **extra, **outer, **momentum}
+        return {**super().state(), **extra, **outer, **momentum}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         self.moments = Moments(self.optimizer, self.parameters)
         self.draw, ramp_from = int(state["draw"]), int(state["ramp_from"])
         self.ramp_from = ramp_from if ramp_from >= 0 else None
@@ -386,8 +386,7 @@ class FomoeWorker(Worker):
             tensor.copy_(state[f"momentum.{i}"])
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
-        found = {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
+        found = super().memory()
         if self.outer:
             found["outer_parameters" if self.diloco else "reference"] = tensor_bytes(self.outer)
         if self.momentum:

@@ -18,13 +18,14 @@ from netsim.traffic import Plan
 
 
 class LocalAdamOptions(Options):
-    sync_every: int = Field(default=32, ge=1)  # K
+    sync_every: int = Field(default=32, ge=1, le=10**9)  # K
 
 
 class LocalAdam(Method[LocalAdamOptions]):
     name = "local_adam"
     summary = "local AdamW; parameters and both moments averaged together"
     Options = LocalAdamOptions
+    may_skip_steps = True
 
     @property
     def inner_optimizers(self) -> tuple[OptimizerName, ...]:

@@ -49,19 +49,19 @@ def omega_for(betas: tuple[float, float]) -> float:
 
 
 class LordoOptions(Options):
-    sync_every: int = Field(default=32, ge=1)  # K_x
-    k_u: int | None = Field(default=None, ge=1)  # default K_x
-    k_v: int | None = Field(default=None, ge=1)  # default K_x
+    sync_every: int = Field(default=32, ge=1, le=10**9)  # K_x
+    k_u: int | None = Field(default=None, ge=1, le=10**9)  # default K_x
+    k_v: int | None = Field(default=None, ge=1, le=10**9)  # default K_x
     variant: Literal["global", "local"] = "global"
-    rank: int | None = Field(default=None, ge=1)  # r; default width / 8
+    rank: int | None = Field(default=None, ge=1, le=10**9)  # r; default width / 8
     omega: float | None = Field(default=None, ge=0, le=1)  # default from the betas, see `omega_for`; local 0.94
     full_rank_term: Literal["gradient", "feedback"] = "gradient"  # G as printed, or G + E
     error_feedback: bool = True
     rotate_moments: bool = True
     low_rank: NamePattern = LOW_RANK  # which parameters, a regular expression on their names
     betas: tuple[float, float] | None = None  # after the warm-up; default, and during it: the suite's
-    warmup_steps: int = Field(default=1, ge=0)  # of low-rank DDP; with 1, Q_0 comes from an averaged gradient
-    switch_scale: float = Field(default=1.0, gt=0)  # of the learning rate, after the warm-up
+    warmup_steps: int = Field(default=1, ge=0, le=10**9)  # of low-rank DDP; with 1, Q_0 comes from an averaged gradient
+    switch_scale: float = Field(default=1.0, gt=0, le=1e6)  # of the learning rate, after the warm-up
     # Which moments are averaged: all; none; or those of the full-rank parameters alone, the default of local, whose
     # workers have bases of their own.
     moments: Literal["average", "keep", "full_rank"] | None = None

@@ -29,8 +29,8 @@ from netsim.traffic import Plan, Recurrence, Transfer
 
 class LowRankDdpOptions(Options):
     send: Literal["full", "projected"] = "full"
-    refresh_every: int = Field(default=32, ge=1)  # T, steps between bases
-    rank: int | None = Field(default=None, ge=1)  # r; default width / 8
+    refresh_every: int = Field(default=32, ge=1, le=10**9)  # T, steps between bases
+    rank: int | None = Field(default=None, ge=1, le=10**9)  # r; default width / 8
     omega: float = Field(default=0.91, ge=0, le=1)  # as publicly tuned; 1: plain Adam
     # Where the quasi-hyperbolic term lies: inside the subspace, as published, or outside as LoRDO's, from G or G + E.
     term: Literal["inside", "gradient", "feedback"] = "inside"
@@ -49,6 +49,7 @@ class LowRankDdp(Method[LowRankDdpOptions]):
     name = "lowrank_ddp"
     summary = "gradients averaged at every step, moments in a subspace"
     Options = LowRankDdpOptions
+    joins_batches = True
     after_loss = "rollback"
 
     @property

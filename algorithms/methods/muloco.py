@@ -29,10 +29,10 @@ from netsim.traffic import Plan, WireType
 
 
 class MuLocoOptions(Options):
-    sync_every: int = Field(default=30, ge=1)  # H
+    sync_every: int = Field(default=30, ge=1, le=10**9)  # H
     bits: Literal[1, 2, 4, 8, 32] = 2
-    chunk: int = Field(default=4096, ge=1)  # numbers that share a scale, at 1 and 2 bits
-    outer_lr: float = Field(default=0.7, gt=0)
+    chunk: int = Field(default=4096, ge=1, le=10**9)  # numbers that share a scale, at 1 and 2 bits
+    outer_lr: float = Field(default=0.7, gt=0, le=1e6)
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
 
     @property
@@ -46,6 +46,8 @@ class MuLoco(Method[MuLocoOptions]):
     name = "muloco"
     summary = "local Muon, outer Nesterov on 2-bit pseudo-gradients"
     Options = MuLocoOptions
+    cpu_only = True
+    may_skip_steps = True
     preferred_inner = "muon"
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
@@ -54,7 +56,7 @@ class MuLoco(Method[MuLocoOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        found = self.local_memory(shape)
         return {**found, "outer_parameters": size, "outer_momentum": size, "error_feedback": size}
 
     def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:

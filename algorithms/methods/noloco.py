@@ -26,16 +26,17 @@ from netsim.traffic import Plan, Recurrence, Transfer
 
 
 class NoLocoOptions(Options):
-    sync_every: int = Field(default=50, ge=1)  # H
+    sync_every: int = Field(default=50, ge=1, le=10**9)  # H
     outer_momentum: float = Field(default=0.5, ge=0, lt=1)  # alpha
-    outer_lr: float = Field(default=0.7, gt=0)  # beta
-    pull: float = Field(default=1.0, ge=0)  # gamma
+    outer_lr: float = Field(default=0.7, gt=0, le=1e6)  # beta
+    pull: float = Field(default=1.0, ge=0, le=1e6)  # gamma
 
 
 class NoLoco(Method[NoLocoOptions]):
     name = "noloco"
     summary = "local AdamW, outer steps in random pairs"
     Options = NoLocoOptions
+    may_skip_steps = True
 
     def pairs(self, step: int, sites: int, seed: int) -> list[tuple[int, ...]]:
         """The pairs of the round that ends after `step`; a function of the seed."""
@@ -57,7 +58,7 @@ class NoLoco(Method[NoLocoOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        found = self.local_memory(shape)
         return {**found, "outer_parameters": size, "outer_momentum": size}
 
     def worker(self, setup: WorkerSetup) -> Worker:

@@ -24,42 +24,37 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from algorithms.averaging import MOMENTS, Moments, control_broadcast, swapped_in
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
+from algorithms.inner import flatten, tensor_bytes, unflatten_into
 from algorithms.method import Method, Options
 from algorithms.outer import OuterName, OuterOptimizer
+from algorithms.outer_worker import OuterWorker
 from algorithms.periodic import periodic
 from algorithms.settings import LearningRateSchedule, OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
+from netsim.collectives import suited
 from netsim.errors import InputError
 from netsim.traffic import Algorithm, Cohort, Collective, Plan, Recurrence, Transfer, WireType
 
 
 class PhotonOptions(Options):
-    sync_every: int = Field(default=128, ge=1)  # tau, local steps per round; the paper has 64 to 512
-    clients_per_round: int | None = Field(default=None, ge=1)  # default: all
+    sync_every: int = Field(default=128, ge=1, le=10**9)  # tau, local steps per round; the paper has 64 to 512
+    clients_per_round: int | None = Field(default=None, ge=1, le=10**9)  # default: all
     client_weights: tuple[float, ...] | None = None  # samples n_k of every client, relative; default: equal
     drop_probability: float = Field(default=0.0, ge=0, lt=1)  # a sampled client's update is lost; the rest renormalised
     aggregation: Literal["ps", "allreduce", "ring"] = "ps"
-    server: int = Field(default=0, ge=0)  # rank of the aggregator's site
+    server: int = Field(default=0, ge=0, le=10**9)  # rank of the aggregator's site
     server_optimizer: OuterName = "fedavg"
-    server_lr: float = Field(default=1.0, gt=0)
+    server_lr: float = Field(default=1.0, gt=0, le=1e6)
     server_momentum: float = Field(default=0.0, ge=0, lt=1)
     server_betas: tuple[float, float] = (0.9, 0.99)
-    server_tau: float = Field(default=1e-3, gt=0)
+    server_tau: float = Field(default=1e-3, gt=0, le=1e6)
     optimizer_state: Literal["reset", "keep", "sync"] = "reset"
     update_compression: Literal["none", "bf16", "int8", "fp4"] = "none"
-    central_batch: int | None = Field(default=None, ge=1)  # B_central and B_local, sequences: stretch the schedule
-    local_batch: int | None = Field(default=None, ge=1)
+    central_batch: int | None = Field(
+        default=None, ge=1, le=10**9
+    )  # B_central and B_local, sequences: stretch the schedule
+    local_batch: int | None = Field(default=None, ge=1, le=10**9)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -101,6 +96,7 @@ class Photon(Method[PhotonOptions]):
     name = "photon"
     summary = "federated rounds under a server optimizer"
     Options = PhotonOptions
+    may_skip_steps = True
 
     @property
     def inner_optimizers(self) -> tuple[OptimizerName, ...]:
@@ -111,11 +107,11 @@ class Photon(Method[PhotonOptions]):
         size, tau = self.options.clients_per_round or sites, self.options.sync_every
         if size > sites:
             raise InputError("photon", "clients_per_round", size, f"at most the {sites} sites")
-        sampling, misfortune = random.Random(seed), random.Random(f"drop {seed}")
+        sampling, losses = random.Random(seed), random.Random(f"drop {seed}")
         cohort = tuple(sorted(sampling.sample(range(sites), size)))
         for first in range(1, steps + 1, tau):
             after = tuple(sorted(sampling.sample(range(sites), size)))
-            arrived = tuple(k for k in cohort if misfortune.random() >= self.options.drop_probability)
+            arrived = tuple(k for k in cohort if losses.random() >= self.options.drop_probability)
             yield PhotonRound(first, min(first + tau - 1, steps), cohort, arrived, after)
             cohort = after
 
@@ -150,11 +146,12 @@ class Photon(Method[PhotonOptions]):
         wires = [("update", options.update_wire), ("model", options.wire_dtype)]
         moments = MOMENTS if options.optimizer_state == "sync" else ()
         if options.aggregation != "ps":
-            ring = Algorithm.RING if options.aggregation == "ring" else Algorithm.AUTO
+            asked = Algorithm.RING if options.aggregation == "ring" else Algorithm.AUTO
             names = (wires[0], *((name, options.wire_dtype) for name in moments))
             if not arrived:
                 return ()
-            return tuple(Transfer(name, elements, everyone, wire, algorithm=ring) for name, wire in names)
+            sums = (Transfer(name, elements, everyone, wire) for name, wire in names)
+            return tuple(replace(each, algorithm=suited(each, asked)) for each in sums)
         root = options.server
         found: list[Transfer] = []
         for phase, (others, (what, wire)) in enumerate(zip((arrived, after), wires, strict=True)):
@@ -168,9 +165,7 @@ class Photon(Method[PhotonOptions]):
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
         found = {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": self.moment_bytes(shape),
+            **self.local_memory(shape),
             "outer_parameters": size,
         }
         if self.options.aggregation == "ps" and rank == self.options.server:
@@ -205,7 +200,7 @@ class Photon(Method[PhotonOptions]):
         return PhotonWorker(self, setup)
 
 
-class PhotonWorker(Worker):
+class PhotonWorker(OuterWorker):
     """A client, and at the server's site also the server. `outer`: the x that this client last received (elements,).
 
     The server's own x (`server`) stays in full precision however coarse the wire is.
@@ -214,18 +209,12 @@ class PhotonWorker(Worker):
     def __init__(self, method: Photon, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.method, self.options = method, method.options
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         self.moments = Moments(self.optimizer, self.parameters)
         self.rounds = {each.last: each for each in method.rounds(setup.world, setup.plan.steps, setup.seed)}
-        self.outer = flatten(self.parameters)
         self.through_server = self.options.aggregation == "ps"
         self.is_server = not self.through_server or setup.rank == self.options.server
         self.server = self.outer.clone() if self.through_server and self.is_server else self.outer
         self.server_state = self.options.outer.start(self.server) if self.is_server else {}
-
-    def local_update(self, step: int, lr: float) -> None:
-        update(self.setup.optimizer, self.optimizer, lr)
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:
@@ -247,7 +236,7 @@ class PhotonWorker(Worker):
             self._run(step, 1, {**gathered, "model": model})
             self.outer.copy_(model)
         if rank in ended.after or not self.through_server:
-            unflatten_into(self.parameters, self.outer)
+            self.restart()
             self._begin_round(step, gathered)
 
     def _run(self, step: int, phase: int, tensors: dict[str, Tensor]) -> None:
@@ -273,29 +262,19 @@ class PhotonWorker(Worker):
     def own(self, name: str) -> bool:
         return super().own(name) or (self.through_server and name.startswith("server"))
 
-    def common(self) -> Tensor:
-        return self.outer
-
     def state(self) -> dict[str, Tensor]:
         own = {f"server.{name}": value for name, value in self.server_state.items()}
-        return {**optimizer_tensors(self.optimizer), "outer": self.outer, "server": self.server, **own}
+        return {**super().state(), "server": self.server, **own}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         self.moments = Moments(self.optimizer, self.parameters)
-        self.outer.copy_(state["outer"])
         self.server.copy_(state["server"])
         for name, value in self.server_state.items():
             value.copy_(state[f"server.{name}"])
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
-        found = {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": moment_bytes(self.optimizer),
-            "outer_parameters": tensor_bytes([self.outer]),
-        }
+        found = super().memory()
         if self.server is not self.outer:
             found["server_parameters"] = tensor_bytes([self.server])
         if self.server_state:

@@ -17,18 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from algorithms.averaging import Moments
 from algorithms.compressed.payloads import LowRank
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
+from algorithms.inner import flatten, tensor_bytes, unflatten_into, update
+from algorithms.inner_worker import GradientWorker
 from algorithms.method import Method, Options
 from algorithms.settings import MATRICES
 from algorithms.shape import ModelShape
@@ -37,7 +28,7 @@ from netsim.traffic import Plan, Recurrence, Transfer
 
 
 class PowerSgdOptions(Options):
-    rank: int = Field(default=4, ge=1)  # r
+    rank: int = Field(default=4, ge=1, le=10**9)  # r
     error_feedback: bool = True
 
 
@@ -45,6 +36,7 @@ class PowerSgd(Method[PowerSgdOptions]):
     name = "powersgd"
     summary = "gradients averaged at every step as low-rank factors"
     Options = PowerSgdOptions
+    joins_batches = True
     after_loss = "rollback"
 
     def factors(self, shape: ModelShape) -> tuple[int, int, int]:
@@ -65,8 +57,8 @@ class PowerSgd(Method[PowerSgdOptions]):
         return Plan(sites, steps, (Recurrence((first, second), 1, 1, steps),))
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
-        size, (_, right, matrices) = 4 * shape.count(), self.factors(shape)
-        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        _, right, matrices = self.factors(shape)
+        found = self.local_memory(shape)
         found["projections"] = 4 * right
         return {**found, "error_feedback": 4 * matrices} if self.options.error_feedback else found
 
@@ -79,13 +71,11 @@ class PowerSgd(Method[PowerSgdOptions]):
         return PowerSgdWorker(self, setup)
 
 
-class PowerSgdWorker(Worker):
+class PowerSgdWorker(GradientWorker):
     """`right`: Q of every matrix (stack, q, r), the same at all workers; `errors` (stack, p, q)."""
 
     def __init__(self, method: PowerSgd, setup: WorkerSetup) -> None:
         super().__init__(setup)
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         described = list(zip(self.parameters, setup.shape.parameters, strict=True))
         self.matrices = [p for p, d in described if d.role in MATRICES]
         self.whole = [p for p, d in described if d.role not in MATRICES]
@@ -93,9 +83,6 @@ class PowerSgdWorker(Worker):
         self.right = [_start(p, method.options.rank, generator) for p in self.matrices]
         feedback = method.options.error_feedback
         self.errors = [torch.zeros_like(_stacked(p)) for p in self.matrices] if feedback else []
-
-    def local_update(self, step: int, lr: float) -> None:
-        """Nothing: the update needs the averaged gradients."""
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:
@@ -125,24 +112,19 @@ class PowerSgdWorker(Worker):
     def own(self, name: str) -> bool:
         return name.startswith("error.")
 
-    def shared(self) -> dict[str, Tensor]:
-        Moments(self.optimizer, self.parameters)  # allocates what a fresh optimizer lacks
-        return super().shared()
-
     def state(self) -> dict[str, Tensor]:
         right = {f"right.{i}": tensor for i, tensor in enumerate(self.right)}
         errors = {f"error.{i}": tensor for i, tensor in enumerate(self.errors)}
-        return {**optimizer_tensors(self.optimizer), **right, **errors}
+        return {**super().state(), **right, **errors}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         for name, tensors in (("right", self.right), ("error", self.errors)):
             for i, tensor in enumerate(tensors):
                 tensor.copy_(state[f"{name}.{i}"])
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
-        found = {"weights": size, "gradients": size, "inner_moments": moment_bytes(self.optimizer)}
+        found = super().memory()
         found["projections"] = tensor_bytes(self.right)
         return {**found, "error_feedback": tensor_bytes(self.errors)} if self.errors else found
 

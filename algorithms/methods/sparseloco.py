@@ -28,12 +28,12 @@ from netsim.traffic import Plan
 
 
 class SparseLocoOptions(Options):
-    sync_every: int = Field(default=30, ge=1)  # H
+    sync_every: int = Field(default=30, ge=1, le=10**9)  # H
     chunk: int = Field(default=4096, ge=2, le=65536)
-    k: int = Field(default=64, ge=1)  # of each chunk: 1.6 %
+    k: int = Field(default=64, ge=1, le=10**9)  # of each chunk: 1.6 %
     bits: Literal[1, 2, 16, 32] = 2  # of a value
     feedback_decay: float = Field(default=0.95, ge=0, le=1)  # beta
-    outer_lr: float = Field(default=1.0, gt=0)  # alpha
+    outer_lr: float = Field(default=1.0, gt=0, le=1e6)  # alpha
 
     @property
     def payload(self) -> TopK:
@@ -44,6 +44,8 @@ class SparseLoco(Method[SparseLocoOptions]):
     name = "sparseloco"
     summary = "local AdamW; sparse 2-bit pseudo-gradients with error feedback"
     Options = SparseLocoOptions
+    cpu_only = True
+    may_skip_steps = True
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         transfer = gathered("pseudo_gradient", self.options.payload, shape.count(), tuple(range(sites)))
@@ -51,7 +53,7 @@ class SparseLoco(Method[SparseLocoOptions]):
 
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
-        found = {"weights": size, "gradients": size, "inner_moments": self.moment_bytes(shape)}
+        found = self.local_memory(shape)
         return {**found, "outer_parameters": size, "error_feedback": size}
 
     def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:

@@ -22,16 +22,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algorithms.exchange import Handle
-from algorithms.inner import (
-    build_optimizer,
-    flatten,
-    load_optimizer_tensors,
-    moment_bytes,
-    optimizer_tensors,
-    tensor_bytes,
-    unflatten_into,
-    update,
-)
+from algorithms.inner import flatten, tensor_bytes, unflatten_into
+from algorithms.inner_worker import InnerWorker
 from algorithms.method import Method, Options
 from algorithms.outer import nesterov_
 from algorithms.shape import ModelShape
@@ -41,12 +33,12 @@ from netsim.traffic import Plan, Recurrence, Transfer, WireType
 
 class StreamingOptions(Options):
     wire_dtype: WireType = WireType.FP4
-    sync_every: int = Field(default=100, ge=1)  # H
-    layers_per_fragment: int = Field(default=3, ge=1)
+    sync_every: int = Field(default=100, ge=1, le=10**9)  # H
+    layers_per_fragment: int = Field(default=3, ge=1, le=10**9)
     pattern: Literal["strided", "sequential"] = "strided"
-    overlap: int = Field(default=1, ge=0)  # tau, inner steps
+    overlap: int = Field(default=1, ge=0, le=10**9)  # tau, inner steps
     alpha: float = Field(default=0.5, ge=0, le=1)
-    outer_lr: float = Field(default=0.4, gt=0)
+    outer_lr: float = Field(default=0.4, gt=0, le=1e6)
     outer_momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
@@ -54,6 +46,7 @@ class StreamingDiloco(Method[StreamingOptions]):
     name = "streaming_diloco"
     summary = "DiLoCo by fragments, overlapped with training, in FP4"
     Options = StreamingOptions
+    may_skip_steps = True
     after_loss = "resync"
 
     def fragments(self, shape: ModelShape) -> list[list[int]]:
@@ -67,7 +60,7 @@ class StreamingDiloco(Method[StreamingOptions]):
                 found[parameter.layer % count].append(index)
             else:
                 found[parameter.layer // self.options.layers_per_fragment].append(index)
-        return found
+        return [fragment for fragment in found if fragment]  # somebody's own module may have nothing outside its layers
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
         options, fragments = self.options, self.fragments(shape)
@@ -87,9 +80,7 @@ class StreamingDiloco(Method[StreamingOptions]):
     def memory(self, shape: ModelShape, sites: int, rank: int = 0, seed: int = 0) -> dict[str, int]:
         size = 4 * shape.count()
         return {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": self.moment_bytes(shape),
+            **self.local_memory(shape),
             "outer_parameters": size,
             "outer_momentum": size,
         }
@@ -111,19 +102,14 @@ class Fragment:
         self.momentum = torch.zeros_like(self.outer)
 
 
-class StreamingWorker(Worker):
+class StreamingWorker(InnerWorker):
     def __init__(self, method: StreamingDiloco, setup: WorkerSetup) -> None:
         super().__init__(setup)
         self.options = method.options
-        self.parameters = list(setup.model.parameters())
-        self.optimizer = build_optimizer(setup.optimizer, self.parameters, setup.shape.parameters)
         by_name = dict(setup.model.named_parameters())
         described = setup.shape.parameters
         self.fragments = [Fragment([by_name[described[i].name] for i in f]) for f in method.fragments(setup.shape)]
         self.under_way: list[tuple[int, Fragment, Handle, Tensor]] = []  # due after this step
-
-    def local_update(self, step: int, lr: float) -> None:
-        update(self.setup.optimizer, self.optimizer, lr)
 
     @torch.no_grad()
     def synchronise(self, step: int, lr: float) -> None:
@@ -161,7 +147,7 @@ class StreamingWorker(Worker):
 
     def state(self) -> dict[str, Tensor]:
         """What is under way is waited for and kept as it came, to be applied when due."""
-        found = optimizer_tensors(self.optimizer)
+        found = super().state()
         for p, fragment in enumerate(self.fragments):
             found |= {f"outer.{p}": fragment.outer, f"momentum.{p}": fragment.momentum}
         for due, fragment, handle, delta in self.under_way:
@@ -177,7 +163,7 @@ class StreamingWorker(Worker):
         return name.startswith(("inner.", "under_way."))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        load_optimizer_tensors(self.optimizer, state)
+        super().load(state)
         self.under_way = []
         for p, fragment in enumerate(self.fragments):
             fragment.outer.copy_(state[f"outer.{p}"])
@@ -188,11 +174,8 @@ class StreamingWorker(Worker):
                 self.under_way.append((int(due), self.fragments[int(place)], _Done(), delta.clone()))
 
     def memory(self) -> dict[str, int]:
-        size = tensor_bytes(self.parameters)
         return {
-            "weights": size,
-            "gradients": size,
-            "inner_moments": moment_bytes(self.optimizer),
+            **super().memory(),
             "outer_parameters": tensor_bytes(fragment.outer for fragment in self.fragments),
             "outer_momentum": tensor_bytes(fragment.momentum for fragment in self.fragments),
         }

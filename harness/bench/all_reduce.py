@@ -7,27 +7,23 @@ that follow. Where transfers are short, all of it is done on several networks, o
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
-import time
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-
-from harness.bench.all_reduce_worker import GLOO, BenchJob, Case, Sample
+from harness.bench.all_reduce_round import one_round, processor_seconds, slowest
+from harness.bench.all_reduce_worker import Case
 from harness.bench.load import busy_cores
-from harness.bench.rows import append_host, append_row, stored_rows
+from harness.bench.rows import append_host, append_row, host_of, stored_rows
+from harness.bench.torch_group import GLOO
 from harness.records.environment import fingerprint
 from netsim.collectives import bound, floor, select_algorithm, streams_per_pair
-from netsim.emulated.network import Network, NodeProcess, open_network
-from netsim.errors import LonghaulError
-from netsim.library import ROOT
+from netsim.framing import bandwidth_delay_product, segment
+from netsim.links import INITIAL_WINDOW
 from netsim.topology import Topology, topology_from
 from netsim.traffic import Transfer
 
@@ -69,7 +65,17 @@ def measure_all_reduces(
 
 def stored_all_reduces(results: Path | None) -> list[AllReduceTimes]:
     """The rows in a file of results; none if there is no file."""
-    return [AllReduceTimes(**line) for line in stored_rows(results)]
+    return [AllReduceTimes(**line) for line in stored_rows(results) if "algorithm" in line]
+
+
+def hosts_of_substrates(results: Path | None, rows: Sequence[AllReduceTimes]) -> dict[str, dict[str, Any]]:
+    """By substrate, where its rows in a file of results were measured."""
+
+    def host(substrate: str) -> dict[str, Any] | None:
+        return host_of(results, lambda line: bool(line.get("substrate") == substrate))
+
+    hosts = {name: host(name) for name in dict.fromkeys(row.substrate for row in rows)}
+    return {name: host for name, host in hosts.items() if host is not None}
 
 
 def _point(topology: Topology, elements: int, substrate: str, loaded: bool) -> AllReducePoint:
@@ -80,13 +86,17 @@ def _point(topology: Topology, elements: int, substrate: str, loaded: bool) -> A
 
 def star(sites: int, rate: str, rtt: str) -> Topology:
     """`sites` sites with equal access links, each as far from every other."""
-    document = {
+    return topology_from(star_document(sites, rate, rtt), "bench collectives")
+
+
+def star_document(sites: int, rate: str, rtt: str) -> dict[str, Any]:
+    """The topology document of `star`."""
+    return {
         "name": "bench",
         "description": f"{sites} sites, {rate}/s, {rtt} RTT",
         "defaults": {"up": rate, "down": rate, "rtt": rtt},
         "sites": {f"site-{index}": {} for index in range(sites)},
     }
-    return topology_from(document, "bench collectives")
 
 
 def _measure(point: AllReducePoint, topology: Topology, engine: str) -> AllReduceTimes:
@@ -99,19 +109,19 @@ def _measure(point: AllReducePoint, topology: Topology, engine: str) -> AllReduc
         Case(algorithm=algorithm.value, elements=elements, repeats=repeats),
         Case(algorithm=GLOO, elements=elements, repeats=1 + max(1, (repeats - 1) // 3)),
     )
-    names = [site.name for site in topology.sites]
-    streams = [
-        {peer: streams_per_pair(topology, name, other) for peer, other in enumerate(names) if other != name}
-        for name in names
-    ]
+    streams = streams_of_sites(topology)
     rounds = [
-        _round(point, topology, engine, cases, streams, limit) for _ in range(ROUNDS if limit < SHORT_SECONDS else 1)
+        one_round(topology, point.substrate, engine, cases, streams, limit)
+        for _ in range(ROUNDS if limit < SHORT_SECONDS else 1)
     ]
     for samples, _, _ in rounds:
         sent = sum(sample.payload_bytes for sample in samples if sample.case == 0)
         assert sent == repeats * transfer.payload_bytes, "the ledger is not the plan"
-    ours, gloo = ([_slowest(samples, case) for samples, _, _ in rounds] for case in range(2))
+    ours, gloo = ([slowest(samples, case) for samples, _, _ in rounds] for case in range(2))
     warm = [median(times[1:]) for times in ours]
+    opened = opened_windows(topology)
+    first = (Case(algorithm=algorithm.value, elements=elements, repeats=1),)
+    at_once = [slowest(one_round(opened, point.substrate, engine, first, streams, limit)[0], 0)[0] for _ in rounds]
     return AllReduceTimes(
         **asdict(point),
         algorithm=algorithm.value,
@@ -126,85 +136,32 @@ def _measure(point: AllReducePoint, topology: Topology, engine: str) -> AllReduc
         gloo_ms=1e3 * median(median(times[1:]) for times in gloo),
         rounds=len(rounds),
         repeats=repeats - 1,
-        cpu_seconds=median(_cpu(samples, 0) for samples, _, _ in rounds),
-        gloo_cpu_seconds=median(_cpu(samples, 1) for samples, _, _ in rounds),
+        cpu_seconds=median(processor_seconds(samples, 0) for samples, _, _ in rounds),
+        gloo_cpu_seconds=median(processor_seconds(samples, 1) for samples, _, _ in rounds),
         links_passed=all(passed for _, passed, _ in rounds),
         host_busy_percent=max(busy for _, _, busy in rounds),
+        cold_open_ms=1e3 * median(at_once),
+        open_segments=opened.transport.initial_window,
     )
 
 
-def _round(
-    point: AllReducePoint,
-    topology: Topology,
-    engine: str,
-    cases: Sequence[Case],
-    streams: Sequence[dict[int, int]],
-    limit: float,
-) -> tuple[list[Sample], bool, float]:
-    """On a network of its own: (samples, whether its links passed the check, how busy the host was before)."""
-    busy = psutil.cpu_percent(interval=1.0)
-    with tempfile.TemporaryDirectory(prefix="longhaul-bench-") as folder:
-        directory = Path(folder)
-        directory.chmod(0o777)  # in a container the workers run as nobody
-        with open_network(
-            topology,
-            run_id="bench-collectives",
-            directory=directory,
-            substrate=point.substrate,
-            engine=engine,
-            writable=[directory],
-        ) as network:
-            checked = network.check(short=True)
-            samples = _run(network, directory, cases, streams, timeout=max(60.0, 5 * limit))
-            network.verify()
-    return samples, checked.passed, busy
+def streams_of_sites(topology: Topology) -> list[dict[int, int]]:
+    """By site: how many connections it has to each other one."""
+    names = [site.name for site in topology.sites]
+    return [
+        {peer: streams_per_pair(topology, name, other) for peer, other in enumerate(names) if other != name}
+        for name in names
+    ]
 
 
-def _run(
-    network: Network, directory: Path, cases: Sequence[Case], streams: Sequence[dict[int, int]], timeout: float
-) -> list[Sample]:
-    """All workers, one per node; LonghaulError with the end of its log if one fails."""
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    processes: list[tuple[NodeProcess, Path]] = []
-    jobs: list[BenchJob] = []
-    token = f"bench/{time.monotonic_ns()}"
-    for rank, node in enumerate(network.nodes):
-        job = BenchJob(
-            rank=rank,
-            token=token,
-            wan=tuple(node.wan_address for node in network.nodes),
-            control=tuple(node.mgmt_address for node in network.nodes),
-            interface="wan0",
-            streams=streams[rank],
-            cases=tuple(cases),
-            timeout=timeout,
-            result=directory / f"result-{rank}.json",
-        )
-        jobs.append(job)
-        path, log = directory / f"job-{rank}.json", directory / f"log-{rank}.txt"
-        path.write_text(job.model_dump_json())
-        argv = [sys.executable, "-m", "harness.bench.all_reduce_worker", str(path)]
-        processes.append((node.start(argv, environment, log), log))
-    for rank, (process, log) in enumerate(processes):
-        if status := process.wait():
-            ending = " | ".join(log.read_text().strip().splitlines()[-3:])
-            raise LonghaulError(f"the worker at {network.nodes[rank].site} ended with {status}: {ending}")
-    return [Sample(**entry) for job in jobs for entry in json.loads(job.result.read_text())]
-
-
-def _slowest(samples: Sequence[Sample], case: int) -> list[float]:
-    """Seconds of each repetition: the longest that any member took."""
-    found: dict[int, float] = {}
-    for sample in samples:
-        if sample.case == case:
-            found[sample.repeat] = max(found.get(sample.repeat, 0.0), sample.seconds)
-    return [found[repeat] for repeat in sorted(found)]
-
-
-def _cpu(samples: Sequence[Sample], case: int) -> float:
-    """Processor seconds of one warm all-reduce, all members together, in user and kernel."""
-    warm: list[Any] = [sample for sample in samples if sample.case == case and sample.repeat > 0]
-    return float(sum(sample.cpu_seconds for sample in warm) / len({sample.repeat for sample in warm}))
+def opened_windows(topology: Topology) -> Topology:
+    """The same with first windows as large as what a connection has in flight when all of them share the link."""
+    first, second = (site.name for site in topology.sites[:2])
+    product = bandwidth_delay_product(topology.rate(first, second), topology.rtt(first, second))
+    connections = streams_per_pair(topology, first, second) * (len(topology.sites) - 1)
+    window = math.ceil(product / segment(topology.transport.mtu) / connections)
+    transport = topology.transport.model_copy(update={"initial_window": max(INITIAL_WINDOW, window)})
+    return replace(topology, transport=transport)
 
 
 @dataclass(frozen=True)
@@ -248,6 +205,8 @@ class AllReduceTimes(AllReducePoint):
     gloo_cpu_seconds: float
     links_passed: bool
     host_busy_percent: float
+    cold_open_ms: float | None = None  # the first exchange with first windows of so many segments
+    open_segments: int | None = None
 
     @property
     def point(self) -> AllReducePoint:

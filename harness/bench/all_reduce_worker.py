@@ -14,20 +14,19 @@ from pathlib import Path
 
 import torch
 
-from harness.bench.gloo import gloo_all_reduce, gloo_group
+from harness.bench.torch_group import GLOO, OURS, torch_all_reduce, torch_group
 from harness.transport.wan_exchange import WanExchange
 from harness.worker.process_memory import disable_malloc_trim, freeze_gc
 from netsim.documents import Document
 from netsim.traffic import Algorithm, Transfer
 
 WAN_PORT, CONTROL_PORT, STORE_PORT = 29410, 29411, 29412
-GLOO = "gloo"
 
 
 class Case(Document):
     """`repeats` all-reduces of `elements` fp32 numbers on new connections; the first of them is the cold one."""
 
-    algorithm: str  # of `Algorithm`, or gloo
+    algorithm: str  # of `Algorithm`, by our exchange; or a backend of torch.distributed: gloo, longhaul
     elements: int
     repeats: int
 
@@ -81,10 +80,11 @@ def measure(job: BenchJob) -> list[Sample]:
                 samples.append(Sample(index, repeat, seconds, cpu, sent() - before))
                 assert bool((tensor == world * (world - 1) / 2).all()), "the sum is wrong"
 
-            if case.algorithm == GLOO:
-                with gloo_group(job.rank, world, job.interface, job.control[0], STORE_PORT + index, job.timeout):
+            if case.algorithm in (GLOO, OURS):
+                store = job.control[0], STORE_PORT + index
+                with torch_group(case.algorithm, job.rank, world, job.interface, *store, job.timeout):
                     for repeat in range(case.repeats):
-                        timed(repeat, lambda tensor=tensor: gloo_all_reduce(tensor), lambda: 0)
+                        timed(repeat, lambda tensor=tensor: torch_all_reduce(tensor), lambda: 0)
                 continue
             transfer = Transfer(
                 "bench", case.elements, tuple(range(world)), algorithm=Algorithm(case.algorithm), root=0

@@ -21,6 +21,7 @@ from harness.bench.load import busy_cores
 from harness.bench.rows import append_host, append_row, stored_rows
 from harness.records.environment import fingerprint
 from netsim.emulated.gate import loss_interval
+from netsim.emulated.jitter import deviation, mean_delay
 from netsim.emulated.network import open_network
 from netsim.emulated.owner import scratch
 from netsim.errors import LonghaulError
@@ -74,7 +75,8 @@ def link_grid(
 
 def stored_links(results: Path | None) -> list[LinkAccuracy]:
     """The rows in a file of results; none if there is no file."""
-    return [LinkAccuracy(**{**line, "point": LinkPoint(**line["point"])}) for line in stored_rows(results)]
+    lines = [line for line in stored_rows(results) if "point" in line]
+    return [LinkAccuracy(**{**line, "point": LinkPoint(**line["point"])}) for line in lines]
 
 
 def _topology(point: LinkPoint) -> Topology:
@@ -106,20 +108,17 @@ def _measure(point: LinkPoint) -> LinkAccuracy:
     if len(took) < 2:
         raise LonghaulError(f"no echo came back over {point}")
     worst = max(report.links, key=lambda link: abs(link.goodput_mbit / link.goodput_mbit_expected - 1))
-    link = topology.link("a", "b")
+    link, back = topology.link("a", "b"), topology.link("b", "a")
+    expected = mean_delay(link, interval) + mean_delay(back, interval)  # of echoes so far apart
     sent, lost = sum(one.datagrams for one in report.links), sum(one.lost for one in report.links)
     low, high = loss_interval(link, sent, CONFIDENCE)
     late = sorted(one - topology.rtt("a", "b") for one in took)
-    deviation = 0.0
-    if link.jitter is not None:
-        one_way = link.jitter.spread / (math.sqrt(3) if link.jitter.distribution == "uniform" else 1)
-        deviation = one_way * math.sqrt(2)
     return LinkAccuracy(
         point=point,
-        rtt_ms_asked=1000 * topology.rtt("a", "b"),
+        rtt_ms_asked=1000 * expected,
         rtt_ms=1000 * (fmean(took) if point.distribution else median(took)),
         rtt_ms_late_95=1000 * late[int(0.95 * (len(late) - 1))],
-        jitter_ms_asked=1000 * deviation,
+        jitter_ms_asked=1000 * math.hypot(deviation(link, interval), deviation(back, interval)),
         jitter_ms=1000 * stdev(took),
         goodput_mbit_expected=worst.goodput_mbit_expected,
         goodput_mbit=worst.goodput_mbit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,17 @@ def stored_host(results: Path | None) -> dict[str, Any] | None:
     """The host that was written to `results` last (harness.records.environment.fingerprint); None without one."""
     hosts = [line[_HOST] for line in _lines(results) if _HOST in line]
     return hosts[-1] if hosts else None
+
+
+def host_of(results: Path | None, chosen: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """The host of the last row that is chosen; None without one."""
+    host, found = None, None
+    for line in _lines(results):
+        if _HOST in line:
+            host = line[_HOST]
+        elif chosen(line):
+            found = host
+    return found
 
 
 def append_host(results: Path, host: dict[str, Any]) -> None:

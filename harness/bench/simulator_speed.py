@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from algorithms.method import find
 from harness.cluster.sweep import sweep
-from harness.costmodel.projection import Variant, rows_of
+from harness.costmodel.projection import Variant
+from harness.costmodel.projection_rows import SIMULATED_CHUNKING, SIMULATED_TRANSFERS, rows_of
+from harness.spec.presets import find_model
 from harness.spec.scenario import Scenario, Sweep, load_scenario
 from netsim.library import ROOT
-from netsim.simulated.closed_form import uniform_topology
+from netsim.simulated.closed_form import load_of, times, uniform_topology
 from netsim.simulated.compute import Compute
+from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
-from netsim.traffic import Plan, Recurrence, Transfer
+from netsim.topology import Link, Site, Topology, Transport
+from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
 FIVE = ("ddp", "diloco", "photon", "lordo", "fomoe O=16")
 SITES, ROUNDS, LOCAL_STEPS = 64, 1000, 100
@@ -40,6 +45,11 @@ def measure_simulator(jobs: int) -> list[Speed]:
         _timed("five methods, 104B parameters, 32 sites, a full run", 1.0, partial(five_methods, scenario.where)),
         _timed(f"{SITES} sites, {ROUNDS} rounds, flow by flow", 10.0, partial(flow_level, 0.0)),
         _timed(f"{SITES} sites, 20 rounds that all differ (jitter), flow by flow", None, partial(flow_level, 0.05, 20)),
+        _timed("8 sites, 100 rounds that all differ (jitter)", 1.0, partial(flow_level, 0.05, 100, 8)),
+        _timed("a ring of 64 sites, 10 rounds, flow by flow", 1.0, partial(flow_level, 0.0, 10, 64, Algorithm.RING)),
+        _timed("a ring of 256 sites, 10 rounds, flow by flow", 10.0, partial(flow_level, 0.0, 10, 256, Algorithm.RING)),
+        _timed("10,000 sites, closed form", 1.0, partial(many_sites, 10_000)),
+        _timed("DDP of 7B on 30 unlike sites, flow by flow", 5.0, unlike_sites),
         _timed(f"a sweep of {POINTS} points on {jobs} processes", 60.0, partial(ten_thousand, scenario, jobs)),
     ]
 
@@ -54,13 +64,40 @@ def five_methods(path: str) -> str:
     return f"{len(rows)} rows of {rows[0].steps} steps"
 
 
-def flow_level(jitter: float, rounds: int = ROUNDS) -> str:
+def flow_level(jitter: float, rounds: int = ROUNDS, sites: int = SITES, algorithm: Algorithm = Algorithm.AUTO) -> str:
     """An all-reduce of 25 MB per round between sites of 1 Gbit/s, 50 ms apart."""
-    transfer = Transfer("pseudo_gradient", 25 * 10**6 // 4, tuple(range(SITES)))
-    steps = rounds * LOCAL_STEPS
-    plan = Plan(SITES, steps, (Recurrence((transfer,), LOCAL_STEPS, LOCAL_STEPS, steps),))
-    outcome = simulate(plan, uniform_topology(SITES, 1e9, 0.05), Compute((0.5,) * SITES, jitter=jitter))
+    plan = _averages(sites, rounds, algorithm)
+    outcome = simulate(plan, uniform_topology(sites, 1e9, 0.05), Compute((0.5,) * sites, jitter=jitter))
     return f"{outcome.simulated_rounds} rounds simulated, {rounds - outcome.simulated_rounds} advanced in bulk"
+
+
+def _averages(sites: int, rounds: int, algorithm: Algorithm = Algorithm.AUTO) -> Plan:
+    transfer = Transfer("pseudo_gradient", 25 * 10**6 // 4, tuple(range(sites)), algorithm=algorithm)
+    steps = rounds * LOCAL_STEPS
+    return Plan(sites, steps, (Recurrence((transfer,), LOCAL_STEPS, LOCAL_STEPS, steps),))
+
+
+def many_sites(sites: int) -> str:
+    """The same all-reduce, a thousand rounds, without a simulation."""
+    load = load_of(_averages(sites, ROUNDS))
+    seconds = float(times(load, 0.5, 1e9, 0.05).total)
+    return f"{load.syncs} rounds, {seconds / load.steps:.3f} s a step"
+
+
+def unlike_sites(sites: int = 30, steps: int = 1000) -> str:
+    """Uplinks of 1 to 5 Gbit/s, downlinks of 2 to 6, 10 to 88 ms apart."""
+    places = tuple(Site(f"site-{i}", (1 + i % 5) * 1e9, (2 + i % 3 * 2) * 1e9) for i in range(sites))
+    links = tuple(
+        Link(a.name, b.name, 0.005 + 0.001 * ((7 * i + 3 * j) % 40))
+        for i, a in enumerate(places)
+        for j, b in enumerate(places)
+        if a is not b
+    )
+    plan = find("ddp", {}, "bench").plan(find_model("photon-7b", "bench"), sites, steps).merged(SIMULATED_TRANSFERS)
+    link_model = LinkModel(chunking=SIMULATED_CHUNKING)
+    topology = Topology("unlike", places, links, Transport())
+    outcome = simulate(plan, topology, Compute((1.0,) * sites), link_model=link_model)
+    return f"{outcome.simulated_rounds} of {steps} steps simulated"
 
 
 def ten_thousand(scenario: Scenario, jobs: int) -> str:

@@ -23,15 +23,15 @@ from typing import Any
 import psutil
 import yaml
 
+from harness.bench.run_processes import MODULES, command_line, containers_of, owned_processes
 from harness.records.layout import RunDirectory
 from harness.records.run_record import Step, finished_runs, read_lines, read_run
 from netsim.emulated.cleanup import sweep
-from netsim.emulated.owner import VARIABLE, Owner, boot, owner_of, runtime_root
+from netsim.emulated.owner import Owner, owner_of, runtime_root
 from netsim.errors import InputError, LonghaulError
 from netsim.library import ROOT
 
-MODULES = {"agent": "netsim.emulated.node.agent", "trainer": "harness.worker_main"}  # in the victim's command line
-TARGETS = ("runner", *MODULES, "container")
+TARGETS = ("runner", "agent", "trainer", "container")
 ATTEMPT_SECONDS = 300.0  # for one start of the suite to end by itself
 GONE_SECONDS = 10.0  # for what a killed runner started to end by itself
 LINKS = {"up": "200 Mbit", "down": "200 Mbit", "rtt": "10 ms"}
@@ -51,8 +51,8 @@ QUIET: dict[str, Any] = {
     "topologies": [{"name": "pair", "defaults": LINKS, "sites": {"a": {}, "b": {}}}],
     "network": {"gate": False, "timeout_seconds": 60},
 }
-MISFORTUNE: dict[str, Any] = {
-    "name": "misfortune",
+DECLARED_FAULTS: dict[str, Any] = {
+    "name": "declared-faults",
     "model": "tiny-moe",
     "train": {
         "steps": 120,
@@ -93,6 +93,7 @@ class SoakResult:
     records_read: int = 0
     corrupt: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
+    swept: int | None = None  # what killed runners had left for the next start to remove; None: not counted
     slowest_end_seconds: float = 0.0  # of everything that a killed runner had started, without any sweep
     seconds: float = 0.0
 
@@ -141,10 +142,10 @@ def soak(
     suite = folder / "soak.yaml"
     suite.write_text(yaml.safe_dump(QUIET))
     found, began = SoakResult(substrate), time.monotonic()
-    code, length = _undisturbed(command, suite, folder / "peace", substrate)
+    code, length = _undisturbed(command, suite, folder / "undisturbed", substrate)
     if code != 0:
         raise LonghaulError(f"the undisturbed suite failed (exit {code})")
-    wanted, rules = _trajectories(folder / "peace"), _host_rules()
+    wanted, rules = _trajectories(folder / "undisturbed"), _host_rules()
     while sum(found.kills.values()) < kills and time.monotonic() - began < seconds:
         runs = folder / f"round-{found.completions}"
         while True:
@@ -152,7 +153,7 @@ def soak(
             runner = _start(command, suite, runs, substrate)
             enough = sum(found.kills.values()) >= kills or time.monotonic() - began > seconds
             if not enough:
-                _strike(runner, dice, length, substrate, found)
+                _kill(runner, dice, length, substrate, found)
             _wait(runner)
             _inspect(runs, rules, found)
             if runner.returncode == 0:
@@ -167,10 +168,10 @@ def soak(
 
 def fault_costs(command: Sequence[str], folder: Path, substrate: str) -> Iterator[MethodFaultCost]:
     """One row per method of the suite with declared faults."""
-    suite = folder / "misfortune.yaml"
-    suite.write_text(yaml.safe_dump(MISFORTUNE))
-    _wait(_start(command, suite, folder / "misfortune", substrate), 4 * ATTEMPT_SECONDS)
-    for run in finished_runs(folder / "misfortune"):
+    suite = folder / "declared-faults.yaml"
+    suite.write_text(yaml.safe_dump(DECLARED_FAULTS))
+    _wait(_start(command, suite, folder / "declared-faults", substrate), 4 * ATTEMPT_SECONDS)
+    for run in finished_runs(folder / "declared-faults"):
         result = read_run(run).result
         measured = {one.name: getattr(result, one.name) for one in fields(MethodFaultCost) if one.name != "method"}
         yield MethodFaultCost(method=result.label, **measured)
@@ -197,7 +198,7 @@ def _wait(runner: subprocess.Popen[bytes], seconds: float = ATTEMPT_SECONDS) -> 
         raise LonghaulError(f"a suite did not end within {seconds:.0f} s: it hangs") from None
 
 
-def _strike(
+def _kill(
     runner: subprocess.Popen[bytes], dice: random.Random, length: float, substrate: str, found: SoakResult
 ) -> None:
     """One SIGKILL at a random moment of the time that the suite takes; none if the suite is faster."""
@@ -207,9 +208,11 @@ def _strike(
         return
     except subprocess.TimeoutExpired:
         pass
-    owner = Owner(boot(), runner.pid, int(_started(runner.pid)))
+    owner = Owner.of(runner.pid)
+    if owner is None:  # it has ended just now
+        return
     if target == "runner":
-        mine = _owned(owner)
+        mine = owned_processes(owner)
         runner.kill()
         runner.wait()
         found.slowest_end_seconds = max(found.slowest_end_seconds, _until_gone(mine))
@@ -222,10 +225,10 @@ def _kill_one(runner: subprocess.Popen[bytes], owner: Owner, target: str, dice: 
     """As soon as there is a process or a container of this kind; False if the suite ends before there is one."""
     while runner.poll() is None:
         if target == "container":
-            if names := _containers(owner):
+            if names := containers_of(owner):
                 subprocess.run(["docker", "kill", dice.choice(names)], capture_output=True, check=False)
                 return True
-        elif victims := [process for process in _owned(owner) if MODULES[target] in _command(process)]:
+        elif victims := [process for process in owned_processes(owner) if MODULES[target] in command_line(process)]:
             with suppress(psutil.NoSuchProcess):
                 dice.choice(victims).kill()
                 return True
@@ -246,7 +249,9 @@ def _inspect(runs: Path, rules: set[str], found: SoakResult) -> None:
             found.records_read += 1
         except InputError as error:
             found.corrupt.append(str(error))
-    sweep(containers=found.substrate == "docker")
+    removed = sweep(containers=found.substrate == "docker")
+    left = (removed.processes, removed.directories, removed.containers, removed.networks)
+    found.swept = (found.swept or 0) + sum(map(len, left))
     found.leaked += _left_behind(found.substrate, rules)
 
 
@@ -254,7 +259,7 @@ def _left_behind(substrate: str, rules: set[str]) -> list[str]:
     """Whatever still belongs to a dead owner."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
-        left = [f"process {process.pid}" for process in _owned(None)]
+        left = [f"process {process.pid}" for process in owned_processes(None)]
         if runtime_root().is_dir():
             owners = [(entry.name, owner_of(entry)) for entry in runtime_root().iterdir()]
             left += [f"directory {name}" for name, owner in owners if owner is not None and not owner.alive]
@@ -275,37 +280,10 @@ def _host_rules() -> set[str]:
     return {line.partition(" [")[0] for line in saved if not line.startswith("#")}
 
 
-def _owned(owner: Owner | None) -> list[psutil.Process]:
-    """The processes of `owner`; None: of any owner that is dead."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            theirs = Owner.parse(process.environ().get(VARIABLE, ""))
-            if theirs is not None and (theirs == owner if owner is not None else not theirs.alive):
-                found.append(process)
-    return found
-
-
 def _until_gone(processes: list[psutil.Process]) -> float:
     began = time.monotonic()
     psutil.wait_procs(processes, timeout=GONE_SECONDS)
     return time.monotonic() - began
-
-
-def _containers(owner: Owner) -> list[str]:
-    command = ["docker", "ps", "-q", "--filter", f"label=longhaul.owner={owner}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def _started(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _trajectories(runs: Path) -> dict[str, list[Any]]:

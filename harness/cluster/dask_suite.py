@@ -25,12 +25,14 @@ from harness.records.code_hash import code_hash
 from harness.records.run_record import Result, read_record
 from harness.run.cell import Cell
 from harness.run.suite_runner import CellOutcome, Observer, alone, reused
+from netsim.bounded_call import BoundedCaller
 from netsim.errors import HostError, LonghaulError
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0  # for a cluster without hosts to get one
 ATTEMPTS = 2  # per cell, should hosts leave the cluster under it
 LEAVE_SECONDS = 30.0  # for interrupted runs to take their nodes down
+SCHEDULER_SECONDS = 60.0  # for the scheduler, or a worker with a record, to answer
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ def _identity(methods: Sequence[str]) -> str:
 
 def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[CellOutcome]:
     stop = import_module("distributed").Event(f"longhaul-stop-{uuid.uuid4().hex}", client=client)
+    caller = BoundedCaller("the Dask scheduler", SCHEDULER_SECONDS)
     under_way: dict[Any, tuple[_Task, str]] = {}  # by future: what, and at which worker
     last_seen = time.monotonic()
     try:
         while waiting or under_way:
-            workers = _workers(client)
+            workers = _workers(client, caller)
             last_seen = time.monotonic() if workers else last_seen
             if time.monotonic() - last_seen > PATIENCE_SECONDS:
                 raise LonghaulError(f"the cluster has had no worker for {PATIENCE_SECONDS:.0f} s")
@@ -78,16 +81,17 @@ def _spread(client: Any, waiting: deque[_Task], observer: Observer) -> Iterator[
                     task = waiting.popleft()
                     observer.stage(task.cell, f"at {_host(worker)}", task.cell.directory)
                     under_way[_send(client, task.cell, worker, stop.name)] = (task, worker)
-            yield from _collected(client, under_way, workers, waiting)
+            yield from _collected(client, under_way, workers, waiting, caller)
     finally:
-        stop.set()
+        with suppress(TimeoutError):
+            caller.run(stop.set)
         _wait(client, list(under_way), LEAVE_SECONDS, "ALL_COMPLETED")
 
 
-def _workers(client: Any) -> set[str]:
+def _workers(client: Any, caller: BoundedCaller) -> set[str]:
     try:
-        return set(client.nthreads())
-    except OSError as error:
+        return set(caller.run(client.nthreads))
+    except OSError as error:  # a TimeoutError is one: a scheduler that is stopped never answers
         raise HostError(f"the Dask scheduler does not answer any more: {error}") from None
 
 
@@ -112,13 +116,17 @@ def _at_worker(order: RemoteRequest, stop: str) -> RemoteResult:
 
 
 def _collected(
-    client: Any, under_way: dict[Any, tuple[_Task, str]], workers: set[str], waiting: deque[_Task]
+    client: Any,
+    under_way: dict[Any, tuple[_Task, str]],
+    workers: set[str],
+    waiting: deque[_Task],
+    caller: BoundedCaller,
 ) -> Iterator[CellOutcome]:
     """What has come in within a second; cells of workers that have left go back to the front of those that wait."""
     for future in _wait(client, list(under_way), POLL_SECONDS, "FIRST_COMPLETED"):
         task, worker = under_way.pop(future)
         if future.status == "finished":
-            yield _delivered(task.cell, future.result())
+            yield _delivered(task.cell, caller.run(future.result))
         else:
             yield CellOutcome(task.cell, "failed", reason=f"at {_host(worker)}: {future.exception()!r}")
     for future, (task, worker) in list(under_way.items()):

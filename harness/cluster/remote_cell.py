@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from harness.records.layout import RunDirectory
@@ -30,6 +32,7 @@ from netsim.errors import LonghaulError
 from netsim.library import ROOT
 
 POLL_SECONDS = 1.0
+STOPPED_SECONDS = 20.0  # for which the process of a cell may be stopped before it is ended
 OUTCOME = "outcome.json"
 ASKED = "asked.json"
 
@@ -68,7 +71,7 @@ def run_remote(order: RemoteRequest, stopped: Callable[[], bool]) -> RemoteResul
                 stdout=said,
                 stderr=said,
             )
-            _wait(process, stopped)
+            wait_for_cell(process, stopped)
         outcome, record = folder / OUTCOME, b""
         if not outcome.is_file():
             ending = " | ".join((folder / "said.txt").read_text(errors="replace").strip().splitlines()[-3:])
@@ -103,15 +106,20 @@ def unpack(record: bytes, directory: Path) -> None:
         arriving.rename(directory)
 
 
-def _wait(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> None:
+def wait_for_cell(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> None:
+    """Until the process has ended: by itself, asked to once `stopped`, or killed because it stands still (SIGSTOP)."""
+    moved = time.monotonic()
     while True:
         try:
             process.wait(POLL_SECONDS)
             return
         except subprocess.TimeoutExpired:
+            if psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STOPPED_SECONDS:
+                process.kill()
             if stopped():
                 process.terminate()
-                process.wait()
 
 
 @contextmanager

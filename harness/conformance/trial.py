@@ -18,7 +18,7 @@ from algorithms.method import Method
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from harness.transport.wan_exchange import WanExchange
-from harness.worker.model import build_model
+from harness.worker.model import TrainedModel, build_trained_model
 from netsim.traffic import Algorithm, Plan
 
 SITES, STEPS, SEED = 4, 7, 1
@@ -106,21 +106,23 @@ def train(
     controls = local_group(sites, 30.0)
 
     def work(rank: int) -> TrialWorker:
-        worker = _worker(method, shape, plan, exchanges[rank], controls[rank])
+        trained = _model(method, shape, plan, rank)
+        worker = _worker(method, trained, shape, plan, exchanges[rank], controls[rank])
         for step in range(1, plan.steps + 1):
             lr = 1e-2 * min(1.0, step / 2)
             if rank in plan.active(step):
                 inputs, targets = batch(shape, step, rank)
                 worker.begin(step)
-                torch.autograd.backward(loss_of(worker.module(inputs), targets))
+                torch.autograd.backward(trained.loss(worker.module(inputs), targets))
                 worker.local_update(step, lr)
             worker.synchronise(step, lr)
             if step == resume_at:
-                worker = _resumed(worker, _worker(method, shape, plan, exchanges[rank], controls[rank]))
+                trained = _model(method, shape, plan, rank)
+                worker = _resumed(worker, _worker(method, trained, shape, plan, exchanges[rank], controls[rank]))
         held = held_bytes(worker)
         with torch.no_grad(), worker.evaluation() as model:
             inputs, targets = batch(shape, 0, 0)
-            evaluation = float(loss_of(model(inputs), targets))
+            evaluation = float(trained.loss(model(inputs), targets))
         parameters = torch.cat([p.detach().reshape(-1) for p in worker.setup.model.parameters()])
         exchange = exchanges[rank]
         sent = dict(exchange.ledger.by_transfer()) if isinstance(exchange, WanExchange) else {}
@@ -136,14 +138,15 @@ def batch(shape: ModelShape, step: int, rank: int) -> tuple[Tensor, Tensor]:
     return tokens[:, :-1], tokens[:, 1:]
 
 
-def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+def _model(method: Method[Any], shape: ModelShape, plan: Plan, rank: int) -> TrainedModel:
+    return build_trained_model(shape, SEED, method.view(shape, plan.sites, rank, SEED), balance_weight=0.0)
 
 
-def _worker(method: Method[Any], shape: ModelShape, plan: Plan, exchange: Exchange, control: Exchange) -> Worker:
-    rank = exchange.rank
-    model = build_model(shape, SEED, method.view(shape, plan.sites, rank, SEED))
-    return method.worker(WorkerSetup(model, shape, plan, rank, exchange, control, method.inner, SEED))
+def _worker(
+    method: Method[Any], trained: TrainedModel, shape: ModelShape, plan: Plan, exchange: Exchange, control: Exchange
+) -> Worker:
+    model = trained.module
+    return method.worker(WorkerSetup(model, shape, plan, exchange.rank, exchange, control, method.inner, SEED))
 
 
 def _resumed(old: Worker, new: Worker) -> Worker:

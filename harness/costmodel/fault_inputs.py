@@ -13,7 +13,8 @@ from harness.costmodel.fault_model import PredictedFaultCost, simulate_faults
 from harness.costmodel.fault_terms import FaultEvent, FaultModelInputs
 from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS
 from harness.spec.run_spec import RunSpec
-from harness.transport.limits import TICKS, UNSENT_ALONE, UNSENT_SHARED
+from harness.transport.limits import TICKS
+from netsim.collectives import unsent_limit
 from netsim.framing import bandwidth_delay_product
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel
@@ -104,7 +105,7 @@ def model_inputs(spec: RunSpec, at: FaultContext, recovery: Recovery) -> FaultMo
         rendezvous=recovery.meeting_seconds,
         start=recovery.start_seconds,
         grace=GRACE_SECONDS,
-        at_once=min(UNSENT_ALONE if streams == 1 else max(UNSENT_SHARED, streams << 16), _send_buffers(at.topology)),
+        at_once=min(streams * unsent_limit(streams), _send_buffers(at.topology)),
     )
 
 

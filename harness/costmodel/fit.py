@@ -23,7 +23,7 @@ from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
 from harness.spec.resolved import ResolvedRun
 from netsim.errors import InputError
-from netsim.simulated.flows import Floats
+from netsim.simulated.fair_rates import Floats
 
 LEAST_RUNS = 3
 SMALLEST_SHARE = 0.02  # exposed communication below this share of the wall time is not resolved by a run

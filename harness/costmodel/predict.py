@@ -12,15 +12,15 @@ from harness.costmodel.fault_inputs import FaultContext, has_faults, predict_fau
 from harness.costmodel.fault_model import PredictedFaultCost
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
-from netsim.collectives import select_algorithm
+from netsim.collectives import select_algorithm, suited
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import Evaluation, simulate
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan
 
-# A run's connections are new: even without a calibration, TCP begins in slow start.
-COLD = LinkModel(cold_start=True)
+# A run's connections are new, and its workers go on when their kernels have what they send: even without a calibration.
+COLD = LinkModel(cold_start=True, send_buffers=True)
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,20 @@ def predict(
     spec: RunSpec, calibration: Calibration | None = None, steps: int | None = None, rank: int = 0
 ) -> Prediction:
     """The cell's run, ended after `steps` if it was stopped early. Memory is that of `rank`."""
-    run = ResolvedRun.of(spec, every_worker=True)
+    run = ResolvedRun.of(spec)
     method, topology = run.method, run.topology
     plan = run.plan.truncated(steps or spec.train.steps)
     known = Prediction(plan.payload_bytes, run.memory(rank))
     compute = _compute(spec, run.world, calibration)
     if compute is None:
         return replace(known, why_not="native computation: its step time is in no calibration file")
-    link_model = calibration.link_model if calibration else COLD
+    link_model = replace(calibration.link_model, send_buffers=True) if calibration else COLD
     if spec.network.streams is not None:
         link_model = replace(link_model, streams=spec.network.streams)
     fixed = Algorithm(spec.network.all_reduce)
-    choose = partial(select_algorithm, topology) if fixed is Algorithm.AUTO else lambda transfer: fixed
+    choose = (
+        partial(select_algorithm, topology) if fixed is Algorithm.AUTO else lambda transfer: suited(transfer, fixed)
+    )
     evaluation = evaluation_seconds(spec, run.world, calibration)
     known = replace(known, extrapolated=calibration is None or not calibration.domain.covers(*reach(topology, plan)))
     if has_faults(spec, topology):
@@ -108,9 +110,16 @@ def evaluation_seconds(spec: RunSpec, sites: int, calibration: Calibration | Non
 
 
 def _compute(spec: RunSpec, sites: int, calibration: Calibration | None) -> Compute | None:
-    if spec.compute.step_seconds is not None:
+    compute = spec.compute
+    if compute.step_seconds is not None:
         overhead = calibration.step_overhead_seconds if calibration else 0.0
-        return Compute((spec.compute.step_seconds + overhead,) * sites, spec.compute.backward_share)
+        # A site that trains in some of the steps takes so much of them on average.
+        each = tuple(
+            compute.of(site).local_steps * ((compute.seconds_at(site) or 0.0) + overhead) for site in spec.sites
+        )
+        return Compute(each, compute.backward_share)
+    if compute.sites:
+        return None
     step = calibration.native_step(spec, sites) if calibration else None
     if step is None:
         return None

@@ -22,8 +22,10 @@ class ProjectedRow:
     """Field names are the keys of the JSON document; units are in the names.
 
     axis: what of the base it varies, `base` if nothing.  sync_every, replication, rank: options, None where the method
-    has none.  step_seconds: one local step.  communication_seconds: exposed.  memory: bytes by component at the site
-    that holds most.  extrapolated: outside of what the calibration's runs spanned, or without a calibration.
+    has none.  step_seconds: one local step of the slowest site.  compute_seconds: of the mean site.  waiting_seconds:
+    of that site for slower ones.  communication_seconds: exposed.  failure_seconds: checkpoints, lost work, restarts.
+    memory: bytes by component at the site that has the largest share of its memory in use.  extrapolated: outside of
+    what the calibration's runs spanned, or without a calibration.
     """
 
     algorithm: str
@@ -43,11 +45,14 @@ class ProjectedRow:
     step_seconds: float
     payload_bytes_per_worker: float
     compute_seconds: float
+    waiting_seconds: float
     communication_seconds: float
+    failure_seconds: float
     total_seconds: float
     compute_utilisation: float
     memory_bytes_per_worker: int
     memory: dict[str, int]
+    host_memory_bytes: int
     site_memory_bytes: int
     fits: bool
     error_band: Band

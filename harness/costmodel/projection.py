@@ -1,40 +1,35 @@
-"""The cost model at scale: a scenario's methods over its sweep, as rows.
+"""The cost model at scale: a method of a scenario, evaluated but for the network.
 
 A `Variant` fixes the method, its options and the number of sites; its plan is condensed once and evaluated for all
-rates and RTTs at once (`netsim.simulated.closed_form`, equal to the simulator where both are exact). A topology with
-different sites, or `simulate`, goes through SimPy.
+rates and RTTs at once (`netsim.simulated.closed_form`, equal to the simulator where both are exact).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from algorithms.method import Method, find
 from algorithms.shape import ModelShape
-from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Span
+from harness.costmodel.calibration import Calibration, Span
 from harness.costmodel.exchange_variants import carried_by, layerwise, layerwise_backward_share, without_last_sync
-from harness.costmodel.projected_row import Band, ProjectedRow
-from harness.costmodel.site_memory import site_memory
-from harness.spec.scenario import METHOD_AXES, MethodEntry, Scenario, Uncertainty, check_rank
-from netsim.collectives import Chunking
+from harness.costmodel.sites.failure_overhead import FailureOverhead, mtbf_of
+from harness.costmodel.sites.site_memory import SiteMemory, site_memory
+from harness.costmodel.sites.stragglers import Pace, pace_of
+from harness.spec.model_checks import check_rank
+from harness.spec.scenario import METHOD_AXES, MethodEntry, Scenario
+from harness.spec.scenario_sites import EqualSites
 from netsim.errors import InputError
 from netsim.framing import goodput
-from netsim.simulated.closed_form import Load, load_of, times, uniform_topology
-from netsim.simulated.compute import Compute
-from netsim.simulated.flows import Floats
+from netsim.simulated.closed_form import Load, load_of, times
+from netsim.simulated.fair_rates import Floats
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.simulation import simulate
 from netsim.topology import Transport
 from netsim.traffic import Plan
-
-SIMULATED_TRANSFERS = 16  # of one step; more are merged before they are simulated
-# Fewer and larger pieces than a run has: DDP on 30 unlike sites takes a fifth of the time, and differs by 2e-7.
-SIMULATED_CHUNKING = Chunking(limit=8000)
 
 
 @dataclass(frozen=True)
@@ -51,29 +46,84 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """Seconds of a run by cause, as arrays over the sweep. compute: of the mean site.  waiting: of that site for slower
+    ones.  exposed: communication.  failures: all that follows from them.
+    """
+
+    compute: Floats
+    waiting: Floats
+    exposed: Floats
+    failures: Floats
+
+    @property
+    def total(self) -> Floats:
+        return self.compute + self.waiting + self.exposed + self.failures
+
+    def points(self) -> Iterator[tuple[float, float, float, float]]:
+        """Of each point: compute, waiting, exposed, failures."""
+        parts = (part.tolist() for part in (self.compute, self.waiting, self.exposed, self.failures))
+        return zip(*parts, strict=True)
+
+
+@dataclass(frozen=True)
 class Projected:
-    """A variant, evaluated but for the network."""
+    """A variant, evaluated but for the network. step_seconds: of the site that the others wait for.  fullest: the group
+    of sites with the largest share of its memory in use, whose bytes `memory` has.  widest: the rate that the workers'
+    own NICs carry, bit/s.  inside_byte_seconds: of the exchange within sites.
+    """
 
     variant: Variant
     method: Method[Any]
     plan: Plan
     load: Load
-    step_seconds: float
+    pace: Pace
     tokens: int
     parameters: int
     payload_bytes_per_worker: float
     transfer_bytes: Span
     memory: dict[str, int]
+    host_memory: int
+    fullest: EqualSites
     backward_share: float
+    widest: float = inf
+    inside_byte_seconds: float = 0.0
+    overhead: FailureOverhead | None = None
+
+    @property
+    def step_seconds(self) -> float:
+        return self.pace.slowest
+
+    def spent(self, rate: Floats, rtt: Floats, link_model: LinkModel, faster: float = 1.0) -> Spent:
+        """Over arrays of rates (bit/s) and RTTs (s)."""
+        usable = np.minimum(rate, self.widest)
+        within = replace(link_model, byte_seconds=link_model.byte_seconds + self.inside_byte_seconds)
+        found = times(self.load, self.step_seconds / faster, usable, rtt, within, self.backward_share)
+        compute = found.compute * (self.pace.mean / self.pace.slowest)
+        failures = np.zeros_like(compute)
+        if self.overhead is not None:
+            failures = self.overhead.seconds(
+                found.total, link_model.efficiency * goodput(1.0, Transport().mtu) / 8 * usable
+            )
+        return Spent(compute, found.compute - compute, found.communication, failures)
 
     def seconds(self, rate: Floats, rtt: Floats, link_model: LinkModel, faster: float = 1.0) -> tuple[Floats, Floats]:
-        """Compute and exposed communication, seconds, over arrays of rates (bit/s) and RTTs (s)."""
-        found = times(self.load, self.step_seconds / faster, rate, rtt, link_model, self.backward_share)
-        return found.compute, found.communication
+        """Compute, and all else that the run takes, seconds, over arrays of rates (bit/s) and RTTs (s)."""
+        found = self.spent(rate, rtt, link_model, faster)
+        return found.compute, found.waiting + found.exposed + found.failures
 
-    def utilisation(self, rate: Floats, rtt: Floats, link_model: LinkModel) -> Floats:
-        compute, communication = self.seconds(rate, rtt, link_model)
-        return compute / (compute + communication)
+    def utilisation(self, rate: Floats, rtt: Floats, link_model: LinkModel, faster: float = 1.0) -> Floats:
+        found = self.spent(rate, rtt, link_model, faster)
+        return found.compute / found.total
+
+    def spent_at_base(self, scenario: Scenario, link_model: LinkModel) -> Spent:
+        """At the scenario's own rate and RTT."""
+        return self.spent(np.array(scenario.rate or 0.0), np.array(scenario.rtt or 0.0), link_model)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory of the site that is fullest suffices."""
+        return sum(self.memory.values()) <= self.fullest.memory
 
 
 def link_model_of(calibration: Calibration | None, framing: bool = True) -> LinkModel:
@@ -121,191 +171,101 @@ def _fitting(scenario: Scenario, entry: MethodEntry, sites: int) -> MethodEntry:
     return _with(entry, "replication", max(1, round(replication * sites / scenario.sites)))
 
 
-def project(scenario: Scenario, variant: Variant) -> Projected:
-    """Plan, compute time and memory of a variant. InputError where the method cannot be on so many sites."""
+def project(scenario: Scenario, variant: Variant, steps: int | None = None) -> Projected:
+    """Plan, compute time and memory of a variant. InputError where the method cannot be on so many sites.
+
+    steps: instead of the scenario's.
+    """
     entry, shape, sites = variant.entry, scenario.shape_of(variant.entry), variant.sites
     where = f"{scenario.where}: methods.{entry.label}"
     method = find(entry.method, entry.options, where)
     check_rank(method, shape, where)
-    steps, batch = entry.steps or scenario.steps, entry.batch or scenario.batch
+    steps, batch = steps or entry.steps or scenario.steps, entry.batch or scenario.batch
     plan = plan_of(scenario, entry, method, sites, steps)
-    load = load_of(plan, LinkModel().chunking)
+    groups = scenario.groups_of(sites)
+    load = load_of(plan, LinkModel().chunking, slowness(groups, plan.sites))
     by_layer = scenario.exchange == "layerwise"
+    memories = [memory_of(scenario, entry, method, shape, sites, load, group) for group in groups]
+    fullest = max(range(len(groups)), key=lambda index: sum(memories[index].device.values()) / groups[index].memory)
+    every = max(1.0, steps / max(1, load.syncs))
+    seconds = [
+        each + _offloading(group, memory, every)
+        for each, group, memory in zip(scenario.step_times(entry, method, sites), groups, memories, strict=True)
+    ]
     return Projected(
         variant=variant,
         method=method,
         plan=plan,
         load=load,
-        step_seconds=scenario.seconds_per_step(entry, method, sites),
+        pace=pace_of([group.count for group in groups], seconds, scenario.step_jitter, every),
         tokens=steps * batch * shape.sequence,
         parameters=shape.count(),
         payload_bytes_per_worker=plan.payload_bytes / sites,
         transfer_bytes=Span.over({t.size for r in plan.recurrences for t in r.transfers} or {0}),
-        memory=memory_of(scenario, entry, method, shape, sites, load),
+        memory=memories[fullest].device,
+        host_memory=max(sum(memory.host.values()) for memory in memories),
+        fullest=groups[fullest],
         backward_share=layerwise_backward_share(shape.layers) if by_layer else scenario.backward_share(shape),
+        widest=min(group.widest for group in groups),
+        inside_byte_seconds=max(group.inside_byte_seconds for group in groups),
+        overhead=_failure_overhead(scenario, method, shape, groups, load),
     )
+
+
+def slowness(groups: Sequence[EqualSites], members: int) -> Floats | None:
+    """(2, members): of each rank's uplink and downlink, how many times slower than the network's rate; None where none
+    differs from it. A member beyond the sites is a server, with that rate."""
+    if all(group.up == group.down == 1 for group in groups):
+        return None
+    found = np.ones((2, members))
+    each = [(1 / group.up, 1 / group.down) for group in groups for _ in range(group.count)]
+    found[:, : len(each)] = np.array(each).T
+    return found
 
 
 def memory_of(
-    scenario: Scenario, entry: MethodEntry, method: Method[Any], shape: ModelShape, sites: int, load: Load
-) -> dict[str, int]:
-    """Bytes by component at the site that holds most."""
-    sequences = min(
-        scenario.site.devices * scenario.site.micro_batch, max(1, round((entry.batch or scenario.batch) / sites))
-    )
-    return site_memory(method, shape, sites, load, scenario.precision, sequences, scenario.site.recompute)
-
-
-def rows_of(
-    scenario: Scenario, variant: Variant, calibration: Calibration | None, exact: bool = False
-) -> list[ProjectedRow]:
-    """The variant over all rates and RTTs of the sweep. A variant that is impossible (replication that does not
-    divide, say) has no rows. exact: through SimPy instead of the closed form, at the base rate and RTT only."""
-    try:
-        projected = project(scenario, variant)
-    except InputError:
-        if variant.axis == "base":
-            raise
-        return []
-    if scenario.topology is not None or exact:
-        return [_simulated(scenario, projected, calibration)]
-    assert scenario.rate is not None
-    assert scenario.rtt is not None
-    rates = np.array(sorted({scenario.rate, *scenario.sweep.rate}))
-    rtts = np.array(sorted({scenario.rtt, *scenario.sweep.rtt}))
-    grid_rate, grid_rtt = (a.ravel() for a in np.meshgrid(rates, rtts, indexing="ij"))
-    link_model, off = link_model_of(calibration, scenario.framing), scenario.uncertainty
-    compute, communication = projected.seconds(grid_rate, grid_rtt, link_model)
-    best, _, worst = _band(projected, grid_rate, grid_rtt, link_model, off)
-    return [
-        _row(scenario, projected, calibration, float(r), float(t), float(c), float(x), Band(float(lo), float(hi)))
-        for r, t, c, x, lo, hi in zip(grid_rate, grid_rtt, compute, communication, best, worst, strict=True)
-    ]
-
-
-def _band(
-    projected: Projected, rate: Floats, rtt: Floats, link_model: LinkModel, off: Uncertainty
-) -> tuple[Floats, Floats, Floats]:
-    """Total seconds if the inputs are better than stated by their uncertainty, as stated, and worse."""
-
-    def total(faster: float, wider: float) -> Floats:
-        found: Floats = np.add(*projected.seconds(rate * wider, rtt, link_model, faster))
-        return found
-
-    return total(1 + off.compute, 1 + off.rate), total(1.0, 1.0), total(1 / (1 + off.compute), 1 - off.rate)
-
-
-def _simulated(scenario: Scenario, projected: Projected, calibration: Calibration | None) -> ProjectedRow:
-    """Through SimPy, on the scenario's topology or at its base rate and RTT."""
-    sites = projected.variant.sites
-    topology = scenario.topology or uniform_topology(sites, scenario.rate or 0.0, scenario.rtt or 0.0)
-    plan, off = projected.plan.merged(SIMULATED_TRANSFERS), scenario.uncertainty
-    link_model = replace(link_model_of(calibration, scenario.framing), chunking=SIMULATED_CHUNKING)
-    if plan.sites != sites or any(t.due for r in plan.recurrences for t in r.transfers):
-        allowed = "the closed form, with exchange: layerwise and all_reduce: server"
-        raise InputError(scenario.where, "", "--simulate", allowed)
-
-    def run(faster: float = 1.0, wider: float = 1.0) -> tuple[float, float]:
-        scaled = topology.scaled(rates=wider)
-        compute = Compute((projected.step_seconds / faster,) * sites, projected.backward_share)
-        outcome = simulate(plan, scaled, compute, link_model=link_model)
-        return fmean(outcome.compute_seconds), outcome.wall_seconds
-
-    computing, wall = run()
-    if scenario.topology is None:  # the closed form's band is as good, and instant
-        low, plain, high = _band(projected, np.array([scenario.rate]), np.array([scenario.rtt]), link_model, off)
-        band = Band(wall * float(low[0] / plain[0]), wall * float(high[0] / plain[0]))
-    else:
-        band = Band(run(1 + off.compute, 1 + off.rate)[1], run(1 / (1 + off.compute), 1 - off.rate)[1])
-    pairs = [(a.name, b.name) for a, b in topology.pairs()]
-    slowest = min((topology.rate(a, b) for a, b in pairs), default=0.0)
-    furthest = max((topology.rtt(a, b) for a, b in pairs), default=0.0)
-    evaluator = "simulated" if plan is projected.plan else "simulated, buckets merged"
-    return _row(scenario, projected, calibration, slowest, furthest, computing, wall - computing, band, evaluator)
-
-
-def _row(
     scenario: Scenario,
-    projected: Projected,
-    calibration: Calibration | None,
-    rate: float,
-    rtt: float,
-    compute: float,
-    communication: float,
-    band: Band,
-    evaluator: str = "closed form",
-) -> ProjectedRow:
-    variant, memory, total = projected.variant, projected.memory, compute + communication
-    needed = sum(memory.values())
-    inside = calibration is not None and calibration.domain.covers(
-        Span(low=rate, high=rate), Span(low=rtt, high=rtt), variant.sites, projected.transfer_bytes
-    )
-    sent, options = projected.payload_bytes_per_worker, projected.method.options
-    energy = _energy_kwh(scenario, variant.sites, total)
-    return ProjectedRow(
-        algorithm=variant.entry.method,
-        label=variant.label,
-        axis=variant.axis,
-        model=scenario.shape_of(variant.entry).name,
-        parameters=projected.parameters,
-        sites=variant.sites,
-        rate_gbit=rate / 1e9,
-        rtt_ms=1e3 * rtt,
-        sync_every=getattr(options, "sync_every", None),
-        replication=getattr(options, "replication", None),
-        rank=getattr(options, "rank", None),
-        steps=projected.plan.steps,
-        tokens=projected.tokens,
-        syncs=projected.load.syncs,
-        step_seconds=projected.step_seconds,
-        payload_bytes_per_worker=sent,
-        compute_seconds=compute,
-        communication_seconds=communication,
-        total_seconds=total,
-        compute_utilisation=compute / total,
-        memory_bytes_per_worker=needed,
-        memory=memory,
-        site_memory_bytes=scenario.site_memory,
-        fits=needed <= scenario.site_memory,
-        error_band=_widened(band, communication, calibration),
-        extrapolated=not inside,
-        basis=FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}",
-        evaluator=evaluator,
-        device_hours=variant.sites * scenario.site.devices * (total / 3600),
-        energy_kwh=energy,
-        cost_usd=_cost_usd(scenario, variant.sites, total, sent, energy),
-    )
+    entry: MethodEntry,
+    method: Method[Any],
+    shape: ModelShape,
+    sites: int,
+    load: Load,
+    group: EqualSites,
+) -> SiteMemory:
+    """Bytes by component at the site of `group` that holds most."""
+    sequences = (entry.batch or scenario.batch) / sites
+    return site_memory(method, shape, sites, load, group.site, sequences, scenario.precision, scenario.state_dtypes)
 
 
-def _widened(band: Band, communication: float, calibration: Calibration | None) -> Band:
-    """The band with the calibration's own error: of exposed communication, on runs that its fit did not see; where that
-    has not been measured, of wall time on the runs of the fit."""
-    if calibration is None:
-        return band
-    if (error := calibration.held_out) is not None:
-        return Band(
-            max(0.0, band.low_seconds - error.max * communication), band.high_seconds + error.max * communication
-        )
-    return Band(band.low_seconds * (1 - calibration.error.max), band.high_seconds * (1 + calibration.error.max))
+def _offloading(group: EqualSites, memory: SiteMemory, every: float) -> float:
+    """Seconds of a step for what crosses between the devices and their host, which nothing hides; a synchronisation,
+    `every` so many steps, spread over them."""
+    if group.site.host_link is None:
+        return 0.0
+    return (memory.moved_per_step + memory.moved_per_sync / every) * 8 / (group.site.host_link * group.site.devices)
 
 
-def _energy_kwh(scenario: Scenario, sites: int, total: float) -> float | None:
-    """Devices draw their board power all the time, waiting or not."""
-    if scenario.device.watts is None:
+def _failure_overhead(
+    scenario: Scenario, method: Method[Any], shape: ModelShape, groups: Sequence[EqualSites], load: Load
+) -> FailureOverhead | None:
+    """InputError where failures come so fast that a method never ends."""
+    if (failures := scenario.failures) is None:
         return None
-    overhead = scenario.prices.power_usage_effectiveness if scenario.prices else 1.0
-    return sites * scenario.site.devices * (total / 3600) * scenario.device.watts / 1000 * overhead
-
-
-def _cost_usd(scenario: Scenario, sites: int, total: float, sent: float, energy: float | None) -> float | None:
-    """Money, where prices are given. sent: bytes per worker."""
-    prices = scenario.prices
-    if prices is None:
-        return None
-    hourly = prices.device_hour if prices.device_hour is not None else scenario.device.price_per_hour
-    cost = (prices.gigabyte_sent or 0.0) * sites * sent / 1e9
-    if hourly is not None:
-        cost += sites * scenario.site.devices * (total / 3600) * hourly
-    if prices.kilowatt_hour is not None and energy is not None:
-        cost += prices.kilowatt_hour * energy
-    return cost
+    counts = tuple(group.count for group in groups)
+    sites = sum(counts)
+    rolls_back = method.after_loss == "rollback" or sites == 1
+    # Of the ranks, the first may be the others' server; any other stands for the rest.
+    first, rest = (
+        rolls_back or not method.survives(shape, sites, tuple(rank for rank in range(sites) if rank != lost))
+        for lost in (0, sites - 1)
+    )
+    needed = tuple(count * rest + (first - rest) * (index == 0) for index, count in enumerate(counts))
+    mtbf = mtbf_of(failures, [group.site.devices for group in groups])
+    period = getattr(method.options, "sync_every", None)  # of a fragment, too, where fragments take turns
+    rounds = max(1.0, load.steps / period if period else load.syncs)
+    state = 4.0 * method.shared(shape, sites)
+    found = FailureOverhead(failures, counts, needed, mtbf, rounds, state)
+    if not np.isfinite(found.seconds(np.ones(1), np.ones(1))).all():
+        allowed = "failures rare enough for a checkpoint to be written between them"
+        raise InputError(scenario.where, "failures", f"one every {found.mtbf_of_all:.4g} s", allowed)
+    return found

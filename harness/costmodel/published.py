@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import numpy as np
 from harness.costmodel.projection import Projected, Variant, link_model_of, project
 from harness.spec.scenario import MethodEntry, Published, Scenario
 from netsim.errors import InputError
-from netsim.simulated.flows import Floats
+from netsim.library import shipped
+from netsim.simulated.fair_rates import Floats
 
 CLOSE = 0.02  # relative difference of seconds and hours that counts as agreement
 SHARE = 0.9  # of the cells that must agree
@@ -21,7 +24,7 @@ SHARE = 0.9  # of the cells that must agree
 class PublishedCell:
     """One number of a paper. off: grid notches for rates, per cent for times; agrees: within one notch, or 2 %.
 
-    projected: None where no rate of the grid reaches the target.
+    projected: None where no rate of the grid reaches the target.  measured: by others, and not computed by them.
     """
 
     scenario: str
@@ -31,9 +34,15 @@ class PublishedCell:
     projected: float | None
     off: float
     agrees: bool
+    measured: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def published_scenarios() -> list[Path]:
+    """The shipped scenarios that have a `published` block."""
+    return sorted((shipped("scenarios") / "published").glob("*.yaml"))
 
 
 def published_cells(scenario: Scenario) -> list[PublishedCell]:
@@ -63,7 +72,8 @@ def _cells(scenario: Scenario, published: Published, label: str, entry: MethodEn
         for quantity, (theirs, value) in ours.items():
             if label in theirs:
                 off = 100 * (value / theirs[label] - 1)
-                yield PublishedCell(scenario.name, label, quantity, theirs[label], value, off, abs(off) <= 100 * CLOSE)
+                agrees, measured = abs(off) <= 100 * CLOSE, published.measured
+                yield PublishedCell(scenario.name, label, quantity, theirs[label], value, off, agrees, measured)
 
 
 def _rates(scenario: Scenario, published: Published, label: str, projected: Projected) -> Iterator[PublishedCell]:
@@ -84,5 +94,12 @@ def _rates(scenario: Scenario, published: Published, label: str, projected: Proj
 
 
 def agreement(cells: Sequence[PublishedCell]) -> float:
-    """The share of cells that agree."""
-    return sum(cell.agrees for cell in cells) / len(cells)
+    """The share of computed cells that agree; 1 if all cells are measurements, which have an error instead."""
+    computed = [cell.agrees for cell in cells if not cell.measured]
+    return sum(computed) / len(computed) if computed else 1.0
+
+
+def measured_error(cells: Sequence[PublishedCell]) -> tuple[float, float] | None:
+    """Mean and maximum absolute error of the cells that others measured, per cent."""
+    errors = [abs(cell.off) for cell in cells if cell.measured]
+    return (fmean(errors), max(errors)) if errors else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.costmodel.projection import SIMULATED_TRANSFERS
+from harness.costmodel.projection_rows import SIMULATED_TRANSFERS
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
 from netsim.simulated.closed_form import load_of, times

@@ -12,6 +12,8 @@ def why_unusable(run: Run) -> str:
     result = run.result
     if not result.valid:
         return f"invalid: {'; '.join(result.why_invalid)}"
+    if run.spec.compute.sites:
+        return "unlike sites: a mean over them says little about each"
     if run.spec.compute.step_seconds is not None and result.faults is None:  # a fault is no slowness of the host
         slots = result.steps * run.spec.compute.step_seconds
         excess = sum(result.seconds[name] for name in ("data", "compute", "pacing")) / slots - 1

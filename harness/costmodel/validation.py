@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
-from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration
+from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Error
 from harness.costmodel.fault_validation import FaultRow, compare_faults, errors_of
 from harness.costmodel.predict import Prediction, predict
 from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
 from harness.spec.resolved import ResolvedRun
+from netsim.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,14 @@ def validate_runs(
             rows.append(_compare(run, calibration))
     basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"
     return Validation(basis, tuple(rows), tuple(fault_rows), left_out)
+
+
+def held_out_error(runs: Sequence[Run], calibration: Calibration, where: str) -> Error:
+    """Relative error of exposed communication on those of `runs` that `calibration` was not fitted to."""
+    found = CommunicationError.of(validate_runs(runs, calibration).rows)
+    if found is None:
+        raise InputError(where, "", f"{len(runs)} runs, none to compare", "valid runs that the fit did not see")
+    return Error(mean=float(f"{found.mean / 100:.4g}"), max=float(f"{found.max / 100:.4g}"), runs=found.runs)
 
 
 def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:

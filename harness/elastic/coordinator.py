@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from algorithms.method import find
 from harness.elastic.membership import JoinRequest
-from harness.elastic.returns import Absence, absence
+from harness.elastic.returns import Absence, absence, declared_absence
 from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS, RETURN_SECONDS, Report, View, decide
 from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json
@@ -71,7 +71,8 @@ class Coordinator:
         self._admitted: set[str] = set()  # tickets
         self._since = 0.0  # when the first report to the next generation came
         self._files = RunDirectory(job.directory)
-        self._plan = ResolvedRun.of(spec).plan
+        resolved = ResolvedRun.of(spec)
+        self._plan, self._timeline = resolved.plan, resolved.topology.timeline
         self._restarts = [0] * job.world  # of the processes that are members
         self._joined = [0] * job.world  # the step at which each became a member
         self._absences: dict[int, Absence] = {}  # of those outside for a declared fault
@@ -109,7 +110,9 @@ class Coordinator:
             away = {rank: a.seconds for rank, a in self._all_absences(reports, front).items() if a.step is not None}
             back = {rank: report for rank, report in waiting.items() if waited >= away.get(rank, 0.0)}
             view = decide(self._view, reports, back, self._after_loss, self._survives)
-            patience = max([timeout, *(seconds + RETURN_SECONDS for seconds in away.values())])
+            patience = max(
+                [timeout, *(seconds + RETURN_SECONDS for seconds in self._declared_to_return(reports, away))]
+            )
             if view is None and waited < patience:
                 return
         if view is None:
@@ -117,6 +120,12 @@ class Coordinator:
             reason = f"ranks {list(present)} cannot continue without the others, and nobody came within {patience:g} s"
             view = View(generation=upcoming, members=present, source=min(present, default=0), abandoned=reason)
         self._publish(self._scheduled(view, reports, front, due))
+
+    def _declared_to_return(self, reports: Mapping[int, Report], away: Mapping[int, float]) -> list[float]:
+        """How long each is away who is to come back, however long its program takes to start then."""
+        missing = [rank for rank in range(self._job.world) if rank not in reports and rank not in away]
+        unscheduled = [declared_absence(self._job.spec, self._timeline, rank) for rank in missing]
+        return [*away.values(), *(seconds for seconds in unscheduled if seconds is not None)]
 
     def _all_absences(self, reports: Mapping[int, Report], front: int) -> dict[int, Absence]:
         """Of those who are absent already and of the members who do not report."""

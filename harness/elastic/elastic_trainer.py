@@ -21,7 +21,8 @@ from harness.elastic.step_log import StepLog
 from harness.elastic.views import View
 from harness.records.logs import WorkerLog
 from harness.worker.job import Job, Summary
-from harness.worker.trainer import barrier, sum_over, wait_for_go
+from harness.worker.site_connection import barrier, sum_over
+from harness.worker.trainer import wait_for_go
 from harness.worker.training import Training
 from netsim.errors import PeerError
 
@@ -46,7 +47,7 @@ class ElasticTrainer:
         with job.files.ledger.open("a", encoding="utf-8") as ledger:
             assert job.store is not None
             membership = Membership(job.store, job.spec.network.timeout_seconds)
-            self._rendezvous = Rendezvous(job, membership, self._log)
+            self._rendezvous = Rendezvous(job, training.resolved.topology.timeline, membership, self._log)
             self._sync = StateSync(training, self._steps, self._log, self._rendezvous.rollback_of)
             self._connections = Connections(training.resolved, job, training.pacer.ready_at, ledger)
             training.build_worker(self._connections.method_exchange, self._connections.control_exchange)

@@ -21,9 +21,9 @@ from typing import Any
 
 from torch._C._distributed_c10d import TCPStore
 
-from harness.elastic.bounded_call import BoundedCaller
 from harness.elastic.views import Report, View
 from harness.worker.job import STORE_PORT
+from netsim.bounded_call import BoundedCaller
 from netsim.documents import Document
 from netsim.errors import LonghaulError, PeerError
 

@@ -8,10 +8,12 @@ from functools import partial
 
 from harness.elastic.connections import reachable
 from harness.elastic.membership import Membership
+from harness.elastic.returns import declared_absence
 from harness.elastic.views import MAX_GENERATIONS, RETURN_SECONDS, Report, View
 from harness.records.logs import WorkerLog
 from harness.worker.job import Job
 from netsim.errors import LonghaulError, PeerError
+from netsim.timeline import Timeline
 
 POLL_SECONDS = 0.05
 PROBE_AFTER_SECONDS = 1.0  # a decision that takes longer waits for somebody
@@ -24,12 +26,11 @@ class Rendezvous:
     view: of the generation that this worker is, or was last, a member of.
     """
 
-    def __init__(self, job: Job, membership: Membership, log: WorkerLog) -> None:
+    def __init__(self, job: Job, timeline: Timeline, membership: Membership, log: WorkerLog) -> None:
         self._job, self._membership, self._log = job, membership, log
         self._timeout = job.spec.network.timeout_seconds
         self._attempts = 0  # since the last step
-        away = (fault.back_after or fault.lasts or 0.0 for fault in job.spec.faults)
-        self._longest_absence = max(away, default=0.0)
+        self._longest_absence = max(declared_absence(job.spec, timeline, rank) or 0.0 for rank in range(job.world))
         self._at = 0  # the step at which the others are to come
         self._own = Report(rank=job.rank, step=0, committed=0)  # the last that was brought
         self.view = View(generation=0, members=tuple(range(job.world)), source=0)

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from harness.spec.run_spec import RunSpec
+from netsim.timeline import Timeline
 from netsim.traffic import Plan
 
 
@@ -51,6 +52,18 @@ def absence(spec: RunSpec, plan: Plan, rank: int, since: int, noticed: int) -> A
                 lasts = fault.lasts or 0.0
                 found = Absence(fault.kind, step, max(noticed, step + steps_in(lasts, length)), lasts)
     return found
+
+
+def declared_absence(spec: RunSpec, timeline: Timeline, rank: int) -> float | None:
+    """For how many seconds at most the site of `rank` is declared to be away before it returns; None if it never is.
+
+    timeline: of the topology; of its events, seconds from the run's start, which is at least as long.
+    """
+    site = spec.sites[rank]
+    own = (fault for fault in spec.faults if fault.site in (None, site))
+    lengths = [length for fault in own for length in (fault.back_after, fault.lasts) if length is not None]
+    back = [event.at for event in timeline.site_events() if event.site == site and event.kind in ("restart", "resume")]
+    return max([*lengths, *back], default=None)
 
 
 def _takes_part(plan: Plan, rank: int, step: int) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class StateSync:
         self._kept = 0  # what was committed when this worker was left out, or when its process before ended
         self._last_member = 0  # the last generation that it was a member of
         self._interrupted = False  # whether the step after progress.step has been begun
+        self._tokens_before = 0  # of the step that was begun last
         self._snapshot: tuple[int, int, dict[str, Tensor]] | None = None  # step, tokens, model and worker
 
     def report(self, suspects: tuple[int, ...] = ()) -> Report:
@@ -55,7 +57,7 @@ class StateSync:
                 state = {f"model.{name}": p.detach() for name, p in training.model.named_parameters()}
                 state |= training.worker.state()
                 self._snapshot = step, training.progress.tokens, {n: t.clone() for n, t in state.items()}
-        self._interrupted = True
+        self._tokens_before, self._interrupted = training.progress.tokens, True
 
     def synchronised(self, step: int) -> None:
         """The step's transfers are done."""
@@ -76,20 +78,31 @@ class StateSync:
 
     def adopt(self, view: View, wan: WanExchange) -> None:
         """Go to the state that the view starts from. Raises PeerError when a member fails meanwhile."""
-        training, tokens = self._training, self._training.progress.tokens
-        lagging = training.job.rank in view.lagging
+        training, lagging = self._training, self._training.job.rank in view.lagging
         training.worker.forget()
-        if view.rollback is not None and not lagging:
-            self._roll_back(view.rollback)
-        elif self._interrupted and not lagging:
-            self._undo()
-        if view.lagging:
-            self._catch_up(view, wan)
+        with self._counting_lost_tokens():
+            if view.rollback is not None and not lagging:
+                self._roll_back(view.rollback)
+            elif self._interrupted and not lagging:
+                self._undo()
+            if view.lagging:
+                self._catch_up(view, wan)
         if view.rollback is not None and training.method.after_loss != "rollback":
             self._snapshot = None
-        if tokens > training.progress.tokens:
-            lost = tokens - training.progress.tokens
-            self._log.add("tokens lost", tokens=lost, step=training.progress.step)
+
+    @contextmanager
+    def _counting_lost_tokens(self) -> Iterator[None]:
+        """Log what is lost inside, also if catching up fails after something was undone."""
+        progress, before = self._training.progress, self._training.progress.tokens
+        computed = self._interrupted and before > self._tokens_before
+        step, tokens_before = progress.step + 1, self._tokens_before
+        try:
+            yield
+        finally:
+            if before > progress.tokens:
+                self._log.add("tokens lost", tokens=before - progress.tokens, step=progress.step)
+                if computed and progress.tokens <= tokens_before:
+                    self._steps.give_up_interrupted(step, before)
 
     def became_member(self, generation: int) -> None:
         """The generation is connected and of one state."""

@@ -1,6 +1,7 @@
 """The steps of one worker: those that count, and those whose results no state holds any more. In the trainer process.
 
-rank-N/steps.jsonl   steps that count so far      rank-N/lost.jsonl   steps that were given up
+rank-N/steps.jsonl   steps that count so far
+rank-N/lost.jsonl    steps that were given up; with `interrupted`, one whose synchronisation failed and was undone
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class StepLog:
         """Every step after `step` was wasted."""
         self.close()
         self._move(truncate_log(self._steps, step))
+
+    def give_up_interrupted(self, step: int, tokens: int) -> None:
+        """`step` was computed, was never done because its synchronisation failed, and was undone.
+
+        tokens: cumulative, with those of this step.
+        """
+        self._move([{"step": step, "tokens": tokens, "interrupted": True}])
 
     def tokens(self) -> int:
         """Tokens of all steps that count."""

@@ -20,9 +20,8 @@ from harness.records.run_record import (
     assemble_run,
     finished_runs,
     read_run,
-    validate_record,
-    version_of,
 )
+from harness.records.schema_version import validate_record, version_of
 from harness.spec.run_spec import RunSpec
 from netsim.documents import validate
 from netsim.errors import InputError

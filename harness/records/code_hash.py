@@ -14,32 +14,53 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from algorithms.loading import content_of, sources
 from algorithms.method import find_class
 from netsim.library import PACKAGES, ROOT
 
-_PROCESSES = ("harness.run.cell", "harness.worker_main", "netsim.emulated.node.agent")
+_PROCESSES = ("harness.run.execution", "harness.worker_main", "netsim.emulated.node.agent")
 
 
 @cache
 def code_hash(method: str) -> str:
     """A hash of the source that a run of `method` executes, of torch's version and Python's."""
     digest = hashlib.sha256()
-    own = (f"algorithms.methods.{method}",) if _file(f"algorithms.methods.{method}") else _outside(method, digest)
+    own = _within(method) or _outside(method, digest)
+    for name, source in _executed(own):
+        digest.update(name.encode() + b"\0" + source)
+    digest.update(f"torch {metadata.version('torch')} python {platform.python_version()}".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def module_hashes(method: str) -> dict[str, str]:
+    """A short hash of each of our modules that a run of `method` executes, by its name: where two codes differ."""
+    return {name: hashlib.sha256(source).hexdigest()[:12] for name, source in _executed(_within(method))}
+
+
+def _within(method: str) -> tuple[str, ...]:
+    """The module of a method of this package; nothing for one from elsewhere."""
+    name = f"algorithms.methods.{method}"
+    return (name,) if _file(name) else ()
+
+
+@cache
+def _executed(own: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    """(name, source) of each of our modules that a run executes, by name. own: what its method adds to every run."""
+    found = []
     for name in sorted(imported_by((*_PROCESSES, *own))):
         path = _file(name)
         assert path is not None
-        digest.update(name.encode() + b"\0" + path.read_bytes())
-    digest.update(f"torch {metadata.version('torch')} python {platform.python_version()}".encode())
-    return digest.hexdigest()[:16]
+        found.append((name, path.read_bytes()))
+    return tuple(found)
 
 
 def _outside(method: str, digest: hashlib._Hash) -> tuple[str, ...]:
     """Take in the source of a method that is not of this package; what it imports of it."""
     source = inspect.getsourcefile(find_class(method, "method"))
     assert source is not None
-    content = Path(source).read_bytes()
-    digest.update(content)
-    return tuple(_imported(ast.parse(content)))
+    digest.update(content_of(Path(source)))
+    return tuple(name for file in sources(Path(source)) for name in _imported(ast.parse(file.read_bytes())))
 
 
 def imported_by(roots: tuple[str, ...]) -> set[str]:

@@ -33,8 +33,8 @@ def folder_descriptor(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_to_read(path: Path) -> IO[bytes]:
-    """The regular file at `path`.
+def open_to_read(path: Path, also: int | None = None) -> IO[bytes]:
+    """The regular file at `path`. also: a user who may own it, too.
 
     Raises FileNotFoundError if there is none, InputError for a link, a FIFO or a device, and for a file that neither
     this process, nor root, nor the owner of its folder owns.
@@ -53,7 +53,7 @@ def open_to_read(path: Path) -> IO[bytes]:
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise InputError(str(path), "", "something that is not a file", "a regular file")
-    if found.st_uid not in (os.geteuid(), 0, owner):
+    if found.st_uid not in (os.geteuid(), 0, owner, also):
         os.close(descriptor)
         raise InputError(str(path), "", f"a file of user {found.st_uid}", f"one of user {owner}, who owns its folder")
     return os.fdopen(descriptor, "rb")

@@ -2,22 +2,41 @@
 
 spec.json         the frozen cell (harness.spec.run_spec.RunSpec)
 environment.json  versions, kernel, engine, congestion control, buffers, CPU, git state
-links.json        {"before": LinkReport, "after": LinkReport} as `longhaul wan check --json` prints them
+links.json        {"before": LinkReport, "after": LinkReport} as `longhaul wan check --json` prints them, and
+                  "overloads": where a delay daemon did not keep up during the run, in words
 events.jsonl      what happened when       memory.json    counted bytes by component and rank
 membership.*      the coordinator's job and log, in runs with declared faults
 log.txt           of all processes         failure.json   why the run failed
 go                the runner's sign to begin training, while the run lasts
 result.json       harness.records.run_record.Result, written last and atomically
 rank-N/           a worker's own files, see WorkerDirectory
+rank-N.K/         those of worker K of a site with several, from 1; rank-N/ are its leader's
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-_RANK = re.compile(r"rank-(0|[1-9]\d{0,5})")
+_RANK = re.compile(r"rank-(0|[1-9]\d{0,5})(?:\.([1-9]\d{0,2}))?")
+
+
+class WorkerId(NamedTuple):
+    """Which worker of a run: the rank of its site, and which of the site's workers; 0 leads."""
+
+    rank: int
+    member: int = 0
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}, worker {self.member}" if self.member else f"rank {self.rank}"
+
+
+def worker_ids(members: Sequence[int]) -> list[WorkerId]:
+    """All workers of a run whose sites have so `members` many."""
+    return [WorkerId(rank, member) for rank, count in enumerate(members) for member in range(count)]
 
 
 @dataclass(frozen=True)
@@ -83,14 +102,10 @@ class WorkerDirectory:
 
 
 @dataclass(frozen=True)
-class RunDirectory:
-    """The files of one run."""
+class RecordDirectory:
+    """The files that every record has, a run's and a program's: what ran where, on which links, and what happened."""
 
     path: Path
-
-    @property
-    def spec(self) -> Path:
-        return self.path / "spec.json"
 
     @property
     def environment(self) -> Path:
@@ -103,6 +118,15 @@ class RunDirectory:
     @property
     def events(self) -> Path:
         return self.path / "events.jsonl"
+
+
+@dataclass(frozen=True)
+class RunDirectory(RecordDirectory):
+    """The files of one run."""
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.json"
 
     @property
     def memory(self) -> Path:
@@ -133,13 +157,14 @@ class RunDirectory:
     def result(self) -> Path:
         return self.path / "result.json"
 
-    def worker(self, rank: int) -> WorkerDirectory:
-        return WorkerDirectory(self.path / f"rank-{rank}")
+    def worker(self, rank: int, member: int = 0) -> WorkerDirectory:
+        return WorkerDirectory(self.path / (f"rank-{rank}.{member}" if member else f"rank-{rank}"))
 
     def workers(self) -> list[WorkerDirectory]:
         """Those that exist, by rank."""
-        found = {int(match[1]): path for path in self.path.iterdir() if (match := _RANK.fullmatch(path.name))}
-        return [WorkerDirectory(found[rank]) for rank in sorted(found)]
+        names = ((_RANK.fullmatch(path.name), path) for path in self.path.iterdir())
+        found = {(int(match[1]), int(match[2] or 0)): path for match, path in names if match}
+        return [WorkerDirectory(found[worker]) for worker in sorted(found)]
 
     @property
     def finished(self) -> bool:

@@ -65,10 +65,13 @@ def whole_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def text_lines(path: Path) -> list[str]:
-    """The lines of a program's output that are not blank; none where there is no file, or something else."""
+def text_lines(path: Path, user: int | None = None) -> list[str]:
+    """The lines of a program's output that are not blank; none where there is no file, or something else.
+
+    user: that the program runs as, where its output is in a folder of somebody else.
+    """
     try:
-        with open_to_read(path) as file:
+        with open_to_read(path, user) as file:
             text = file.read().decode(errors="replace")
     except (OSError, InputError):
         return []

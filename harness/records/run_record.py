@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, AllowInfNan, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, AllowInfNan, BaseModel, Field
 
 from harness.records.files import open_to_read, read_bytes, write_atomically
 from harness.records.layout import RunDirectory
+from harness.records.schema_version import validate_record, version_of
 from harness.spec.run_spec import SCHEMA_VERSION, RunSpec
 from netsim.documents import Document, Label, validate
 from netsim.errors import InputError
@@ -239,34 +239,6 @@ def read_lines(path: Path, kind: type[R], version: int = SCHEMA_VERSION) -> Iter
         raise InputError(str(path), "", error.strerror, "a readable record") from None
 
 
-def version_of(document: object) -> int:
-    """The schema version that a document says it has: 1 where it says nothing, or nothing that is one."""
-    found = document.get("schema_version", 1) if isinstance(document, dict) else 1
-    return found if isinstance(found, int) else 1
-
-
-def validate_record(kind: type[R], document: object, where: str, version: int, prefix: str = "") -> R:
-    """`document` as a `kind`, without the keys that a newer version of the schema added."""
-    return validate(kind, _known(kind, document) if version > SCHEMA_VERSION else document, where, prefix)
-
-
-def _known(kind: type[BaseModel], document: object) -> object:
-    """A copy of `document` without the keys that `kind` has no field for, at any depth."""
-    copied: Any = json.loads(json.dumps(document))
-    try:
-        kind.model_validate(copied)
-    except ValidationError as error:
-        for entry in error.errors(include_url=False, include_context=False, include_input=False):
-            if entry["type"] == "extra_forbidden":
-                *place, key = entry["loc"]
-                inner: Any = copied
-                for part in place:
-                    with suppress(KeyError, TypeError):  # parts of the place that name which kind of value was tried
-                        inner = inner[part]
-                inner.pop(key, None)
-    return copied
-
-
 def read_run(directory: Path) -> Run:
     """The finished run in `directory`. InputError for a record that is damaged or contradicts itself."""
     files = RunDirectory(directory)
@@ -295,8 +267,7 @@ def assemble_run(
     for field, found, expected in agree:
         if found != expected:
             raise InputError(where, field, found, f"that of spec.json, {expected!r}")
-    workers = sum(site.workers for site in topology.sites)
-    if result.sites not in (len(topology.sites), workers):
+    if result.sites != len(topology.sites):
         raise InputError(where, "sites", result.sites, f"the {len(topology.sites)} sites of spec.json")
     if result.steps > spec.train.steps:
         raise InputError(where, "steps", result.steps, f"at most the {spec.train.steps} of spec.json")

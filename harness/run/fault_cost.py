@@ -81,10 +81,14 @@ def payload(
     return sum(counted.values()), caught_up, wrong
 
 
-def seconds(logs: Mapping[int, Entries]) -> tuple[list[float], list[float]]:
-    """(from each fault to its detection, from detection until the last member continues), by generation."""
+def seconds(logs: Mapping[int, Entries], partitions: Sequence[float] = ()) -> tuple[list[float], list[float]]:
+    """(from each fault to its detection, from detection until the last member continues), by generation.
+
+    partitions: when the network was cut, which no worker's log says.
+    """
     entries = sorted((e for found in logs.values() for e in found), key=lambda e: float(e["when"]))
-    faults = [e["when"] for e in entries if e["kind"] in ("crash", "pause", "corrupt", "short")]
+    own = [e["when"] for e in entries if e["kind"] in ("crash", "pause", "corrupt", "short")]
+    faults = sorted([*own, *partitions])
     noticed: dict[int, float] = {}
     for entry in entries:
         if entry["kind"] == "detected":
@@ -153,13 +157,15 @@ def fault_cost(
     dead: Mapping[int, Entries],
     sent: int,
     sites: Sequence[str],
+    partitions: Sequence[float] = (),
 ) -> tuple[FaultCost, list[str]]:
     """The cost, and what is wrong with the ledger.
 
     tokens: of the workers that ended the run; dead: the steps of those that did not; sent: payload bytes of all; sites:
-    names by rank.
+    names by rank; partitions: when the network was cut, in the time of the logs.
     """
     kinds = Counter(e["kind"] for entries in logs.values() for e in entries if e["kind"] in FAULTS)
+    kinds.update({"partition": len(partitions)} if partitions else {})
     lost = sum(e["tokens"] for entries in logs.values() for e in entries if e["kind"] == "tokens lost")
     committed = sum(tokens.values())
     for rank, steps in dead.items():
@@ -168,9 +174,10 @@ def fault_cost(
             kept = max((s["tokens"] for s in steps if s["step"] <= last), default=0)
             committed += kept
             lost += steps[-1]["tokens"] - kept
+    absent = absences(logs, sites)
     members = membership_of(logs, plan.sites)
     counted, caught_up, wrong = payload(plan, ledgers, members)
-    detection, recovery = seconds(logs)
+    detection, recovery = seconds(logs, partitions)
     found = FaultCost(
         faults=dict(kinds),
         generations=len(members),
@@ -181,6 +188,6 @@ def fault_cost(
         detection_seconds=detection,
         recovery_seconds=recovery,
         return_seconds=returns(logs),
-        absences=absences(logs, sites),
+        absences=absent,
     )
     return found, wrong

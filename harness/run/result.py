@@ -13,6 +13,7 @@ from harness.spec.resolved import ResolvedRun
 from harness.worker.job import Summary
 
 UNACCOUNTED_SHARE = 0.05  # of wall time, above which the buckets do not explain the run
+UNACCOUNTED_SECONDS = 0.02  # below which it is the host's scheduler, which may stop a worker between two buckets
 OVERRUN_SHARE = 0.01  # of paced slots, above which the run is marked
 
 
@@ -24,9 +25,11 @@ class Observed:
     substrate: str
     engine: str
     wire_bytes: tuple[int, ...]  # sent on wan0 between the gates, by rank
-    link_problems: tuple[str, ...]  # of the gate after the run
+    link_problems: tuple[str, ...]  # of the gate after the run, and of the delay daemons during it
     started_at: float  # seconds since the epoch
     resumed_from: int = 0  # step of the checkpoint that the run went on from
+    link_marks: tuple[str, ...] = ()  # of the delay daemons
+    partitions: tuple[float, ...] = ()  # when the timeline cut the network, seconds since the epoch
 
 
 Costs = tuple[FaultCost, list[str]]  # the cost of faults, and what is wrong with the ledger
@@ -45,14 +48,16 @@ def assemble_result(
     planned = plan.payload_bytes_until(steps)
     wall = max(summary.wall_seconds for summary in summaries)
     overruns = sum(summary.slot_overruns for summary in summaries)
+    leaders = [summary for summary in summaries if summary.member == 0]  # who send
     heaviest = max(summaries, key=lambda summary: sum(summary.memory.values()))
     predicted = run.memory(heaviest.rank)
 
     why = list(observed.link_problems)
     for summary in summaries:
-        if abs(summary.unaccounted_seconds) > UNACCOUNTED_SHARE * summary.wall_seconds:
+        allowed = max(UNACCOUNTED_SECONDS, UNACCOUNTED_SHARE * summary.wall_seconds)
+        if abs(summary.unaccounted_seconds) > allowed:
             lost, of = summary.unaccounted_seconds, summary.wall_seconds
-            why.append(f"rank {summary.rank}: {lost:.2f} s of {of:.2f} s are in no time bucket")
+            why.append(f"{summary.worker}: {lost:.2f} s of {of:.2f} s are in no time bucket")
     if costs is not None:
         why += costs[1]
     elif payload != planned:
@@ -60,7 +65,7 @@ def assemble_result(
     if costs is None and len({summary.final_loss for summary in summaries}) > 1:
         why.append("workers disagree about the evaluation loss")
 
-    caveats = []
+    caveats = list(observed.link_marks)
     if observed.resumed_from:
         caveats.append(f"interrupted, and resumed from step {observed.resumed_from}")
     slots = sum(summary.steps for summary in summaries)
@@ -92,9 +97,9 @@ def assemble_result(
         final_loss=summaries[0].final_loss,
         target_loss=spec.train.target_loss,
         time_to_target_seconds=summaries[0].time_to_target_seconds,
-        payload_bytes_per_worker=payload / len(summaries),
-        planned_payload_bytes_per_worker=planned / len(summaries),
-        wire_bytes_per_worker=fmean(observed.wire_bytes) + fmean(s.wire_bytes_before for s in summaries),
+        payload_bytes_per_worker=payload / len(leaders),
+        planned_payload_bytes_per_worker=planned / len(leaders),
+        wire_bytes_per_worker=fmean(observed.wire_bytes) + fmean(s.wire_bytes_before for s in leaders),
         memory_bytes=heaviest.memory,
         predicted_memory_bytes=predicted,
         peak_rss_bytes=max(summary.peak_rss_bytes for summary in summaries),
@@ -116,8 +121,8 @@ def assemble_result(
 
 
 def memory_record(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """memory.json: counted bytes by rank and component."""
+    """memory.json: counted bytes by rank (and worker, where a site has several) and component."""
     return {
-        "by_rank": {str(summary.rank): summary.memory for summary in summaries},
-        "peak_rss_bytes": {str(summary.rank): summary.peak_rss_bytes for summary in summaries},
+        "by_rank": {summary.key: summary.memory for summary in summaries},
+        "peak_rss_bytes": {summary.key: summary.peak_rss_bytes for summary in summaries},
     }

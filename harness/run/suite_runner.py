@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from harness.records.layout import suite_description
 from harness.records.run_record import Result, write_json
-from harness.run.cell import Cell, CellError, run_cell
+from harness.run.cell import Cell
+from harness.run.execution import CellError, run_cell
 from harness.spec.run_spec import NetworkSpec, RunSpec
 from harness.spec.suite import Suite
 from netsim.emulated.network import resolve
@@ -46,20 +47,51 @@ class Observer(Protocol):
 
 
 def cells_of(suite: Suite, runs: Path, substrate: str, engine: str) -> list[Cell]:
-    """The suite's cells with substrate and engine chosen for this host; the command line's choice goes first."""
-    asked = [_with_network(spec, substrate, engine) for spec in suite.cells]
-    return [Cell.of(_chosen(spec), runs, asked=spec) for spec in asked]
+    """The suite's cells with substrate and engine chosen for this host; the command line's choice goes first.
+
+    What has been finished on that substrate and engine stays finished, whether or not they were named then.
+    """
+    return [_cell(spec, runs, substrate, engine) for spec in suite.cells]
 
 
-def describe(suite: Suite, runs: Path) -> None:
-    """Writes what the suite is beside its runs, for reports."""
+def _cell(spec: RunSpec, runs: Path, substrate: str, engine: str) -> Cell:
+    asked = _with_network(spec, substrate, engine)
+    chosen = _chosen(asked)
+    cell, place = Cell.of(chosen, runs, asked=asked), chosen.network
+    if cell.finished() is None:
+        for other in (spec, _with_network(spec, place.substrate, "auto"), chosen):
+            result = (found := cell.asked_as(other)).finished()
+            if result is not None and (result.substrate, result.engine) == (place.substrate, place.engine):
+                return found
+    return cell
+
+
+def describe(suite: Suite, runs: Path, cells: Sequence[Cell] = ()) -> None:
+    """Writes what the suite is beside its runs, for reports; with its cells, for those who watch it run."""
     folder = runs / suite.name
-    document = {"suite": suite.name, "description": suite.description, "baseline": suite.baseline}
+    document = {
+        "suite": suite.name,
+        "description": suite.description,
+        "baseline": suite.baseline,
+        "cells": [_described(cell) for cell in cells],
+    }
     with alone(folder):  # a runner that is turned away must not describe the runs of another one
         try:
             write_json(suite_description(folder), document)
         except OSError as error:
             raise _unwritable(folder, error) from None
+
+
+def _described(cell: Cell) -> dict[str, object]:
+    spec = cell.spec
+    where = {
+        "label": spec.label,
+        "method": spec.method_name,
+        "topology": spec.topology["name"],
+        "seed": spec.seed,
+        "steps": spec.train.steps,
+    }
+    return {"id": cell.run_id, **where}
 
 
 def _chosen(spec: RunSpec) -> RunSpec:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.elastic.coordinator import CoordinatorJob
 from harness.elastic.returns import steps_in
-from harness.records.code_hash import code_hash
 from harness.records.files import give_folder, remove, write_atomically
-from harness.records.layout import RunDirectory
+from harness.records.layout import RunDirectory, WorkerId, worker_ids
 from harness.records.logs import read_worker_log, text_lines
 from harness.records.run_record import write_json
-from harness.run.stall_watch import STALL_SECONDS, StallWatch
+from harness.run.failure import how_it_ended
+from harness.run.own_code import OwnCode
+from harness.run.stall_watch import STALL_SECONDS, StallWatch, StoppedPrograms
 from harness.spec.faults import undisturbed_site
 from harness.spec.resolved import ResolvedRun
 from harness.worker.data import Dataset
@@ -41,19 +43,52 @@ class EventSink(Protocol):
     def add_at(self, when: float, kind: str, **facts: Any) -> None: ...
 
 
+# Of every program of ours in a node that imports torch.
+TRAINER_ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # the entry point of our backend names a package that nodes do not have
+}
+
+
 class WorkerGroup:
-    """One trainer per node. `absent`: ranks that the run ended without."""
+    """The trainers, in the node of their site. `absent`: ranks that the run ended without; then each site has one.
+
+    code: the source's hash. gpus: CUDA_VISIBLE_DEVICES by site, for sites that have any.
+    """
 
     def __init__(
-        self, run: ResolvedRun, run_id: str, directory: Path, network: Network, dataset: Dataset, events: EventSink
+        self,
+        run: ResolvedRun,
+        run_id: str,
+        code: str,
+        directory: Path,
+        network: Network,
+        dataset: Dataset,
+        events: EventSink,
+        own: OwnCode,
+        gpus: Mapping[str, str],
     ) -> None:
-        self._spec, self._run_id, self._directory = run.spec, run_id, directory
+        self._spec, self._run_id, self._code, self._directory = run.spec, run_id, code, directory
         self._network, self._dataset, self._events = network, dataset, events
         self._files = RunDirectory(directory)
+        self._environment = {
+            **TRAINER_ENVIRONMENT,
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *own.python_path))),
+            "PYTHONUNBUFFERED": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "HOME": str(directory),
+            "USER": "trainer",  # a number without a name in containers
+        }
         self._sites = [site.name for site in network.topology.sites]
+        self._gpus = gpus
         self.declares_faults = run.declares_faults
         self._stalls = StallWatch(self._files, run.spec.faults)
-        self._processes: dict[int, NodeProcess] = {}
+        self._stopped = StoppedPrograms()
+        self._workers = worker_ids(run.members)
+        self._members = run.members
+        self._processes: dict[WorkerId, NodeProcess] = {}
         self._restarts = [0] * len(self._sites)
         self._returns: dict[int, float] = {}  # when a dead trainer is to be started again, monotonic
         self._crashed: set[int] = set()  # ranks whose programs the timeline has ended
@@ -71,25 +106,30 @@ class WorkerGroup:
             write_json(self._files.membership, job)
             argv = [sys.executable, "-m", "harness.elastic.coordinator", str(self._files.membership)]
             write_atomically(self._files.membership_log, b"", owner=self._store.user)
-            self._coordinator = self._store.start(argv, self._environment(), self._files.membership_log)
-        for rank in range(len(self._sites)):
-            self._launch(rank, resume_from)
+            self._coordinator = self._store.start(argv, self._environment, self._files.membership_log)
+        for worker in self._workers:
+            self._launch(worker, resume_from)
         self._events.add("trainers")
 
     def wait_until_ready(self) -> None:
         """All trainers are built and the store stands; nobody's timeout is spent on somebody else's start."""
         end = time.monotonic() + START_SECONDS
-        waiting = {rank: self._files.worker(rank).ready for rank in self._processes}
-        store = self._files.membership_log
-        while waiting or not (self._coordinator is None or "generation" in " ".join(text_lines(store))):
-            for rank, process in self._processes.items():
+        waiting = {worker: self._files.worker(*worker).ready for worker in self._processes}
+        verified = time.monotonic()
+        while waiting or not (self._coordinator is None or any(map(is_view, self._coordinator_lines()))):
+            for worker, process in self._processes.items():
                 if (code := process.poll()) is not None:
-                    raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
-            if self._coordinator is not None and self._coordinator.poll() is not None:
-                raise LonghaulError(f"the coordinator did not start: {last_line(store)}")
+                    raise self._ended(worker, code)
+                self._stopped.check(f"training failed: {worker}", process.stopped)
+                if self._stalls.seen(worker):
+                    self._check_alive(worker)
+            self._check_coordinator()
             if time.monotonic() > end:
-                raise LonghaulError(f"ranks {sorted(waiting)} were not ready within {START_SECONDS:.0f} s")
-            waiting = {rank: ready for rank, ready in waiting.items() if not ready.exists()}
+                raise LonghaulError(f"{listed(waiting)} not ready within {START_SECONDS:.0f} s")
+            if time.monotonic() - verified > VERIFY_SECONDS:
+                self._network.verify()
+                verified = time.monotonic()
+            waiting = {worker: ready for worker, ready in waiting.items() if not ready.exists()}
             time.sleep(POLL_SECONDS)
 
     def site_event(self, event: WorkerEvent) -> None:
@@ -103,20 +143,15 @@ class WorkerGroup:
         while True:
             self._drain_logs()
             self._drain_site_events()
-            codes = {rank: process.poll() for rank, process in self._processes.items()}
-            for rank, code in codes.items():
-                if code and rank not in self.absent:
-                    self._on_worker_death(rank, code)
-                elif code is None and self._stalls.silent_seconds(rank) > STALL_SECONDS:
-                    raise LonghaulError(
-                        f"training failed: rank {rank} has shown no sign of life for {STALL_SECONDS:g} s: "
-                        "its process is stopped, or its host is overloaded"
-                    )
-            done = [rank for rank, code in codes.items() if code == 0]
-            left = [rank for rank in codes if rank not in done and rank not in self.absent]
-            if self._coordinator is not None and self._coordinator.poll() is not None:
-                why = last_line(self._files.membership_log)
-                raise LonghaulError(f"the coordinator ended: {why}")
+            codes = {worker: process.poll() for worker, process in self._processes.items()}
+            for worker, code in codes.items():
+                if code and worker.rank not in self.absent:
+                    self._on_worker_death(worker, code)
+                elif code is None:
+                    self._check_alive(worker)
+            done = [worker for worker, code in codes.items() if code == 0]
+            left = [worker for worker in codes if worker not in done and worker.rank not in self.absent]
+            self._check_coordinator()
             if not left and (done or not self._returns):
                 self._drain_logs()
                 if not done:
@@ -135,24 +170,27 @@ class WorkerGroup:
 
     def end(self) -> None:
         for process in [*self._processes.values(), *([self._coordinator] if self._coordinator else [])]:
-            if process.poll() is None:
-                process.kill()
+            with suppress(LonghaulError):  # of a node that does not answer: its programs end with it
+                if process.poll() is None:
+                    process.kill()
         for worker in self._files.workers():
             give_folder(worker.path, None, 0o755)  # from now on a record that anybody may read
 
-    def _launch(self, rank: int, resume_from: int = 0) -> None:
-        node = self._network.nodes[rank]
+    def _launch(self, worker: WorkerId, resume_from: int = 0) -> None:
+        rank, node = worker.rank, self._network.nodes[worker.rank]
         job = Job(
             spec=self._spec,
             run_id=self._run_id,
             rank=rank,
+            member=worker.member,
+            site_workers=self._members[rank],
             wan_addresses=tuple(n.wan_address for n in self._network.nodes),
             control_addresses=tuple(n.mgmt_address for n in self._network.nodes),
             directory=self._directory,
             shard=self._dataset.shards[rank],
             held_out=self._dataset.held_out,
             resume_from=resume_from,
-            code=code_hash(self._spec.method),
+            code=self._code,
             restarts=self._restarts[rank],
             store=self._store.mgmt_address if self._store else None,
         )
@@ -160,32 +198,51 @@ class WorkerGroup:
         remove(job.files.ready)
         if not self._restarts[rank]:
             remove(job.files.ended)
-        self._stalls.launched(rank)
+        self._stalls.launched(worker)
         write_json(job.files.job, job)
         argv = [sys.executable, "-m", "harness.worker_main", str(job.files.job)]
-        self._processes[rank] = node.start(argv, self._environment(), job.files.log)
+        environment = {**self._environment, "CUDA_VISIBLE_DEVICES": self._gpus.get(self._sites[rank], "")}
+        self._processes[worker] = node.start(argv, environment, job.files.log)
 
-    def _environment(self) -> Mapping[str, str]:
-        return {
-            "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
-            "OMP_NUM_THREADS": "1",
-            "GLOO_SOCKET_IFNAME": "lo",
-            "HOME": str(self._directory),
-            "USER": "trainer",  # a number without a name in containers
-        }
+    def _coordinator_lines(self) -> list[str]:
+        """What it has said; it runs as the user of its node."""
+        return text_lines(self._files.membership_log, self._store.user if self._store else None)
 
-    def _on_worker_death(self, rank: int, code: int) -> None:
+    def _check_coordinator(self) -> None:
+        """Nothing ends it or stops it in a sound run."""
+        if self._coordinator is None:
+            return
+        if (code := self._coordinator.poll()) is not None:
+            self._network.verify()  # if its node is gone, that is to be named
+            said = [line for line in self._coordinator_lines() if not is_view(line)]
+            raise LonghaulError(
+                f"training failed: the coordinator {how_it_ended(code, said, self._files.membership_log)}"
+            )
+        self._stopped.check("training failed: the coordinator", self._coordinator.stopped)
+
+    def _ended(self, worker: WorkerId, code: int) -> LonghaulError:
+        """The error that a trainer has ended, unless its node is gone: it was killed with it, and the node is named."""
+        self._network.verify()
+        log = self._files.worker(*worker).log
+        return LonghaulError(f"training failed: {worker} {how_it_ended(code, text_lines(log), log)}")
+
+    def _check_alive(self, worker: WorkerId) -> None:
+        if self._stalls.silent_seconds(worker) > STALL_SECONDS:
+            raise LonghaulError(
+                f"training failed: {worker} has shown no sign of life for {STALL_SECONDS:g} s: "
+                "its process is stopped, or its host is overloaded"
+            )
+
+    def _on_worker_death(self, worker: WorkerId, code: int) -> None:
         """A trainer has ended with an error: as declared, or the run has failed."""
+        rank = worker.rank
         if any(event.site == self._sites[rank] for event in self._network.topology.timeline.site_events()):
             time.sleep(SITE_EVENT_SECONDS)
             self._drain_site_events()
         last: dict[str, Any] = next(reversed(self._worker_log(rank)), {})
         declared = code == -signal.SIGKILL and (rank in self._crashed or last.get("kind") == "crash")
         if not declared:
-            self._network.verify()  # a trainer whose node is gone was killed with it: the node is to be named
-            raise LonghaulError(f"training failed: rank {rank} (exit {code}): {self._why(rank)}")
+            raise self._ended(worker, code)
         self.absent.add(rank)
         write_atomically(self._files.worker(rank).ended, str(self._restarts[rank] + 1))
         if rank not in self._crashed:
@@ -205,7 +262,7 @@ class WorkerGroup:
                 self._crashed.discard(rank)
                 self._restarts[rank] += 1
                 self._events.add("restart", site=self._sites[rank], restarts=self._restarts[rank])
-                self._launch(rank)
+                self._launch(WorkerId(rank))
 
     def _drain_site_events(self) -> None:
         while self._site_events:
@@ -215,17 +272,17 @@ class WorkerGroup:
             if event.kind == "crash":
                 self._crashed.add(rank)
             elif event.kind in ("pause", "resume"):
-                self._stalls.freeze(rank, event.kind == "pause")
+                self._stalls.freeze(WorkerId(rank), event.kind == "pause")
             elif event.kind == "restart":
                 self._returns[rank] = time.monotonic()
 
-    def _kill_stragglers(self, late: list[int]) -> None:
+    def _kill_stragglers(self, late: list[WorkerId]) -> None:
         if not self.declares_faults:
-            raise LonghaulError(f"ranks {late} did not end within {STOP_SECONDS:.0f} s of the others")
-        for rank in late:
-            self._events.add("left behind", site=self._sites[rank])
-            self._processes[rank].kill()
-            self.absent.add(rank)
+            raise LonghaulError(f"{listed(late)} did not end within {STOP_SECONDS:.0f} s of the others")
+        for worker in late:
+            self._events.add("left behind", site=self._sites[worker.rank])
+            self._processes[worker].kill()
+            self.absent.add(worker.rank)
 
     def _drain_logs(self) -> None:
         """Copy what the workers have logged into the run's events."""
@@ -241,29 +298,21 @@ class WorkerGroup:
     def _worker_log(self, rank: int) -> list[dict[str, Any]]:
         return read_worker_log(self._files.worker(rank).worker_log)
 
-    def _why(self, rank: int) -> str:
-        return last_line(self._files.worker(rank).log)
-
 
 @contextmanager
-def start_worker_group(
-    run: ResolvedRun,
-    run_id: str,
-    directory: Path,
-    network: Network,
-    dataset: Dataset,
-    events: EventSink,
-    resume_from: int,
-) -> Iterator[WorkerGroup]:
+def started(group: WorkerGroup, resume_from: int) -> Iterator[WorkerGroup]:
     """All trainers, started at once: they import torch while the links are being checked."""
-    made = WorkerGroup(run, run_id, directory, network, dataset, events)
     try:
-        made.start(resume_from)
-        yield made
+        group.start(resume_from)
+        yield group
     finally:
-        made.end()
+        group.end()
 
 
-def last_line(path: Path) -> str:
-    lines = text_lines(path)
-    return lines[-1] if lines else "it left no message"
+def listed(workers: Iterable[WorkerId]) -> str:
+    return "; ".join(map(str, sorted(workers)))
+
+
+def is_view(line: str) -> bool:
+    """Whether a line of the coordinator's output is a view that it published."""
+    return line.startswith('{"generation"')

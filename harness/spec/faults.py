@@ -70,6 +70,14 @@ def check_faults(faults: Sequence[Fault], sites: Sequence[str], steps: int, wher
             raise InputError(where, f"faults.{index}.step", fault.step, f"at most the {steps} steps of the run")
 
 
+def check_workers(faults: Sequence[Fault], topology: Topology, where: str) -> None:
+    """Raises InputError where faults are declared and a site has several workers: one alone cannot go on there."""
+    if declares_faults(faults, topology) and (several := [site for site in topology.sites if site.workers > 1]):
+        place = f"topology {topology.name}, sites.{several[0].name}.workers"
+        allowed = "1 in a run with declared faults or a timeline that crashes, pauses or parts sites"
+        raise InputError(where, place, several[0].workers, allowed)
+
+
 def declares_faults(faults: Sequence[Fault], topology: Topology) -> bool:
     """Whether faults are declared, so that workers must be ready to continue without each other."""
     cuts = any(event.partition or event.flap for event in topology.timeline.events)

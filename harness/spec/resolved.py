@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from algorithms.method import Method, find
-from harness.spec.faults import declares_faults
+from harness.spec.faults import check_workers, declares_faults
+from harness.spec.model_checks import check_unlike
 from harness.spec.padding import filler_plan
 from harness.spec.run_spec import RunSpec
 from netsim.topology import Topology, topology_from
@@ -30,16 +31,18 @@ class ResolvedRun:
     target_plan: Plan  # what the method moves in as many steps of what the run stands for
 
     @classmethod
-    def of(cls, spec: RunSpec, every_worker: bool = False, where: str | None = None) -> ResolvedRun:
-        """every_worker: count each of a site's workers, as the simulator does; an emulated site trains as one.
-        where: the spec's place, for messages.
+    def of(cls, spec: RunSpec, where: str | None = None) -> ResolvedRun:
+        """where: the spec's place, for messages.
 
         InputError for unknown methods and options, topologies that are none, and a `stands_for` that cannot be met.
         """
         where = where or spec.where
         method = find(spec.method, spec.options, where, spec.train.optimizer)
         named = topology_from(spec.topology, f"suite {spec.suite}, topology {spec.topology.get('name')}")
-        world = sum(site.workers for site in named.sites) if every_worker else len(named.sites)
+        world = len(named.sites)  # to a method and its plan, a site is one worker, however many train there
+        check_workers(spec.faults, named, where)
+        faulty = declares_faults(spec.faults, named)
+        check_unlike(spec.compute, method, [site.name for site in named.sites], faulty, where)
         steps, stands_for = spec.train.steps, spec.stands_for
         own = method.plan(spec.model, world, steps, spec.seed)
         if stands_for is None:
@@ -52,8 +55,13 @@ class ResolvedRun:
 
     @property
     def world(self) -> int:
-        """How many workers train."""
+        """How many sites train."""
         return self.plan.sites
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """How many workers each site has, by rank."""
+        return tuple(site.workers for site in self.topology.sites)
 
     @property
     def declares_faults(self) -> bool:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from algorithms.loading import sources
+from algorithms.own_model.module_shape import ModuleShape
 from algorithms.settings import InnerOptimizer, LearningRateSchedule, ScheduleName
 from algorithms.shape import ModelShape
+from harness.spec.compute import ComputeSpec
 from harness.spec.faults import Fault
 from harness.spec.scaling import Target
 from netsim.documents import Document
@@ -23,15 +26,18 @@ SCHEMA_VERSION = 1  # of records; whoever adds, renames or removes a key of one 
 
 class Data(Document):
     """`stdlib`: Python's standard library as text; `text`: UTF-8 files; `jsonl`: one document a line, in `field`;
+    `parquet`: the column `field` of Parquet files; `datasets`: of a folder that Hugging Face's `save_to_disk` wrote;
     `tokens`: .npy files, and .bin files with llm.c's header or without one, as nanoGPT's.
 
     path: a file or a directory.   val: the same for held-out text; without it a share of `path` is held out.
+    tokenizer: a tokenizer.json for text; without one, bytes are tokens.
     """
 
-    source: Literal["stdlib", "text", "jsonl", "tokens"] = "stdlib"
+    source: Literal["stdlib", "text", "jsonl", "parquet", "datasets", "tokens"] = "stdlib"
     path: str | None = None
     val: str | None = None
-    field: str = "text"  # of a line of jsonl
+    field: str = "text"  # of a line of jsonl; a column of parquet and datasets, of text or of lists of tokens
+    tokenizer: str | None = None
     token_type: Literal["uint16", "uint32"] = "uint16"  # of .bin files without a header
     partition: Literal["iid", "by_source", "dirichlet"] = "iid"
     alpha: float = Field(default=0.5, gt=0)  # Dirichlet concentration over sources
@@ -40,9 +46,11 @@ class Data(Document):
     @model_validator(mode="after")
     def _path(self) -> Self:
         if (self.path is None) != (self.source == "stdlib"):
-            raise ValueError("a path for text, jsonl and tokens, none for stdlib")
+            raise ValueError("a path for every source but stdlib, which has none")
         if self.val is not None and self.path is None:
             raise ValueError("val together with path")
+        if self.tokenizer is not None and self.source == "tokens":
+            raise ValueError("tokenizer for text: source tokens has its numbers")
         return self
 
 
@@ -78,20 +86,6 @@ class Train(Document):
         return self.evaluation_batches * self.batch
 
 
-class ComputeSpec(Document):
-    """`native`: as fast as this host. `paced`: every local step takes `step_seconds`, waiting for its slot."""
-
-    mode: Literal["native", "paced"] = "native"
-    step_seconds: float | None = Field(default=None, ge=1e-4, le=86_400)
-    backward_share: float = Field(default=2 / 3, gt=0, lt=1)  # of a step's compute; forward is the rest
-
-    @model_validator(mode="after")
-    def _slot(self) -> Self:
-        if (self.step_seconds is None) == (self.mode == "paced"):
-            raise ValueError("step_seconds with mode: paced, and only with it")
-        return self
-
-
 class NetworkSpec(Document):
     substrate: Literal["auto", "netns", "docker", "compose"] = "auto"
     engine: Literal["auto", "nfqueue", "netem"] = "auto"
@@ -111,7 +105,7 @@ class RunSpec(Document):
     options: dict[str, Any] = {}
     topology: dict[str, Any]  # the document, in its human units; what the run stands for has it, if it does
     seed: int
-    model: ModelShape
+    model: ModuleShape | ModelShape  # in this order, for the first is a case of the second
     data: Data = Data()
     train: Train
     compute: ComputeSpec = ComputeSpec()
@@ -128,6 +122,21 @@ class RunSpec(Document):
         return self.stands_for.step_seconds / self.compute.step_seconds
 
     @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sites, by rank."""
+        return tuple(self.topology["sites"])
+
+    def batch(self, rank: int) -> int:
+        """Sequences per worker and step at a site."""
+        return self.compute.of(self.sites[rank]).batch or self.train.batch
+
+    def joined_weight(self, rank: int) -> float:
+        """A site's weight relative to that of a mean over sites, so that their mean gradient is that of the joined
+        batch: 1 where all batches are equal."""
+        batches = [self.batch(each) for each in range(len(self.sites))]
+        return batches[rank] * len(batches) / sum(batches)
+
+    @property
     def where(self) -> str:
         """Its place, for messages."""
         return f"suite {self.suite}, methods.{self.label}"
@@ -137,11 +146,22 @@ class RunSpec(Document):
         """The method's name, or that of its file without folder and ending."""
         return PurePath(self.method).stem if self.method.endswith(".py") else self.method
 
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Files of the user's that its processes import: its method's, its model's, and those beside them."""
+        module = self.model.module.rpartition(":")[0] if isinstance(self.model, ModuleShape) else ""
+        named = [Path(name) for name in (self.method, module) if name.endswith(".py")]
+        return tuple(dict.fromkeys(file for name in named for file in sources(name)))
+
     def run_id(self, code: str) -> str:
         """`method-topology-seed-hash`; `code` identifies everything else that the run depends on."""
         document = self.model_dump(mode="json", exclude={"schema_version"})
         if self.stands_for is None:
             del document["stands_for"]  # so that ids do not depend on what a run does not have
+        if not self.compute.sites:
+            del document["compute"]["sites"]
+        if self.compute.device == "cpu":
+            del document["compute"]["device"]
         text = json.dumps([document, code], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         label = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")

@@ -13,16 +13,18 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from algorithms.method import find, placed_errors
+from harness.spec.compute import ComputeSpec
 from harness.spec.faults import Fault, check_faults
+from harness.spec.model_checks import check_rank, check_trainable
 from harness.spec.presets import find_model
 from harness.spec.resolved import ResolvedRun
-from harness.spec.run_spec import ComputeSpec, Data, NetworkSpec, RunSpec, Train
+from harness.spec.run_spec import Data, NetworkSpec, RunSpec, Train
 from harness.spec.scaling import StandsFor, Target, check_network, entry_for, target_of
 from harness.spec.scenario import Scenario, find_scenario, load_scenario
 from netsim.documents import Document, Label, Name, located, read_yaml, validate
 from netsim.errors import InputError
 from netsim.library import find as find_shipped
-from netsim.topology import find_topology, read_topology, subset_document, topology_from
+from netsim.topology import find_topology, read_topology, stand_alone, subset_document, topology_from
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -102,7 +104,8 @@ def _entry(entry: str | _MethodEntry, folder: Path) -> _MethodEntry:
 
 def _cells(file: SuiteFile, entries: list[_MethodEntry], path: Path) -> Iterator[RunSpec]:
     where = str(path)
-    model, scenario = find_model(file.model, where), _scenario(file, path)
+    model, scenario = find_model(file.model, where, path.parent), _scenario(file, path)
+    check_trainable(model, where)
     for seed in file.seeds:
         for place, topology in enumerate(file.topologies):
             document = _topology_document(topology, file.sites, path, f"topologies.{place}")
@@ -112,6 +115,7 @@ def _cells(file: SuiteFile, entries: list[_MethodEntry], path: Path) -> Iterator
                 at = f"methods.{index}"
                 train = _train(file, entry, where, f"{at}.train")
                 method = find(entry.method, entry.options, f"{where}: {at}", train.optimizer)
+                check_rank(method, model, f"{where}: {at}")
                 options, target = _standing(file, entry, scenario, f"{where}: {at}")
                 data = _placed(validate(Data, {**_given(file.data), **entry.data}, where, f"{at}.data"), path)
                 check_faults(file.faults, list(document["sites"]), train.steps, where)
@@ -153,6 +157,10 @@ def _scenario(file: SuiteFile, path: Path) -> Scenario | None:
     if file.compute.mode != "paced":
         allowed = "paced together with stands_for: a slot stands for a step"
         raise InputError(str(path), "compute.mode", file.compute.mode, allowed)
+    if file.compute.sites:
+        raise InputError(
+            str(path), "compute.sites", sorted(file.compute.sites), "no unlike sites together with stands_for"
+        )
     if file.faults:
         raise InputError(str(path), "faults", f"{len(file.faults)} of them", "none together with stands_for")
     return load_scenario(find_scenario(file.stands_for.scenario, path.parent))
@@ -171,7 +179,7 @@ def _standing(
 def _placed(data: Data, suite: Path) -> Data:
     """With its paths found from the suite's folder."""
     found = {}
-    for field, given in (("path", data.path), ("val", data.val)):
+    for field, given in (("path", data.path), ("val", data.val), ("tokenizer", data.tokenizer)):
         if given is not None:
             path = suite.parent / given
             if not path.exists():
@@ -191,7 +199,8 @@ def _topology_document(entry: str | dict[str, Any], sites: int | None, path: Pat
         file = find_topology(entry, path.parent)
         document, where = read_topology(file), str(file)
     else:
-        document, where = entry, f"{path}: {at}"
+        where = f"{path}: {at}"
+        document = stand_alone(entry, path.parent, where)
     topology = topology_from(document, where)
     if sites is None or sites == len(topology.sites):
         return document

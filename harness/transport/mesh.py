@@ -15,7 +15,7 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.transport.frames import (
@@ -70,19 +70,22 @@ def connect_mesh(
     rank: int,
     members: Sequence[int],
     addresses: Sequence[str],
-    port: int,
+    port: int | Sequence[int],
     token: str,
     streams: Callable[[int], int],
     timeout: float,
+    listener: socket.socket | None = None,
 ) -> Mesh:
     """Connect `rank` to all other `members`.
 
-    addresses: IPv4 addresses by rank, of the interfaces to use; token: names the run and its generation;
+    addresses: IPv4 addresses by rank, of the interfaces to use; port: of all, or by rank;
+    token: names the run and its generation; listener: already bound to ours;
     streams: how many connections to have with a peer (the higher rank of a pair decides); timeout: seconds.
     Raises PeerError naming the members that could not be reached, HostError if the port cannot be had.
     """
-    listener = _listen(addresses[rank], port)
-    work = _Connecting(rank, addresses, port, token, listener)
+    ports = [port] * len(addresses) if isinstance(port, int) else port
+    listener = listener or listen(addresses[rank], ports[rank])
+    work = _Connecting(rank, addresses, ports, token, listener)
     try:
         for peer in members:
             if peer < rank:
@@ -102,6 +105,13 @@ def connect_mesh(
         work.selector.close()
 
 
+def stream_counter(streams: Callable[[int], int] | Mapping[int, int] | int) -> Callable[[int], int]:
+    """Connections by peer, from a number for all of them, one for each, or a function."""
+    if isinstance(streams, int):
+        return lambda peer: streams
+    return streams.__getitem__ if isinstance(streams, Mapping) else streams
+
+
 def tune(sock: socket.socket, timeout: float) -> None:
     """What every stream needs: no waiting for company, an end when the peer acknowledges nothing any more, and a
     receive window that does not hold back slow start.
@@ -116,7 +126,8 @@ def tune(sock: socket.socket, timeout: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def listen(address: str, port: int) -> socket.socket:
+    """A port for the others to call, any free one for 0. Raises HostError if it cannot be had."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -130,8 +141,10 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 class _Connecting:
-    def __init__(self, rank: int, addresses: Sequence[str], port: int, token: str, listener: socket.socket) -> None:
-        self.rank, self.addresses, self.port, self.token, self.listener = rank, addresses, port, token, listener
+    def __init__(
+        self, rank: int, addresses: Sequence[str], ports: Sequence[int], token: str, listener: socket.socket
+    ) -> None:
+        self.rank, self.addresses, self.ports, self.token, self.listener = rank, addresses, ports, token, listener
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ)
         self.wanted: dict[int, int | None] = {}  # streams per peer; None: the peer will tell
@@ -150,7 +163,7 @@ class _Connecting:
         line = _Line(sock, time.monotonic(), hello)
         self.lines.add(line)
         sock.bind((self.addresses[self.rank], 0))
-        code = sock.connect_ex((self.addresses[hello.target], self.port))
+        code = sock.connect_ex((self.addresses[hello.target], self.ports[hello.target]))
         if code not in (0, errno.EINPROGRESS):
             self._hang_up(line, os.strerror(code))
         else:

@@ -25,10 +25,11 @@ from typing import Protocol
 from harness.transport.buffers import Body
 from harness.transport.collective_state import Send
 from harness.transport.frames import Header, Kind, pack_header
-from harness.transport.limits import TICKS, UNSENT_ALONE, UNSENT_SHARED
+from harness.transport.limits import TICKS
 from harness.transport.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.transport.reactor import Reactor
 from harness.transport.stream import Frame, Stream
+from netsim.collectives import unsent_limit
 from netsim.errors import PeerError
 
 END = 1 << 22  # bytes in a queue below which its end is near
@@ -136,8 +137,7 @@ class Peers:
             peer.say = self.say
             for sock in sockets:
                 tune(sock, self._timeout)
-                unsent = UNSENT_ALONE if len(sockets) == 1 else max(UNSENT_SHARED // len(sockets), 1 << 16)
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent)
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, unsent_limit(len(sockets)))
                 stream = Stream(sock, peer, peer.fetch)
                 peer.streams.append(stream)
                 self.reactor.watch(stream, partial(self._broken, rank, stream), partial(self._stream_ended, peer))

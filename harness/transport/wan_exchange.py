@@ -8,6 +8,7 @@ new one connected among those that are left. After a PeerError the tensors of un
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from harness.transport.buffers import Body, Pool
 from harness.transport.collective_state import CollectiveState, Send, carrier
 from harness.transport.frames import Header, Kind, transfer_identity, transfer_key
 from harness.transport.ledger import Entry, Ledger
-from harness.transport.mesh import connect_mesh
+from harness.transport.mesh import connect_mesh, stream_counter
 from harness.transport.peers import Disconnect, Peers
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Transfer
@@ -38,6 +39,7 @@ class WanHandle:
 
     transfer: Transfer
     _waited: Callable[[float], None]
+    _on_end: Callable[[], None] | None = None
     _done: threading.Event = field(default_factory=threading.Event)
     _error: BaseException | None = None
 
@@ -57,6 +59,8 @@ class WanHandle:
         if not self._done.is_set():
             self._error = error
             self._done.set()
+            if self._on_end is not None:
+                self._on_end()
 
 
 @dataclass(eq=False)
@@ -87,23 +91,25 @@ class WanExchange:
         rank: int,
         world: int,
         addresses: Sequence[str],
-        port: int,
+        port: int | Sequence[int],
         token: str,
         streams: Callable[[int], int] | Mapping[int, int] | int = 1,
         algorithm: Callable[[Transfer], Algorithm] = lambda transfer: Algorithm.DIRECT,
         timeout: float = 60.0,
         members: Sequence[int] | None = None,
         ledger: TextIO | None = None,
+        listener: socket.socket | None = None,
     ) -> Self:
         """Connect to the other members; returns when all streams stand.
 
-        addresses: of `wan0`, by rank; token: the run's id and generation; streams: per peer, decided by the higher
-        rank of a pair; algorithm: of an all-reduce that leaves it open; timeout: seconds until a silent or late peer
-        is given up, here and in every transfer; members: the ranks that take part, all `world` unless given;
-        ledger: receives one JSON line per transfer. Raises PeerError and HostError like `connect_mesh`.
+        addresses: of `wan0`, by rank; port: of all, or by rank; listener: already bound to ours; token: the run's id
+        and generation; streams: per peer, decided by the higher rank of a pair; algorithm: of an all-reduce that leaves
+        it open; timeout: seconds until a silent or late peer is given up, here and in every transfer; members: the
+        ranks that take part, all `world` unless given; ledger: receives one JSON line per transfer. Raises PeerError
+        and HostError like `connect_mesh`.
         """
         ranks = range(world) if members is None else members
-        mesh = connect_mesh(rank, ranks, addresses, port, token, _counter(streams), timeout)
+        mesh = connect_mesh(rank, ranks, addresses, port, token, stream_counter(streams), timeout, listener)
         return cls(rank, world, Peers(mesh, timeout), algorithm, timeout, Ledger(ledger))
 
     def __init__(
@@ -138,8 +144,17 @@ class WanExchange:
     def members(self) -> tuple[int, ...]:
         return self._peers.members
 
-    def start(self, step: int, transfer: Transfer, tensor: Tensor, not_before: float | None = None) -> WanHandle:
-        """Begin `transfer` on `tensor`; nothing of it leaves before the monotonic time `not_before`."""
+    def start(
+        self,
+        step: int,
+        transfer: Transfer,
+        tensor: Tensor,
+        not_before: float | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> WanHandle:
+        """Begin `transfer` on `tensor`; nothing of it leaves before the monotonic time `not_before`.
+
+        on_end is called by the reactor's thread, which it must not hold up, once it has ended, well or not."""
         assert self.rank in transfer.members, (self.rank, transfer)
         algorithm = transfer.carried_out_by
         if algorithm is Algorithm.AUTO:
@@ -148,7 +163,7 @@ class WanExchange:
         if not_before is None and self.ready_at is not None:
             not_before = self.ready_at(transfer)
         began = max(time.monotonic(), not_before or 0.0)
-        handle = WanHandle(transfer, self._count_wait)
+        handle = WanHandle(transfer, self._count_wait, on_end)
         with torch.no_grad():
             ours = carrier(self.rank, transfer, algorithm, tensor, self._pool)
         running = _Running(step, key, algorithm, ours, handle, began, cold=not self._warm.issuperset(ours.others))
@@ -383,9 +398,3 @@ class WanExchange:
         for handle in list(self._handles):
             handle.finish(self._ended)
         self._running.clear()
-
-
-def _counter(streams: Callable[[int], int] | Mapping[int, int] | int) -> Callable[[int], int]:
-    if isinstance(streams, int):
-        return lambda peer: streams
-    return streams.__getitem__ if isinstance(streams, Mapping) else streams

@@ -1,4 +1,4 @@
-"""A trainer's two exchanges: the WAN, which carries the method's plan, and the unshaped control network."""
+"""A trainer's exchanges: the WAN, which carries the method's plan, the unshaped control network, and the site's own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from harness.transport.wan_exchange import WanExchange
-from harness.worker.job import CONTROL_PORT, WAN_PORT, Job
-from netsim.collectives import select_algorithm, streams_per_pair
+from harness.worker.job import CONTROL_PORT, LOCAL_PORT, WAN_PORT, Job
+from netsim.collectives import select_algorithm, streams_per_pair, suited
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Transfer
+
+# Whoever waits inside a site waits for what its leader waits for on the WAN, which is bounded there; a worker that dies
+# closes its connections, and one that is stopped is noticed by the runner.
+LOCAL_TIMEOUT = 86_400.0
 
 
 def connect_wan(
@@ -33,7 +37,7 @@ def connect_wan(
         fixed = Algorithm(network.all_reduce)
 
         def algorithm(transfer: Transfer) -> Algorithm:
-            return fixed
+            return suited(transfer, fixed)
 
     names = [site.name for site in topology.sites]
     streams = {
@@ -67,4 +71,16 @@ def connect_control(job: Job, generation: int = 0, members: Sequence[int] | None
         f"{job.run_id}/{generation}/control",
         timeout=job.spec.network.timeout_seconds,
         members=members,
+    )
+
+
+def connect_local(job: Job) -> WanExchange:
+    """Among the workers of the job's site, over the loopback of its node, which nothing shapes."""
+    return WanExchange.connect(
+        job.member,
+        job.site_workers,
+        [f"127.1.{job.rank}.{member + 1}" for member in range(job.site_workers)],
+        LOCAL_PORT,
+        f"{job.run_id}/0/site",
+        timeout=LOCAL_TIMEOUT,
     )

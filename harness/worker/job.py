@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.records.layout import RunDirectory, WorkerDirectory
+from harness.records.layout import RunDirectory, WorkerDirectory, WorkerId
 from harness.spec.run_spec import RunSpec
 from netsim.documents import Document
 
 WAN_PORT = 29400
 CONTROL_PORT = 29401
 STORE_PORT = 29402
+LOCAL_PORT = 29403
 
 
 class Job(Document):
@@ -20,7 +21,9 @@ class Job(Document):
 
     spec: RunSpec
     run_id: str
-    rank: int
+    rank: int  # of the site
+    member: int = 0  # which of the site's workers; the first leads, and speaks for the site on the WAN
+    site_workers: int = 1
     wan_addresses: tuple[str, ...]
     control_addresses: tuple[str, ...]
     directory: Path
@@ -36,6 +39,10 @@ class Job(Document):
         return len(self.wan_addresses)
 
     @property
+    def leads(self) -> bool:
+        return self.member == 0
+
+    @property
     def rank_directory(self) -> Path:
         return self.files.path
 
@@ -46,7 +53,7 @@ class Job(Document):
     @property
     def files(self) -> WorkerDirectory:
         """This worker's own."""
-        return self.run_files.worker(self.rank)
+        return self.run_files.worker(self.rank, self.member)
 
     @property
     def checkpoint_owner(self) -> CheckpointOwner:
@@ -69,7 +76,7 @@ class CheckpointOwner:
 
     @classmethod
     def of(cls, files: WorkerDirectory, spec: RunSpec, run: str, rank: int, world: int, code: str) -> CheckpointOwner:
-        return cls(files.checkpoints, run, rank, world, code, spec.train.batch * spec.model.sequence)
+        return cls(files.checkpoints, run, rank, world, code, spec.batch(rank) * spec.model.sequence)
 
     def manifest(self) -> dict[str, Any]:
         return {"run": self.run, "rank": self.rank, "world": self.world, "code": self.code}
@@ -79,6 +86,7 @@ class Summary(Document):
     """What a trainer reports when it is done."""
 
     rank: int
+    member: int = 0
     steps: int
     wall_seconds: float
     seconds: dict[str, float]
@@ -88,7 +96,17 @@ class Summary(Document):
     wire_bytes_before: int = 0  # sent by the processes that this one went on from
     memory: dict[str, int]
     peak_rss_bytes: int
+    peak_device_bytes: int = 0  # of a GPU's memory, as torch counts its tensors
     slot_overruns: int
     final_loss: float | None
     time_to_target_seconds: float | None
     started_at: float  # seconds since the epoch, when the first step began
+
+    @property
+    def worker(self) -> WorkerId:
+        return WorkerId(self.rank, self.member)
+
+    @property
+    def key(self) -> str:
+        """In documents."""
+        return f"{self.rank}.{self.member}" if self.member else str(self.rank)

@@ -47,18 +47,20 @@ class StepPacer:
         self._start = time.monotonic()
         self._debt = 0.0
         self._pace = 1.0
+        self._idle = False
 
     def scale(self, pace: float) -> None:
         """The next slots take `pace` times as long: a straggler."""
         self._pace = pace
 
-    def begin(self) -> None:
+    def begin(self, idle: bool = False) -> None:
+        """A step begins; an idle one has no slot."""
         self._start = time.monotonic() - self._debt
-        self._debt = 0.0
+        self._debt, self._idle = 0.0, idle
 
     def wait(self) -> None:
         """Sleep until the slot ends; a slot that has ended already is an overrun."""
-        if self.length is None:
+        if self.length is None or self._idle:
             return
         left = self._start + self.length * self._pace - time.monotonic()
         if left < 0:
@@ -73,7 +75,7 @@ class StepPacer:
 
     def ready_at(self, transfer: Transfer) -> float:
         """Monotonic time before which `transfer` must not leave: its share of the paced backward pass."""
-        if self.length is None:
+        if self.length is None or self._idle:
             return 0.0
         forward = 1 - self.backward_share
         return self._start + self.length * self._pace * (forward + self.backward_share * transfer.ready)

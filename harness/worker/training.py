@@ -12,23 +12,30 @@ import random
 import resource
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import torch
 from torch import Tensor
 
 from algorithms.exchange import Exchange
+from algorithms.site_group import SiteExchange, SiteGroup
 from algorithms.worker import Worker, WorkerSetup
 from harness.records.run_record import Step
 from harness.spec.resolved import ResolvedRun
-from harness.transport.wan_exchange import WanExchange
 from harness.worker.data import Shard, held_out_batches
+from harness.worker.device import StagedExchange, find_device, peak_bytes
 from harness.worker.job import Job, Summary
-from harness.worker.model import build_model, mean_loss
+from harness.worker.model import build_trained_model
 from harness.worker.pacing import StepPacer, Stopwatch
 from harness.worker.padded_exchange import PaddedExchange
 from harness.worker.resume import Progress, restore, save, wire_bytes_sent
-from netsim.errors import LonghaulError
+from netsim.errors import HostError, LonghaulError
+
+
+class Waits(Protocol):
+    @property
+    def waited_seconds(self) -> float:
+        """For which callers have been blocked so far."""
 
 
 class Training:
@@ -44,13 +51,18 @@ class Training:
         self.resolved = ResolvedRun.of(self.spec)
         self.method, self.plan = self.resolved.method, self.resolved.own_plan
         view = self.method.view(self.spec.model, job.world, job.rank, self.spec.seed)
-        self.model = build_model(self.spec.model, self.spec.seed, view)
-        self.model.balance_weight = train.balance_weight
+        self.trained = build_trained_model(self.spec.model, self.spec.seed, view, train.balance_weight)
+        self.device = find_device(self.spec.compute.device)
+        self.model = self.trained.module.to(self.device)
         self.shard = Shard(job.shard)
-        self.share_evaluation(job.rank, job.world)
+        members = self.resolved.members
+        self.share_evaluation(sum(members[: job.rank]) + job.member, sum(members))
+        self.site: SiteGroup | None = None  # where the site has several workers
         self.schedule = self.method.schedule(train.learning_rate)
         self.watch = Stopwatch()
-        self.pacer = StepPacer(self.spec.compute.step_seconds, self.spec.compute.backward_share)
+        site, self.own_compute = self.spec.sites[job.rank], self.spec.compute.of(self.spec.sites[job.rank])
+        self.pacer = StepPacer(self.spec.compute.seconds_at(site), self.spec.compute.backward_share)
+        self.weight = self.spec.joined_weight(job.rank) if self.method.joins_batches else 1.0
         self.progress = Progress()
         self.absent_seconds = 0.0  # of the training clock, before this process took part
         self._started_at = 0.0  # seconds since the epoch
@@ -59,19 +71,36 @@ class Training:
 
     # --- before the first step ----------------------------------------------------------------------------------------
 
-    def build_worker(self, exchange: Exchange, control: Exchange) -> None:
-        """The method's worker over `exchange`, with the filler traffic of a scaled run beside it."""
+    def build_worker(self, exchange: Exchange | None, control: Exchange | None, site: SiteGroup | None = None) -> None:
+        """The method's worker over `exchange`, with the filler traffic of a scaled run beside it.
+
+        exchange, control: None for a worker that is not its site's leader.
+        """
         fillers = self.resolved.fillers
+        if exchange is not None and fillers.recurrences:
+            exchange = PaddedExchange(exchange, fillers)
+        if site is not None:
+            rank, world = self.job.rank, self.job.world
+            exchange = SiteExchange(site, exchange, rank, world)
+            control = SiteExchange(site, control, rank, world)
+        assert exchange is not None
+        assert control is not None
+        if self.device.type != "cpu":
+            if site is not None:
+                raise HostError("compute.device: workers of one site cannot share it on GPUs; give it one worker")
+            exchange, control = StagedExchange(exchange), StagedExchange(control)
+        self.site = site
         self.worker = self.method.worker(
             WorkerSetup(
                 model=self.model,
                 shape=self.spec.model,
                 plan=self.plan,
                 rank=self.job.rank,
-                exchange=PaddedExchange(exchange, fillers) if fillers.recurrences else exchange,
+                exchange=exchange,
                 control=control,
                 optimizer=self.method.inner,
                 seed=self.spec.seed,
+                site=site,
             )
         )
 
@@ -106,26 +135,30 @@ class Training:
         reached = self.spec.train.stop_at_target and self.progress.time_to_target is not None
         return reached or self.progress.step >= self.spec.train.steps
 
-    def train_step(self, step: int, wan: WanExchange) -> float | None:
+    def train_step(self, step: int, wan: Waits) -> float | None:
         """One local step and its synchronisation. Returns the loss of its batch, None for a worker that sits it out.
 
         Raises PeerError if the synchronisation fails.
         """
-        train, lr = self.spec.train, self.schedule.lr(step)
+        lr = self.schedule.lr(step)
         loss: float | None = None
-        self.pacer.begin()
-        if self.job.rank in self.plan.active(step):
+        trains = self.own_compute.trains(step)
+        self.pacer.begin(idle=not trains)
+        if trains and self.job.rank in self.plan.active(step):
             with self.watch.bucket("data"):
-                inputs, targets = self.shard.batch(
-                    step, train.batch, self.spec.model.sequence, self.spec.seed, self.job.rank
-                )
+                inputs, targets = self._batch(step)
             with self.watch.bucket("compute"):
+                self.trained.begin(step, self.job.rank, self.job.member)
                 self.worker.begin(step)
                 with self._precision():
-                    logits = self.worker.module(inputs)
-                objective = mean_loss(logits, targets)
+                    output = self.worker.module(inputs)
+                objective = self.trained.loss(output, targets)
                 loss = objective.item()
-                torch.autograd.backward(objective + self.model.auxiliary_loss())
+                objective = objective + self.trained.auxiliary_loss()
+                torch.autograd.backward(objective if self.weight == 1 else objective * self.weight)
+                if self.site is not None:
+                    self.worker.average_gradients(step, self.site)
+                    loss = self.site.mean(step, "loss", loss)
                 self.worker.local_update(step, lr)
             self.progress.tokens += inputs.numel()
         with self.watch.bucket("pacing"):
@@ -140,6 +173,13 @@ class Training:
             self.pacer.carry_over(time.monotonic() - start - waited)
         return loss
 
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """This worker's share of the batch that its site trains on in `step`."""
+        size, members = self.spec.batch(self.job.rank), self.job.site_workers
+        whole = self.shard.batch(step, size * members, self.spec.model.sequence, self.spec.seed, self.job.rank)
+        share = slice(size * self.job.member, size * (self.job.member + 1))
+        return whole[0][share].to(self.device), whole[1][share].to(self.device)
+
     def evaluation_due(self, step: int) -> bool:
         return step % self.spec.train.evaluate_every == 0 or step == self.spec.train.steps
 
@@ -149,10 +189,11 @@ class Training:
             total = torch.zeros(2, dtype=torch.float64)
             model.eval()
             for inputs, targets in self.held_out:
+                inputs, targets = inputs.to(self.device), targets.to(self.device)
                 with self._precision():
-                    logits = model(inputs)
+                    output = model(inputs)
                 count = targets.numel()
-                total += torch.tensor([mean_loss(logits, targets).item() * count, count], dtype=torch.float64)
+                total += torch.tensor([self.trained.loss(output, targets).item() * count, count], dtype=torch.float64)
             model.train()
             sum_over_workers(total)
         return float(total[0] / total[1])
@@ -214,6 +255,7 @@ class Training:
         progress, wall = self.progress, time.monotonic() - self._zero - self.absent_seconds
         return Summary(
             rank=self.job.rank,
+            member=self.job.member,
             steps=progress.step,
             wall_seconds=wall,
             seconds=progress.seconds,
@@ -223,6 +265,7 @@ class Training:
             wire_bytes_before=wire_bytes_before,
             memory=self.worker.memory(),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_device_bytes=peak_bytes(self.device),
             slot_overruns=self.pacer.overruns,
             final_loss=progress.final_loss,
             time_to_target_seconds=progress.time_to_target,
@@ -230,4 +273,4 @@ class Training:
         )
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.spec.train.precision == "bf16")
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.spec.train.precision == "bf16")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from longhaul.commands.bench_local import bench_methods, bench_overhead, bench_simulator
-from longhaul.commands.bench_network import bench_collectives, bench_wan
-from longhaul.commands.bench_soak import bench_soak
+from longhaul.commands.benches.bench_chaos import bench_chaos
+from longhaul.commands.benches.bench_endurance import bench_endurance
+from longhaul.commands.benches.bench_local import bench_methods, bench_overhead, bench_simulator
+from longhaul.commands.benches.bench_network import bench_collectives, bench_wan
+from longhaul.commands.benches.bench_page import bench_page
+from longhaul.commands.benches.bench_soak import bench_soak
 
 app = typer.Typer(no_args_is_help=True)
 for name, command in (
@@ -15,6 +18,9 @@ for name, command in (
     ("simulator", bench_simulator),
     ("methods", bench_methods),
     ("overhead", bench_overhead),
+    ("page", bench_page),
     ("soak", bench_soak),
+    ("chaos", bench_chaos),
+    ("endurance", bench_endurance),
 ):
     app.command(name)(command)

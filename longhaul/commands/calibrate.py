@@ -23,12 +23,17 @@ def calibrate(
     onto: Annotated[
         Path | None, typer.Option(help="Keep this calibration, and fit to RUNS only what recovering from faults takes.")
     ] = None,
+    held_out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Runs that are not fitted to: their error widens the bands of projections. Repeatable."),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Fit the cost model's constants to RUNS, and write them with their provenance and domain."""
     # Here, so that help does not wait for torch and SciPy.
     from harness.costmodel.fit import fit, fit_recovery
+    from harness.costmodel.validation import held_out_error
     from harness.records.archive import read_runs
 
     if not output.parent.is_dir():
@@ -43,11 +48,16 @@ def calibrate(
         else:
             calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
         recovery = fit_recovery(found, calibration)
+    if onto is not None and recovery is None and held_out:
+        recovery = calibration.recovery
     if onto is not None and recovery is None:
         raise InputError(
             where, "", f"{len(found)} runs", "one or more valid runs that recovered from a loss as expected"
         )
     calibration = calibration.model_copy(update={"recovery": recovery})
+    if held_out:
+        error = held_out_error(read_runs(held_out), calibration, ", ".join(map(str, held_out)))
+        calibration = calibration.model_copy(update={"held_out": error})
     save_calibration(calibration, output)
     if as_json:
         print(json.dumps(calibration.model_dump(mode="json")))
@@ -57,5 +67,9 @@ def calibrate(
         console.print(f"{constant:18} {value}")
     if recovery is not None:
         console.print(f"recovery: {recovery.meeting_seconds} s, start {recovery.start_seconds} s ({recovery.source})")
+    if calibration.held_out is not None:
+        unseen = calibration.held_out
+        of = f"{unseen.runs} runs that it did not see"
+        console.print(f"error of exposed communication on {of}: mean {unseen.mean:.2%}, max {unseen.max:.2%}")
     error = calibration.error
     console.print(f"error on the {error.runs} runs of the fit: mean {error.mean:.2%}, max {error.max:.2%} -> {output}")

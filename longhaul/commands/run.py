@@ -47,18 +47,28 @@ def run(
     substrate: Annotated[str, typer.Option(help="netns, docker, compose or auto; before the suite's.")] = "auto",
     engine: Annotated[str, typer.Option(help="nfqueue, netem or auto.")] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the cells, their bytes and memory; run none.")
+        bool, typer.Option("--dry-run", help="Check data and memory, print the cells and their bytes; run none.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run complete cells again.")] = False,
     scheduler: Annotated[
         str | None,
         typer.Option(help="Of a Dask cluster, like tcp://10.0.0.1:8786: one run at a time at each of its hosts."),
     ] = None,
+    serve: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Serve a page about the run on 127.0.0.1 at this port; 0 takes a free one."
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write TensorBoard event files under this directory while it runs.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
     # Here, so that help and the shell's completion do not wait for torch.
     from harness.run.suite_runner import cells_of, describe, run_suite
+    from longhaul.commands.sharing.companions import followed
     from longhaul.progress import RunProgress
 
     record = recorded_spec(suite)
@@ -67,11 +77,13 @@ def run(
     if record is not None and any(cell.directory == record.parent.absolute() for cell in cells):
         raise InputError(suite, "", "a replay into the record itself", "another folder, by --runs")
     if dry_run:
-        from longhaul.commands.preview import expectation
+        from longhaul.commands.preview import check_host, expectation, missing_here
 
+        check_host(cells)
         rows = [expectation(cell) for cell in cells]
         if as_json:
-            print(json.dumps({"suite": loaded.name, "cells": [row.to_json() for row in rows]}))
+            cells_json = [row.to_json() for row in rows]
+            print(json.dumps({"suite": loaded.name, "cells": cells_json, "missing": missing_here(cells)}))
         else:
             table = Table(
                 "method", "topology", "seed", "state", "payload per worker", "state per worker", "expected wall"
@@ -88,10 +100,12 @@ def run(
                     wall,
                 )
             Console().print(table)
+            if missing := missing_here(cells):
+                Console().print(f"{loaded.name} {missing}.")
         return
     if record is None or not suite_description(runs / loaded.name).exists():
-        describe(loaded, runs)
-    with RunProgress(len(cells), quiet=as_json) as progress:
+        describe(loaded, runs, cells)
+    with RunProgress(len(cells), quiet=as_json) as progress, followed(cells, serve, tensorboard):
         try:
             if scheduler is None:
                 outcomes = list(run_suite(cells, runs, fresh, progress))

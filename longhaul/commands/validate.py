@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,12 +14,11 @@ from rich.table import Table
 
 from harness.costmodel.calibration import load_calibration
 from harness.costmodel.fault_validation import QUANTITIES, errors_of
-from harness.costmodel.published import SHARE, agreement, published_cells
+from harness.costmodel.published import SHARE, agreement, measured_error, published_cells, published_scenarios
 from harness.costmodel.validation import CommunicationError, Validation, validate_runs
 from harness.records.archive import read_runs, store_runs
 from harness.spec.scenario import find_scenario, load_scenario
 from netsim.errors import InputError
-from netsim.library import shipped
 from reports.pages.fault_section import TITLES, pair
 from reports.pages.markdown_page import write_page
 from reports.pages.validation_page import validation_page
@@ -43,7 +42,7 @@ def validate(
 ) -> None:
     """Compare the wall time, bytes and memory of RUNS with what the cost model predicts."""
     if published:
-        _published(runs or sorted((shipped("scenarios") / "published").glob("*.yaml")), as_json)
+        _published(runs or published_scenarios(), as_json)
         return
     if not runs:
         raise InputError("validate", "RUNS", "none", "directories of runs, or --published")
@@ -68,22 +67,29 @@ def _published(scenarios: list[Path], as_json: bool) -> None:
     cells = [cell for path in scenarios for cell in published_cells(load_scenario(find_scenario(str(path))))]
     if not cells:
         raise InputError(", ".join(map(str, scenarios)), "published", "nothing", "scenarios with a published block")
-    share = agreement(cells)
+    share, error = agreement(cells), measured_error(cells)
     if as_json:
-        document = {"cells": [cell.to_json() for cell in cells], "agreement": share}
+        document: dict[str, Any] = {"cells": [cell.to_json() for cell in cells], "agreement": share}
+        if error is not None:
+            names = ("mean_absolute_percentage_error", "max_absolute_percentage_error")
+            document["measured"] = dict(zip(names, error, strict=True))
         print(json.dumps(document))
     else:
         table = Table("scenario", "method", "quantity", "published", "projected", "off", "agrees")
         for cell in cells:
             off = f"{cell.off:+.0f} notches" if cell.quantity.startswith("Gbit/s") else f"{cell.off:+.2f} %"
             projected = "none" if cell.projected is None else f"{cell.projected:.4g}"
-            agrees = "yes" if cell.agrees else "no"
+            agrees = "measured" if cell.measured else "yes" if cell.agrees else "no"
             published = f"{cell.published:g}"
             table.add_row(cell.scenario, cell.label, cell.quantity, published, projected, off, agrees)
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
         console.print(table)
         exact = sum(cell.off == 0 for cell in cells if cell.quantity.startswith("Gbit/s"))
-        console.print(f"{len(cells)} cells: {share:.0%} within one notch or 2 %, {exact} rates exact")
+        computed = sum(not cell.measured for cell in cells)
+        if error is not None:
+            console.print(f"{len(cells) - computed} measured cells: mean error {error[0]:.1f} %, max {error[1]:.1f} %")
+        if computed:
+            console.print(f"{computed} computed cells: {share:.0%} within one notch or 2 %, {exact} rates exact")
     if share < SHARE:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""`longhaul wan`: show a network, or build it and probe its links."""
+"""`longhaul wan`: show a network, build it and probe its links, or keep it open for programs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from longhaul.commands.wan_live import lifetime, links, programs
+from longhaul.commands.wan_live.torchrun import torchrun
 from longhaul.completion import topologies
 from netsim.emulated.gate import LinkReport
 from netsim.emulated.jitter import frame_spacing, mean_delay
 from netsim.framing import goodput
+from netsim.queue_kinds import Stated, kind_of, managed
 from netsim.topology import GilbertElliott, Link, Topology, find_topology, load_topology
 from netsim.units import show_duration, show_rate, show_size
 
 app = typer.Typer(no_args_is_help=True)
+app.command("up")(lifetime.up)
+app.command("list")(lifetime.list_open)
+app.command("down")(lifetime.down)
+app.command("exec")(programs.execute)
+app.command("shell")(programs.shell)
+app.command("pcap")(programs.pcap)
+app.command("set")(links.set_link)
+app.command("stats")(links.stats)
+app.command("torchrun")(torchrun)
 _TOPOLOGY = typer.Argument(help="A topology file, or the name of one in the library.", autocompletion=topologies)
 _JSON = typer.Option(False, "--json", help="Print one JSON document and nothing else.")
 
@@ -39,10 +51,10 @@ def show(
     for site in found.sites:
         sites.add_row(site.name, show_rate(site.up), show_rate(site.down), str(site.workers))
     console.print(sites)
-    links = Table("link", "delay", "RTT", "rate", "goodput", "jitter", "loss", "queue")
+    pairs = Table("link", "delay", "RTT", "rate", "goodput", "jitter", "loss", "queue")
     for a, b in found.pairs():
         link, rate = found.link(a.name, b.name), found.rate(a.name, b.name)
-        links.add_row(
+        pairs.add_row(
             f"{a.name} -> {b.name}",
             show_duration(link.delay),
             show_duration(found.rtt(a.name, b.name)),
@@ -50,9 +62,15 @@ def show(
             show_rate(goodput(rate, found.transport.mtu)),
             _jitter(found, a.name, b.name),
             _loss(link),
-            show_size(found.queue(a.name, b.name)),
+            _queue(link.queue, found.queue(a.name, b.name)),
         )
-    console.print(links)
+    console.print(pairs)
+    if found.core:
+        core = Table("core link", "rate", "queue", "shared by")
+        for shared in found.core:
+            crossing = ", ".join(f"{a} -> {b}" for a, b in shared.pairs)
+            core.add_row(shared.name, show_rate(shared.rate), _queue(shared.queue, found.core_queue(shared)), crossing)
+        console.print(core)
     pinned = found.transport
     console.print(
         f"TCP: {pinned.congestion_control}, buffers up to {show_size(pinned.buffer)}, MTU {pinned.mtu}", highlight=False
@@ -125,6 +143,11 @@ def _jitter(topology: Topology, source: str, target: str) -> str:
     return f"{kind}; mean delay {show_duration(mean_delay(link, inf))}, saturated {show_duration(loaded)}"
 
 
+def _queue(stated: Stated, room: int) -> str:
+    kind = managed(stated)
+    return show_size(room) + ("" if kind is None else f", {kind.kind}" + (" with ECN" if kind.ecn else ""))
+
+
 def _loss(link: Link) -> str:
     if not link.mean_loss:
         return "-"
@@ -158,7 +181,18 @@ def _document(topology: Topology) -> dict[str, object]:
                 "jitter": (jitter := topology.link(a.name, b.name).jitter) and jitter.model_dump(),
                 "duplicate": topology.link(a.name, b.name).duplicate,
                 "queue_bytes": topology.queue(a.name, b.name),
+                "queue_kind": kind_of(topology.link(a.name, b.name).queue),
             }
             for a, b in topology.pairs()
+        ],
+        "core": [
+            {
+                "name": link.name,
+                "rate_bit_per_second": link.rate,
+                "queue_bytes": topology.core_queue(link),
+                "queue_kind": kind_of(link.queue),
+                "pairs": [list(pair) for pair in link.pairs],
+            }
+            for link in topology.core
         ],
     }

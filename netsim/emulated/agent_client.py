@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +18,21 @@ from typing import Any, TypeVar
 from netsim.emulated.node.requests import AgentAnswer, AgentRequest, Json
 from netsim.errors import LinkError, LonghaulError
 
+ANSWER_SECONDS = 20.0  # for an agent to answer a request that it can answer at once
 A = TypeVar("A", bound=AgentAnswer)
 _Pending = Callable[[Json | LonghaulError], None]
 
 
+class PendingAnswer(Future[A]):
+    """The future answer of one agent."""
+
+    def __init__(self, agent: AgentClient) -> None:
+        super().__init__()
+        self.agent = agent
+
+
 class AgentClient:
-    """One agent's connection. Thread-safe."""
+    """One agent's connection. Thread-safe. An agent that was too late once is not asked again: it counts as ended."""
 
     def __init__(self, site: str, link: socket.socket, rest: bytes) -> None:
         self.site = site
@@ -31,17 +41,25 @@ class AgentClient:
         self._pending: dict[int, _Pending] = {}
         self._number = 0
         self._ended = False
+        self._why = "has ended; its network went with it"
+        # A stopped agent reads nothing: a request must not wait for room in the socket for longer than for its answer.
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_SECONDS), 0))
         threading.Thread(target=self._read, args=(rest,), daemon=True, name=f"agent-{site}").start()
 
     @property
     def ended(self) -> bool:
         return self._ended
 
-    def request(self, request: AgentRequest[A]) -> Future[A]:
-        """Sends a request; the future holds its answer, a LonghaulError that the agent reported, or a LinkError."""
-        future: Future[A] = Future()
+    def request(self, request: AgentRequest[A], descriptors: Sequence[int] = ()) -> PendingAnswer[A]:
+        """Sends a request; the future holds its answer, a LonghaulError that the agent reported, or a LinkError.
+
+        descriptors: open files that go with it, of which the agent gets copies.
+        """
+        future: PendingAnswer[A] = PendingAnswer(self)
 
         def settle(answer: Json | LonghaulError) -> None:
+            if future.done():  # given up
+                return
             if isinstance(answer, LonghaulError):
                 future.set_exception(answer)
             else:
@@ -55,23 +73,35 @@ class AgentClient:
             self._pending[self._number] = settle
             message = json.dumps({"id": self._number, **request.to_json()}).encode() + b"\n"
             try:
-                self._link.sendall(message)
+                sent = socket.send_fds(self._link, [message], descriptors) if descriptors else 0
+                self._link.sendall(message[sent:])
             except OSError:
                 self._ended = True
                 self._pending.pop(self._number)
                 settle(self._gone())
         return future
 
-    def call(self, request: AgentRequest[A], timeout: float = 30.0) -> A:
-        """Sends a request and waits for its answer."""
+    def call(self, request: AgentRequest[A], timeout: float = ANSWER_SECONDS) -> A:
+        """Sends a request and waits for its answer. Raises LinkError when there is none in time."""
         return wait([self.request(request)], timeout)[0]
+
+    def give_up(self, seconds: float) -> None:
+        """It has not answered for `seconds`: what is asked of it, now and later, fails at once."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            self._why = f"has not answered for {seconds:.0f} s: its process is stopped, or its host is overloaded"
+            left, self._pending = list(self._pending.values()), {}
+        for settle in left:
+            settle(self._gone())
 
     def close(self) -> None:
         with self._lock, contextlib.suppress(OSError):
             self._link.shutdown(socket.SHUT_RDWR)
 
     def _gone(self) -> LinkError:
-        return LinkError(f"the agent of site {self.site} has ended; its network went with it")
+        return LinkError(f"the agent of site {self.site} {self._why}")
 
     def _read(self, pending: bytes) -> None:
         while True:
@@ -103,13 +133,17 @@ class AgentClient:
             settle(answer)
 
 
-def wait(futures: Sequence[Future[A]], timeout: float) -> list[A]:
-    """All answers, in order; the first error is raised."""
+def wait(futures: Sequence[PendingAnswer[A]], timeout: float = ANSWER_SECONDS) -> list[A]:
+    """All answers, in order; the first error is raised. An agent that does not answer in time is given up."""
     end = time.monotonic() + timeout
-    try:
-        return [future.result(max(0.0, end - time.monotonic())) for future in futures]
-    except FutureTimeout:
-        raise LinkError(f"a node agent did not answer within {timeout:.0f} s") from None
+    answers = []
+    for future in futures:
+        try:
+            answers.append(future.result(max(0.0, end - time.monotonic())))
+        except FutureTimeout:
+            future.agent.give_up(timeout)
+            answers.append(future.result(0))  # raises why
+    return answers
 
 
 class AgentListener:

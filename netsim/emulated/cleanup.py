@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netsim.emulated.owner import VARIABLE, Owner, owner_of, runtime_root
+from netsim.emulated.substrates.resource_limits import groups_of_dead, remove_groups
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def sweep(containers: bool = False) -> Removed:
     removed_containers: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     if containers:
-        from netsim.emulated.substrates.docker_nodes import sweep_containers
+        from netsim.emulated.substrates.docker_engine import sweep_containers
 
         removed_containers, networks = sweep_containers()
     return Removed(processes, _remove_directories(), removed_containers, networks)
@@ -63,6 +64,7 @@ def _end_processes() -> tuple[int, ...]:
 
 def _remove_directories() -> tuple[str, ...]:
     removed = []
+    remove_groups(list(groups_of_dead()))
     root = runtime_root()
     if not root.is_dir():
         return ()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 
-from netsim.emulated.agent_client import AgentClient, wait
+from netsim.emulated.agent_client import AgentClient, PendingAnswer, wait
+from netsim.emulated.compile import queue_control
 from netsim.emulated.gate import FULL, SHORT, LinkFinding, LinkMeasurement, LinkReport, Tolerance, evaluate
 from netsim.emulated.node.probes import ProbeStream
 from netsim.emulated.node.requests import Echo, ReadStream, RoundTrips, SendStream, StreamReceived
-from netsim.emulated.plan import NodePlan
+from netsim.emulated.plan import NodePlan, QueueControl
 from netsim.emulated.probe_plan import ALL_UP_TO, Pair, disjoint_rounds, plan_probes
 from netsim.framing import ETHERNET, bandwidth_delay_product, datagram, segment
 from netsim.topology import Link, Topology
@@ -22,6 +22,8 @@ _numbers = count(1)
 MOST_SECONDS = 4.0  # for counting rare losses
 AT_ONCE = 2e9  # bit/s of streams at a time, beyond which the host would be measured
 ECHOES_PER_SECOND = 1000  # of the whole network, for the same reason
+_LONGEST_JITTER = 4.0  # spreads: what is held up longer is too little to be missed
+_MOST_EXCESS = 0.05  # of a paced stream over the rate of the link
 STREAM_OVERHEAD = 0.25  # seconds per round of streams, to start them and to fetch what arrived
 SECONDS_PER_SITE = {True: 1.0, False: 10.0}  # of a short and of a full check of a large network, at most
 
@@ -75,7 +77,7 @@ class LinkChecker:
         streams = [self._rounds(pairs, both_ways=True)]
         if budget.tcp_window:
             streams.append(self._rounds([pair for pair in pairs if self._tcp_shows_rate(pair)], both_ways=False))
-        designs = (self._datagrams, self._tcp)
+        designs = (self.datagrams, self._tcp)
         lengths = [
             max(design(pair, budget)[0].seconds + self._topology.link(*pair).delay for pair in group)
             for design, groups in zip(designs, streams, strict=False)
@@ -87,7 +89,7 @@ class LinkChecker:
     def _findings(self, pairs: Sequence[Pair], budget: ProbeBudget) -> dict[Pair, LinkFinding]:
         times, spacing = self._echoes(pairs, budget)
         # Datagrams need no answers, so both directions of a link can be full at once; acknowledgements take room.
-        datagrams = self._measure(pairs, lambda pair: self._datagrams(pair, budget), both_ways=True)
+        datagrams = self._measure(pairs, lambda pair: self.datagrams(pair, budget), both_ways=True)
         smooth = [pair for pair in pairs if self._tcp_shows_rate(pair)] if budget.tcp_window else []
         tcp = self._measure(smooth, lambda pair: self._tcp(pair, budget), both_ways=False)
         found = {}
@@ -104,15 +106,26 @@ class LinkChecker:
                 spacing=spacing,
                 gaps=received.gaps,
                 reordered=received.reordered,
-                window=self._datagrams(pair, budget)[1],
+                window=self.datagrams(pair, budget)[1],
             )
             found[pair] = evaluate(self._topology, *pair, one, budget.tolerance)
         return found
 
     def _tcp_shows_rate(self, pair: Pair) -> bool:
-        """Loss, reordering and jitter make TCP slower than the link by right; there datagrams show the rate."""
+        """Loss, reordering, jitter and early drops make TCP slower than the link by right; datagrams show the rate."""
         there, back = self._topology.link(*pair), self._topology.link(pair[1], pair[0])
-        return not any(link.mean_loss or link.jitter or link.duplicate for link in (there, back))
+        impaired = any(link.mean_loss or link.jitter or link.duplicate for link in (there, back))
+        return not impaired and not any(self._controls(pair))
+
+    def _controls(self, pair: Pair) -> list[QueueControl]:
+        """Of the queues on the way of a pair, those that drop or mark before they are full."""
+        source, target = (self._plans[name] for name in pair)
+        queues = [peer.control for peer in source.peers if peer.site == pair[1]] + [target.control_down]
+        queues += [
+            queue_control(link.queue, self._topology.core_queue(link), link.rate)
+            for link in self._topology.core_of(*pair)
+        ]
+        return [control for control in queues if control is not None]
 
     def _echo_pace(self, pairs: Sequence[Pair], budget: ProbeBudget) -> tuple[float, int]:
         """Seconds between the echoes of a pair, and how many.
@@ -130,7 +143,7 @@ class LinkChecker:
     def _echoes(self, pairs: Sequence[Pair], budget: ProbeBudget) -> tuple[dict[Pair, list[float]], float]:
         """Round trips by pair, and the spacing of packets on a link: each way carries echoes and answers to others."""
         interval, echoes = self._echo_pace(pairs, budget)
-        waits: list[tuple[str, list[str], Future[RoundTrips]]] = []
+        waits: list[tuple[str, list[str], PendingAnswer[RoundTrips]]] = []
         times: dict[Pair, list[float]] = {}
         for source in dict.fromkeys(a for a, _ in pairs):
             targets = [b for a, b in pairs if a == source]
@@ -149,8 +162,13 @@ class LinkChecker:
     def _rounds(self, pairs: Sequence[Pair], *, both_ways: bool) -> list[list[Pair]]:
         """Pairs whose streams can be sent at once: they share no access link, and the host can carry them."""
         return [
-            group for together in disjoint_rounds(pairs, both_ways=both_ways) for group in self._affordable(together)
+            group
+            for together in disjoint_rounds(pairs, both_ways=both_ways, core=self._core_names)
+            for group in self._affordable(together)
         ]
+
+    def _core_names(self, pair: Pair) -> list[str]:
+        return [link.name for link in self._topology.core_of(*pair)]
 
     def _measure(
         self, pairs: Sequence[Pair], design: Callable[[Pair], tuple[ProbeStream, float]], *, both_ways: bool
@@ -194,7 +212,7 @@ class LinkChecker:
         link = topology.link(*pair)
         settle = link.delay + (5 * link.jitter.spread if link.jitter else 0.0) + 0.03
         settle = max(settle, 4 * (topology.transport.mtu + ETHERNET) * 8 / topology.rate(*pair))
-        receiver = self._links[pair[1]]
+        receiver, tail = self._links[pair[1]], self._tail(pair) if stream.kind == "udp" else 0.0
         end = time.monotonic() + settle + 10
         while True:
             quiet = receiver.call(ReadStream(stream.number, window, finish=False)).quiet
@@ -203,9 +221,38 @@ class LinkChecker:
             if quiet is None and time.monotonic() > end - 10:
                 break
             time.sleep(settle - quiet if quiet is not None else settle)
-        return receiver.call(ReadStream(stream.number, window, finish=True))
+        return receiver.call(ReadStream(stream.number, window, finish=True, tail=tail))
 
-    def _datagrams(self, pair: Pair, budget: ProbeBudget) -> tuple[ProbeStream, float]:
+    def _tail(self, pair: Pair) -> float:
+        """Seconds at the end of a stream in which only what jitter has held up still arrives."""
+        jitter = self._topology.link(*pair).jitter
+        return _LONGEST_JITTER * jitter.spread if jitter is not None else 0.0
+
+    def _pace(self, pair: Pair, seconds: float) -> float:
+        """Payload bytes per second of a stream to a downlink or core link that is narrower than what its sender has.
+
+        Somewhat more than it carries, so that it is full, but no more than half its queue takes in these seconds.
+        """
+        topology = self._topology
+        rate, mtu, queue = topology.rate(*pair), topology.transport.mtu, self._distant_queue(pair)
+        if not queue:
+            return 0.0
+        # A managed queue would drop of what waits in it.
+        more = 0.0 if self._controls(pair) else min(_MOST_EXCESS, 0.5 * queue * 8 / (rate * seconds))
+        return (1 + more) * rate / 8 * datagram(mtu) / (mtu + ETHERNET)
+
+    def _distant_queue(self, pair: Pair) -> int:
+        """Bytes of the queue ahead of the bottleneck, where that is not the sender's own: of what may be lost there."""
+        topology, (source, target) = self._topology, pair
+        rate = topology.rate(*pair)
+        if rate in (topology.site(source).up, topology.link(*pair).rate):
+            return 0
+        queues = [topology.core_queue(link) for link in topology.core_of(*pair) if link.rate == rate]
+        if topology.site(target).down == rate:
+            queues.append(self._plans[target].queue_down)
+        return min(queues)
+
+    def datagrams(self, pair: Pair, budget: ProbeBudget) -> tuple[ProbeStream, float]:
         """A stream of datagrams and the window at its end that is measured. Its bursts must fit the link's queues."""
         rate, mtu = self._topology.rate(*pair), self._topology.transport.mtu
         frame, payload = mtu + ETHERNET, datagram(mtu)
@@ -218,22 +265,26 @@ class LinkChecker:
         if len(self._topology.sites) <= ALL_UP_TO:
             window = max(window, budget.datagrams * frame * 8 / rate)
         source, target = (self._plans[name] for name in pair)
-        queue = min([target.queue_down, *(peer.queue for peer in source.peers if peer.site == target.site)])
+        shared = (self._topology.core_queue(link) for link in self._topology.core_of(*pair))
+        own = (peer.queue for peer in source.peers if peer.site == target.site)
+        calm = (control.least for control in self._controls(pair) if control.least)
+        queue = min(target.queue_down, *own, *shared, *calm)
         batch = max(1, min(60_000 // payload, int(min(rate * 0.002 / 8, queue / 8) / payload), 44))
         room = max(2 * frame, batch * frame)
-        seconds = window + budget.lead
-        stream = ProbeStream(next(_numbers), "udp", source.address, target.address, seconds, payload, batch, room)
-        return stream, window
+        seconds, ends = window + budget.lead + self._tail(pair), (source.address, target.address)
+        pace = self._pace(pair, seconds)
+        return ProbeStream(next(_numbers), "udp", *ends, seconds, payload, batch, room, pace=pace), window
 
     def _tcp(self, pair: Pair, budget: ProbeBudget) -> tuple[ProbeStream, float]:
-        """TCP streams and the window at their end, when slow start is over."""
+        """TCP streams and the window at their end, when slow start is over, and what it lost has been sent again."""
         rate, rtt, mtu = self._topology.rate(*pair), self._topology.rtt(*pair), self._topology.transport.mtu
         assert budget.tcp_window is not None
         window = max(budget.tcp_window, budget.datagrams * (mtu + ETHERNET) * 8 / rate)
         product = bandwidth_delay_product(rate, rtt)
         streams = max(1, min(16, product // 1_000_000))
         doublings = math.log2(max(1.0, product / (streams * 10 * segment(mtu))))
-        seconds = window + budget.lead + (doublings + 4) * rtt
+        loaded = rtt + self._distant_queue(pair) * 8 / rate  # what slow start fills there, it loses and sends again
+        seconds = window + budget.lead + (doublings + 4) * loaded
         ends = self._plans[pair[0]].address, self._plans[pair[1]].address
         return ProbeStream(next(_numbers), "tcp", *ends, seconds, segment(mtu), streams=streams), window
 

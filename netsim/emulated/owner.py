@@ -42,10 +42,22 @@ class Owner:
 
     @staticmethod
     def this() -> Owner:
-        pid = os.getpid()
+        own = Owner.of(os.getpid())
+        assert own is not None
+        return own
+
+    @staticmethod
+    def of(pid: int) -> Owner | None:
+        """What a process calls itself, also one with a numbering of processes of its own; None if it has ended.
+
+        PermissionError for another user's process.
+        """
         started = start_time(pid)
-        assert started is not None
-        return Owner(boot(), pid, started)
+        if started is None:
+            return None
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        inside = next(int(line.split()[-1]) for line in status if line.startswith("NSpid:"))
+        return Owner(boot(pid), inside, started)
 
     @property
     def alive(self) -> bool:
@@ -59,10 +71,10 @@ class Owner:
         return self.boot.partition("-")[0] == here.partition("-")[0]
 
 
-def boot() -> str:
-    """Names this boot of this host and, in a container, which numbering of processes."""
+def boot(process: int | str = "self") -> str:
+    """Names this boot of this host and, in a container, which numbering of processes `process` has."""
     name = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
-    numbering = Path("/proc/self/ns/pid").stat().st_ino
+    numbering = Path(f"/proc/{process}/ns/pid").stat().st_ino
     return name if numbering == _HOST_NUMBERING else f"{name}-{numbering}"
 
 

@@ -36,6 +36,19 @@ class Impairment:
 
 
 @dataclass(frozen=True)
+class QueueControl:
+    """What a queue does besides dropping at its end. least, most: thresholds of red, bytes."""
+
+    kind: str
+    ecn: bool
+    target: float = 0.0
+    interval: float = 0.0
+    least: int = 0
+    most: int = 0
+    probability: float = 0.0
+
+
+@dataclass(frozen=True)
 class Peer:
     """Another node, as this node must treat it: `rate` and `queue` there, `arrival` from there."""
 
@@ -47,6 +60,18 @@ class Peer:
     queue: int
     departure: Impairment
     arrival: Impairment
+    control: QueueControl | None = None  # of the queue
+
+
+@dataclass(frozen=True)
+class CoreStage:
+    """A shared link of the core, at the node that carries them. pairs: addresses from and to."""
+
+    name: str
+    rate: float
+    queue: int
+    pairs: tuple[tuple[str, str], ...]
+    control: QueueControl | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +105,9 @@ class NodePlan:
     sysctls: dict[str, str] = field(default_factory=dict)
     congestion_control: str = "cubic"
     peers: tuple[Peer, ...] = ()
+    control_down: QueueControl | None = None
+    initial_window: int | None = None  # segments, where it is not the kernel's own
+    core: tuple[CoreStage, ...] = ()  # of the node that carries shared links, and nothing else
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -87,7 +115,28 @@ class NodePlan:
     @staticmethod
     def from_json(data: dict[str, Any]) -> NodePlan:
         peers = tuple(
-            Peer(**{**peer, "departure": Impairment(**peer["departure"]), "arrival": Impairment(**peer["arrival"])})
+            Peer(
+                **{
+                    **peer,
+                    "departure": Impairment(**peer["departure"]),
+                    "arrival": Impairment(**peer["arrival"]),
+                    "control": _control(peer["control"]),
+                }
+            )
             for peer in data["peers"]
         )
-        return NodePlan(**{**data, "peers": peers})
+        core = tuple(
+            CoreStage(
+                **{
+                    **stage,
+                    "pairs": tuple((a, b) for a, b in stage["pairs"]),
+                    "control": _control(stage["control"]),
+                }
+            )
+            for stage in data["core"]
+        )
+        return NodePlan(**{**data, "peers": peers, "core": core, "control_down": _control(data["control_down"])})
+
+
+def _control(data: dict[str, Any] | None) -> QueueControl | None:
+    return None if data is None else QueueControl(**data)

@@ -7,7 +7,7 @@ What a node is set up with is read back for every pair; probes cover what readin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -59,16 +59,21 @@ def plan_probes(topology: Topology, seed: int, seconds: Callable[[Sequence[Pair]
 def _class_of(topology: Topology, pair: Pair) -> Hashable:
     """Pairs of one class are asked to be the same in everything."""
     link = replace(topology.link(*pair), source="", target="")
-    return link, topology.rtt(*pair), topology.rate(*pair), topology.queue(*pair)
+    return link, topology.rtt(*pair), topology.rate(*pair), topology.queue(*pair), topology.core_of(*pair)
 
 
-def disjoint_rounds(pairs: Iterable[Pair], *, both_ways: bool) -> list[list[Pair]]:
-    """Pairs in rounds that share no access link in one direction; unless `both_ways`, no site at all."""
+def disjoint_rounds(
+    pairs: Iterable[Pair], *, both_ways: bool, core: Callable[[Pair], Collection[str]] = lambda pair: ()
+) -> list[list[Pair]]:
+    """Pairs in rounds that share no access link in one direction, nor a core link; unless `both_ways`, no site at all.
+
+    core: the names of the core links that a pair crosses.
+    """
     rounds: list[tuple[set[tuple[str, str]], list[Pair]]] = []
     for source, target in pairs:
-        ends = {("up", source), ("down", target)}
+        ends = {("up", source), ("down", target), *(("core", name) for name in core((source, target)))}
         if not both_ways:
-            ends |= {("down", source), ("up", target)}
+            ends |= {("down", source), ("up", target), *(("core", name) for name in core((target, source)))}
         for taken, members in rounds:
             if not taken & ends:
                 taken |= ends

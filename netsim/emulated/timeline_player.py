@@ -58,11 +58,11 @@ class TimelinePlayer:
         self._begin = time.monotonic() if begin is None else begin
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends playing and puts the links back to what they were at the start."""
+    def stop(self, restore: bool = True) -> None:
+        """Ends playing. restore: put the links back to what they were at the start."""
         self._stopped.set()
         self._thread.join()
-        if self.error is None and any(not link.ended for link in self._links.values()):
+        if restore and self.error is None and any(not link.ended for link in self._links.values()):
             self._reshape(self._base)
 
     def _run(self) -> None:
@@ -93,7 +93,7 @@ class TimelinePlayer:
     def _reshape(self, plans: Mapping[str, NodePlan]) -> list[str]:
         """Sends their new plan to the sites whose plan has changed, and returns their names."""
         changed = [site for site, plan in plans.items() if plan != self._in_force[site]]
-        wait([self._links[site].request(Reshape(plans[site])) for site in changed], 30)
+        wait([self._links[site].request(Reshape(plans[site])) for site in changed])
         self._in_force.update(plans)
         return changed
 

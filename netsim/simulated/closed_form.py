@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from netsim.framing import goodput
+from netsim.simulated.fair_rates import Floats
 from netsim.simulated.fifo_link import Rates, exposed_once, overlapped_seconds
-from netsim.simulated.flows import Floats
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.load import Load, Pattern, load_of
 from netsim.topology import Link, Site, Topology, Transport

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netsim.simulated.flows import Floats
+from netsim.simulated.fair_rates import Floats
 
 
 @dataclass(frozen=True)

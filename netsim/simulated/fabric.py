@@ -5,23 +5,27 @@ Ranks are counted site by site. Workers of one site share its access link and re
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 import simpy
 
-from netsim.simulated.flows import FREE, Floats, FlowNetwork, Ints
+from netsim.framing import segment
+from netsim.simulated.fair_rates import FREE, Floats, Ints, Routes
+from netsim.simulated.flows import FlowNetwork
 from netsim.simulated.link_model import LinkModel
+from netsim.simulated.loss_stalls import stall_of_phases
 from netsim.simulated.messages import Messages, messages_for
+from netsim.simulated.send_buffers import SendBuffers
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Collective, Transfer
 
 
 def site_of_rank(topology: Topology) -> tuple[str, ...]:
-    """The site of each worker."""
-    return tuple(site.name for site in topology.site_of_rank)
+    """The site of each rank: in their order."""
+    return tuple(site.name for site in topology.sites)
 
 
 class Links:
@@ -31,7 +35,8 @@ class Links:
     """
 
     def __init__(self, topology: Topology, link_model: LinkModel, capped: bool = False) -> None:
-        self.link_model = link_model
+        self.link_model, self.segment = link_model, segment(topology.transport.mtu)  # bytes of a packet's payload
+        self._routes: Routes | None = None
         names = [site.name for site in topology.sites]
         self.place = {name: index for index, name in enumerate(names)}
         self.site_of = np.array([self.place[name] for name in site_of_rank(topology)], dtype=np.int64)
@@ -41,13 +46,22 @@ class Links:
         own = [(self.place[link.source], self.place[link.target]) for link in topology.links if capped or link.rate]
         for index, (i, j) in enumerate(own):
             self.pair[i, j] = 1 + 2 * n + index
-        self.capacity: Floats = np.full(2 + 2 * n + len(own), np.inf)
+        self.capacity: Floats = np.full(2 + 2 * n + len(own) + len(topology.core), np.inf)
+        most = max((len(topology.core_of(a.name, b.name)) for a, b in topology.pairs()), default=0)
+        self.core = np.full((most, n, n), FREE, dtype=np.int64)  # what pairs share, as many as the longest path crosses
+        self._first_core = 1 + 2 * n + len(own)
+        place_of = {link.name: self._first_core + index for index, link in enumerate(topology.core)}
+        for a, b in topology.pairs():
+            for nth, link in enumerate(topology.core_of(a.name, b.name)):
+                self.core[nth, self.place[a.name], self.place[b.name]] = place_of[link.name]
         self.host = len(self.capacity) - 1
         if link_model.host_bandwidth is not None:
             self.capacity[self.host] = link_model.host_bandwidth
-        self.delay, self.rtt = np.zeros((n, n)), np.zeros((n, n))
+        self.delay, self.rtt, self.loss = np.zeros((3, n, n))
+        self.streams: Floats = np.ones((n, n))  # connections of a pair, where packets are lost
         self.cap: Floats = np.full((n, n), np.inf)
         self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
+        self.room: Floats = np.zeros((n, n))  # bytes that kernels hold beyond those
         self.become(topology)
         if link_model.cold_start:
             for a, b in topology.pairs():
@@ -66,33 +80,53 @@ class Links:
             i = place[site.name]
             self.capacity[self.up[i]] = goodput(site.up - sum(rate for a, _, rate in taken if a == site.name))
             self.capacity[self.down[i]] = goodput(site.down - sum(rate for _, b, rate in taken if b == site.name))
+        for index, shared in enumerate(topology.core):
+            others = sum(rate for a, b, rate in taken if (a, b) in shared.pairs)
+            self.capacity[self._first_core + index] = goodput(shared.rate - others)
         for link in topology.links:
             i, j = place[link.source], place[link.target]
             self.delay[i, j] = link.delay
             self.rtt[i, j] = topology.rtt(link.source, link.target)
             severed = link.mean_loss == 1
+            self.loss[i, j] = 0.0 if severed else link.mean_loss
+            if self.loss[i, j]:
+                self.streams[i, j] = link_model.connections(topology, link.source, link.target)
             self.cap[i, j] = np.inf if severed else link_model.window_cap(topology, link.source, link.target)
+            if link_model.send_buffers:  # which never shrink
+                self.room[i, j] = max(self.room[i, j], link_model.held_bytes(topology, link.source, link.target))
             if self.pair[i, j] != FREE:
                 others = sum(rate for a, b, rate in taken if (a, b) == (link.source, link.target))
                 rate = np.inf if link.rate is None else goodput(link.rate - others)
                 self.capacity[self.pair[i, j]] = 0.0 if severed else rate
 
-    def state(self) -> tuple[bytes, bytes, bytes]:
-        """What a round can change for the next one; equal states behave equally."""
-        return self.capacity.tobytes(), self.delay.tobytes(), self.window.tobytes()
+    def state(self) -> tuple[bytes, ...]:
+        """What a round or the timeline can change for the next one; equal states behave equally."""
+        return tuple(part.tobytes() for part in (self.capacity, self.delay, self.window, self.cap, self.loss))
 
-    def limits_of(self, paths: Ints) -> Floats:
-        """The same for flows, by the resources that they cross."""
-        return self.limits(paths[:, 0] - 1, paths[:, 2] - 1 - len(self.place))
-
-    def limits(self, sources: Ints, targets: Ints) -> Floats:
-        """Bytes per second that each pair of sites may have at most: buffers, loss, and the window while it grows."""
-        cap: Floats = self.cap[sources, targets]
+    def limits(self) -> Floats:
+        """(sites, sites) bytes per second that a pair may have at most: buffers, loss, the window while it grows."""
         if not self.link_model.cold_start:
-            return cap
+            return self.cap
         with np.errstate(divide="ignore", invalid="ignore"):
-            grown = self.window[sources, targets] / self.rtt[sources, targets]
-        return np.minimum(cap, np.where(self.rtt[sources, targets] > 0, grown, np.inf))
+            grown = self.window / self.rtt
+        return np.minimum(self.cap, np.where(self.rtt > 0, grown, np.inf))
+
+    def routes(self) -> Routes:
+        """Pairs of sites, source by source, with the limits and capacities of now. One object, which is kept."""
+        limits = self.limits().ravel()
+        if self._routes is None:
+            shape = self.pair.shape
+            crossed = [
+                np.broadcast_to(self.up[:, None], shape),
+                self.pair,
+                np.broadcast_to(self.down, shape),
+                *self.core,
+            ]
+            if self.link_model.host_bandwidth is not None:
+                crossed.append(np.full(shape, self.host))
+            self._routes = Routes(np.stack([c.ravel() for c in crossed], axis=1), limits, self.capacity)
+        self._routes.become(limits, self.capacity)
+        return self._routes
 
 
 class Fabric:
@@ -100,13 +134,23 @@ class Fabric:
 
     Between two ranks messages leave in the order in which they became ready, whichever transfer they belong to, as in
     the executor, which has one queue per peer (`harness.transport.peers`). Pairs share links max-min fairly.
+
+    backlog: seconds until the last byte of what was handed over before has left, by pair of ranks.
     """
 
-    def __init__(self, env: simpy.Environment, links: Links, payload: Floats) -> None:
+    def __init__(self, env: simpy.Environment, links: Links, payload: Floats, backlog: Floats | None = None) -> None:
         self.env, self.links, self.payload = env, links, payload
         self._busy = np.zeros(len(payload) ** 2, dtype=bool)  # by pair of ranks
-        self._queues: dict[int, deque[tuple[ActiveTransfer, int]]] = {}
-        self.flows = FlowNetwork(env, links.capacity, 3 if links.link_model.host_bandwidth is None else 4)
+        self.buffers: SendBuffers[ActiveTransfer] | None = None
+        self.left: Floats = np.zeros(0)  # when the last byte of each pair of ranks has left
+        if links.link_model.send_buffers:
+            self.buffers = SendBuffers(links.room[np.ix_(links.site_of, links.site_of)].ravel())
+            self.left = np.zeros(len(payload) ** 2) if backlog is None or not backlog.size else backlog.copy()
+            self._busy |= self.left > 0
+            for due in np.unique(self.left[self._busy]).tolist():
+                env.process(self._clear(due, np.flatnonzero(self.left == due)))
+        self._queues: defaultdict[int, deque[tuple[ActiveTransfer, int]]] = defaultdict(deque)
+        self.flows = FlowNetwork(env, links.routes())
         self._growing: set[int] = set()  # pairs of sites whose window is about to double
         self._due: dict[float, list[int]] = {}
 
@@ -123,34 +167,41 @@ class Fabric:
         waiting = np.ones(len(messages), dtype=bool)
         waiting[leaving] = False
         for message, pair in zip(messages[waiting].tolist(), transfer.pairs[messages[waiting]].tolist(), strict=True):
-            self._queues.setdefault(pair, deque()).append((transfer, message))
+            self._queues[pair].append((transfer, message))
+        if self.buffers is not None:
+            sizes = transfer.messages.size[messages]
+            transfer.handed_over(self.buffers.put(transfer, messages, transfer.pairs[messages], sizes))
         if leaving.size:
             transfer.leave(messages[leaving])
 
+    def _clear(self, due: float, pairs: Ints) -> Generator[simpy.Event, Any, None]:
+        yield self.env.timeout(due)
+        self.departed(pairs)
+
     def departed(self, pairs: Ints) -> None:
         """The message under way on each of these pairs has left: the next one follows."""
+        if self.buffers is not None:
+            self.left[pairs] = self.env.now
         following: dict[ActiveTransfer, list[int]] = {}
+        latest, messages_of_latest = None, list[int]()
+        idle = []
         for pair in pairs.tolist():
-            if queue := self._queues.get(pair):
+            if queue := self._queues[pair]:
                 transfer, message = queue.popleft()
-                following.setdefault(transfer, []).append(message)
+                if transfer is not latest:
+                    latest, messages_of_latest = transfer, following.setdefault(transfer, [])
+                messages_of_latest.append(message)
             else:
-                self._busy[pair] = False
+                idle.append(pair)
+        self._busy[idle] = False
         for transfer, messages in following.items():
             transfer.leave(np.array(messages))
 
-    def send(
-        self, sources: Ints, targets: Ints, sizes: Floats, drained: Callable[[Ints], None], messages: Ints
-    ) -> None:
-        """Begin flows between sites; `drained` hears of each message when its last byte has left."""
-        links = self.links
-        crossed = [links.up[sources], links.pair[sources, targets], links.down[targets]]
-        if links.link_model.host_bandwidth is not None:
-            crossed.append(np.full(len(sources), links.host))
-        paths = np.stack(crossed, axis=1)
-        self.flows.start(paths, sizes, links.limits(sources, targets), drained, messages)
-        if links.link_model.cold_start:
-            self._watch(np.unique(sources * len(links.place) + targets))
+    def send(self, routes: Ints, sizes: Floats, drained: Callable[[Ints], None], messages: Ints) -> None:
+        """Begin flows between pairs of sites; `drained` hears of each message when its last byte has left."""
+        self.flows.start(routes, sizes, drained, messages)
+        if self.links.link_model.cold_start:
+            self._watch(np.unique(routes))
 
     def _watch(self, pairs: Ints) -> None:
         """Slow start: the window of every pair in use doubles each round trip until its links are the limit."""
@@ -172,9 +223,9 @@ class Fabric:
         pairs = np.array(self._due.pop(due), dtype=np.int64)
         self._growing.difference_update(pairs.tolist())
         links.window[pairs // n, pairs % n] *= 2
-        if self.flows.active:
-            self.flows.change(links.capacity, lambda paths, _: links.limits_of(paths))
-            used = np.unique((self.flows.paths[:, 0] - 1) * n + self.flows.paths[:, 2] - 1 - n)
+        links.routes()
+        if (used := self.flows.under_way).size:
+            self.flows.change()
             self._watch(np.intersect1d(pairs, used))
 
 
@@ -193,16 +244,43 @@ class ActiveTransfer:
         self._place = {rank: place for place, rank in enumerate(transfer.members)}
         self._ranks = np.array(transfer.members)
         sites = links.site_of[self._ranks]
-        self._sources, self._targets = sites[self.messages.source], sites[self.messages.target]
+        sources, targets = sites[self.messages.source], sites[self.messages.target]
         own = self.messages.source == self.messages.target
-        self._delay = links.delay[self._sources, self._targets] + links.link_model.message_seconds
+        self._routes = sources * len(links.place) + targets
+        self._delay = links.delay[sources, targets] + links.link_model.message_seconds
+        self._delay += self._stalls(sources, targets)
         self._delay[own] = 0.0
-        self._free = own | (self._sources == self._targets) | (self.messages.size == 0)
+        self._free = own | (sources == targets) | (self.messages.size == 0)
         self._needs = self.messages.needs.copy()
-        # A member is done when it has its result and has handed everything to the network.
+        self._arrival: Floats = np.zeros(self.messages.nodes)  # of the latest message that has left for each node
+        self._complete: dict[float, list[int]] = {}  # nodes by the time at which the last one arrives
+        # A member is done when it has its result and has handed everything to the network, or to its kernel.
+        self._part: dict[int, float] = {}  # bytes under way of a message that leaves
+        self._rest: dict[int, float] = {}  # bytes of it that follow
         self._unsent = np.bincount(self.messages.source[~own], minlength=self.messages.members)
         self._has_result = np.zeros(self.messages.members, dtype=bool)
         self.pairs = self._ranks[self.messages.source] * len(links.site_of) + self._ranks[self.messages.target]
+
+    def _stalls(self, sources: Ints, targets: Ints) -> Floats | float:
+        """(messages,) seconds by which losses delay what arrives, on average; sites by message."""
+        links, messages = self.fabric.links, self.messages
+        if not links.loss[sources, targets].any():
+            return 0.0
+        crossing = messages.size * (sources != targets)
+        sent = np.zeros((messages.phase.max() + 1, len(links.place)))
+        np.add.at(sent, (messages.phase, sources), crossing)
+        # The messages of a pair are dealt out to its connections, each of which has one that is the last.
+        several = np.zeros((len(sent), *links.loss.shape))
+        np.add.at(several, (messages.phase, sources, targets), crossing > 0)
+        count = np.maximum(several[messages.phase, sources, targets], 1)
+        return stall_of_phases(
+            messages.phase,
+            crossing / links.segment,
+            (crossing > 0) * np.minimum(1, links.streams[sources, targets] / count),
+            links.loss[sources, targets],
+            links.rtt[sources, targets],
+            (sent / links.capacity[links.up]).max(axis=1),
+        )
 
     def ready(self, rank: int) -> None:
         """The member has its numbers."""
@@ -221,7 +299,8 @@ class ActiveTransfer:
 
     def _settle(self, places: Ints) -> None:
         for place in places[self._has_result[places] & (self._unsent[places] == 0)].tolist():
-            self.done[self.transfer.members[place]].succeed()
+            if not (done := self.done[self.transfer.members[place]]).triggered:
+                done.succeed()
 
     def _release(self, messages: Ints) -> None:
         """Messages whose node has happened."""
@@ -233,45 +312,69 @@ class ActiveTransfer:
 
     def leave(self, messages: Ints) -> None:
         """Send messages whose turn has come, each on another pair."""
-        self.fabric.send(
-            self._sources[messages],
-            self._targets[messages],
-            self.messages.size[messages],
-            self._drained,
-            messages,
-        )
-        np.add.at(self.fabric.payload, self._ranks[self.messages.source[messages]], self.messages.size[messages])
+        sizes = self.messages.size[messages]
+        np.add.at(self.fabric.payload, self._ranks[self.messages.source[messages]], sizes)
+        if (buffers := self.fabric.buffers) is not None:
+            pairs = self.pairs[messages].tolist()
+            parts = np.array([buffers.first_part(pair, size) for pair, size in zip(pairs, sizes.tolist(), strict=True)])
+            self._part.update(zip(messages.tolist(), parts.tolist(), strict=True))
+            self._rest.update(zip(messages.tolist(), (sizes - parts).tolist(), strict=True))
+            sizes = parts
+        self._send(messages, sizes)
+
+    def _send(self, messages: Ints, sizes: Floats) -> None:
+        self.fabric.send(self._routes[messages], sizes, self._drained, messages)
+
+    def handed_over(self, messages: Ints) -> None:
+        """The kernel has these messages: for their members it is as if they had left."""
+        if messages.size:
+            sources = self.messages.source[messages]
+            np.subtract.at(self._unsent, sources, 1)
+            self._settle(np.unique(sources))
 
     def _drained(self, messages: Ints) -> None:
-        self.fabric.departed(self.pairs[messages])
-        self._left(messages)
+        if (buffers := self.fabric.buffers) is not None:
+            messages = self._drained_parts(messages, buffers)
+        if messages.size:
+            self.fabric.departed(self.pairs[messages])
+            self._left(messages)
+
+    def _drained_parts(self, messages: Ints, buffers: SendBuffers[ActiveTransfer]) -> Ints:
+        """Those that have left whole; what is left of the others follows."""
+        whole = []
+        for message, pair in zip(messages.tolist(), self.pairs[messages].tolist(), strict=True):
+            for transfer, taken in buffers.carried(pair, self._part.pop(message)):
+                transfer.handed_over(np.array([taken]))
+            if rest := self._rest.pop(message):
+                self._part[message], self._rest[message] = rest, 0.0
+                self._send(np.array([message]), np.array([rest]))
+            else:
+                whole.append(message)
+        return np.array(whole, dtype=np.int64)
 
     def _left(self, messages: Ints) -> None:
         """The last byte has left, and after the delay it has arrived."""
-        away = messages[self.messages.source[messages] != self.messages.target[messages]]
-        if away.size:
-            sources = self.messages.source[away]
-            np.subtract.at(self._unsent, sources, 1)
-            self._settle(np.unique(sources))
-        delays = self._delay[messages]
-        for delay in np.unique(delays).tolist():
-            arriving = messages[delays == delay]
-            if delay == 0:
-                self._arrived(arriving)
-            else:
-                self.fabric.env.process(self._arrive(arriving, delay))
-
-    def _arrive(self, messages: Ints, delay: float) -> Generator[simpy.Event, Any, None]:
-        yield self.fabric.env.timeout(delay)
-        self._arrived(messages)
-
-    def _arrived(self, messages: Ints) -> None:
-        nodes = self.messages.into[messages]
+        free = messages if self.fabric.buffers is None else messages[self._free[messages]]
+        self.handed_over(free[self.messages.source[free] != self.messages.target[free]])
+        now, nodes = self.fabric.env.now, self.messages.into[messages]
+        np.maximum.at(self._arrival, nodes, now + self._delay[messages])
         np.subtract.at(self._needs, nodes, 1)
-        complete = np.unique(nodes)
-        complete = complete[self._needs[complete] == 0]
-        if complete.size:
+        complete = np.unique(nodes[self._needs[nodes] == 0])
+        if not complete.size:
+            return
+        at = self._arrival[complete]
+        for node, time in zip(complete[at > now].tolist(), at[at > now].tolist(), strict=True):
+            if (together := self._complete.get(time)) is None:
+                together = self._complete[time] = []
+                self.fabric.env.process(self._arrive(time, time - now))
+            together.append(node)
+        if (complete := complete[at <= now]).size:
             self._happened(complete)
+
+    def _arrive(self, time: float, delay: float) -> Generator[simpy.Event, Any, None]:
+        """The last of what some nodes need arrives: only this is an event, not the arrival of every message."""
+        yield self.fabric.env.timeout(delay)
+        self._happened(np.array(sorted(self._complete.pop(time))))
 
 
 def _spread(transfer: Transfer, algorithm: Algorithm) -> bool:

@@ -7,6 +7,7 @@ does in `harness.transport.peers` and `netsim.simulated.fabric`, which have one 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,39 +156,31 @@ class _Walk:
 
     def run(self) -> float:
         """Seconds of the whole run."""
-        calendar, index, releases = self.calendar, 0, self.calendar.releases
-        seen: dict[int, tuple[tuple[float, ...], float]] = {}
-        next_look = calendar.first
-        while index < len(releases):
-            step, chains = releases[index]
-            if calendar.period and step >= next_look and step + calendar.period <= calendar.last:
+        calendar = self.calendar
+        period, first, last = calendar.period, calendar.first, calendar.last
+        steps, which, kinds = calendar.steps.tolist(), calendar.which.tolist(), calendar.kinds
+        seen: dict[int, tuple[tuple[float, ...], float]] = {}  # by step of the period: the state one period ago
+        index = 0
+        while index < len(steps):
+            step = steps[index]
+            if period and first <= step <= last - period:
                 self._to(step)
-                repeats = self._repeats(step, seen)
-                if repeats:
+                place = step % period
+                if repeats := self._repeats(step, seen.get(place)):
                     # As many periods of equal length have passed: go on with the release that is due then.
-                    length = self._skipped(step, repeats, seen)
-                    index += repeats * self._per_period(index)
-                    next_look = calendar.last + 1
-                    step, chains = releases[index]
-                    self._shift(repeats, length)
-                else:
-                    seen[step % calendar.period] = self._state(), self.now
-                    next_look = step + calendar.period
+                    self._shift(repeats, repeats * (self.now - seen[place][1]))
+                    index += repeats * (bisect_left(steps, step + period, index) - index)
+                    first = last  # once is enough
+                    continue
+                seen[place] = self._state(), self.now
             self._to(step)
-            self._release(chains)
+            self._release(kinds[which[index]])
             index += 1
         self._to(self.load.steps + 1)
         for p in self.pending:  # nothing is left to hide behind
             ends = _finished(p.phase, self.link, p.tickets, p.now, p.began, self.rates)
             self.now = max([self.now, *(end for _, end in ends)])
         return self.now
-
-    def _per_period(self, index: int) -> int:
-        releases, end = self.calendar.releases, self.calendar.releases[index][0] + self.calendar.period
-        count = 0
-        while releases[index + count][0] < end:
-            count += 1
-        return count
 
     def _state(self) -> tuple[float, ...]:
         finishes = (
@@ -198,9 +191,9 @@ class _Walk:
         )
         return (*self.link.state(self.now), *finishes)
 
-    def _repeats(self, step: int, seen: dict[int, tuple[tuple[float, ...], float]]) -> int:
+    def _repeats(self, step: int, before: tuple[tuple[float, ...], float] | None) -> int:
         """How many more periods will pass like the one that has just ended; 0 if it differed from the one before."""
-        if (before := seen.get(step % self.calendar.period)) is None:
+        if before is None:
             return 0
         state, slack = self._state(), 1e-9 * max(1.0, self.rates.step)
         if len(state) != len(before[0]) or any(
@@ -208,9 +201,6 @@ class _Walk:
         ):
             return 0
         return (self.calendar.last - step) // self.calendar.period
-
-    def _skipped(self, step: int, repeats: int, seen: dict[int, tuple[tuple[float, ...], float]]) -> float:
-        return repeats * (self.now - seen[step % self.calendar.period][1])
 
     def _shift(self, repeats: int, seconds: float) -> None:
         steps = repeats * self.calendar.period

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from netsim.collectives import Chunking, loss_cap, streams_per_pair
+from netsim.collectives import Chunking, loss_cap, streams_per_pair, unsent_limit
 from netsim.framing import goodput, segment
+from netsim.simulated.send_buffers import held_bytes
 from netsim.topology import Topology, Transport
-
-INITIAL_WINDOW_SEGMENTS = 10  # RFC 6928
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,8 @@ class LinkModel:
     where every site has machines of its own.
     cold_start: whether connections begin in slow start.
     streams: connections per pair of sites; None: as many as the executor opens on this topology.
+    send_buffers: whether a member goes on when its kernel has what it sends (`netsim.simulated.send_buffers`), as the
+    executor does; else when the network has carried it.
     """
 
     efficiency: float = 1.0
@@ -37,6 +38,7 @@ class LinkModel:
     host_bandwidth: float | None = None
     cold_start: bool = False
     streams: int | None = None
+    send_buffers: bool = False
     chunking: Chunking = field(default_factory=Chunking)
 
     def goodput(self, rate: float, transport: Transport) -> float:
@@ -55,8 +57,17 @@ class LinkModel:
         single = min(topology.transport.buffer / rtt, loss_cap(link, rtt, topology.transport))
         return self.connections(topology, source, target) * single
 
+    def held_bytes(self, topology: Topology, source: str, target: str) -> float:
+        """Bytes that the kernels of a pair hold besides those in flight, where every site sends to every other one."""
+        others = len(topology.sites) - 1
+        rate = min(
+            topology.rate(source, target), topology.site(source).up / others, topology.site(target).down / others
+        )
+        streams, transport = self.connections(topology, source, target), topology.transport
+        flight = self.goodput(rate, transport) * topology.rtt(source, target) / streams
+        return streams * held_bytes(flight, transport, unsent_limit(streams))
+
     def initial_window(self, topology: Topology, source: str, target: str) -> float:
         """Bytes that a pair may have in flight in its first round trip."""
-        return float(INITIAL_WINDOW_SEGMENTS * segment(topology.transport.mtu)) * self.connections(
-            topology, source, target
-        )
+        segments = topology.transport.initial_window * self.connections(topology, source, target)
+        return float(segments * segment(topology.transport.mtu))

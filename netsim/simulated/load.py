@@ -1,8 +1,9 @@
 """A plan, condensed to what its time on a uniform network follows from.
 
 On equal access links and equal delays all workers are alike, so that one link stands for all: the uplink or downlink
-with most bytes. A transfer is then a job in one or more hops: so many bytes over that link, a one-way delay, and as
-many bytes again for the next hop (a direct all-reduce has two hops, a ring 2 (n-1), a broadcast one).
+with most bytes. On unlike access links it is the one that takes longest, and bytes count as at the network's rate. A
+transfer is then a job in one or more hops: so many bytes over that link, a one-way delay, and as many bytes again for
+the next hop (a direct all-reduce has two hops, a ring 2 (n-1), a broadcast one).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from math import ceil, lcm
 import numpy as np
 
 from netsim.collectives import Chunking
-from netsim.simulated.flows import Floats
+from netsim.simulated.fair_rates import Floats, Ints
+from netsim.simulated.timetable import Timetable
 from netsim.traffic import Algorithm, Collective, Plan, Transfer
 
 MOST_JOBS = 128  # of a phase; more buckets are grouped, each group released when its middle is
@@ -77,13 +79,15 @@ class Pattern:
         return not self.overlap and not any(job.due for phase in self.phases for job in phase.jobs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calendar:
-    """Which patterns (by index) each step releases, ascending; `period` steps later the same ones, from `first` on up
-    to `last` (0: never).
+    """steps: those with a release, ascending.  which: of each, the place in `kinds` of the patterns (by index) that it
+    releases; `period` steps later the same ones, from `first` on up to `last` (0: never).
     """
 
-    releases: tuple[tuple[int, tuple[int, ...]], ...]
+    steps: Ints
+    which: Ints
+    kinds: tuple[tuple[int, ...], ...]
     period: int
     first: int
     last: int
@@ -99,24 +103,27 @@ class Load:
     calendar: Calendar | None = None
 
 
-def load_of(plan: Plan, chunking: Chunking = Chunking()) -> Load:  # noqa: B008 - frozen
-    """Condense `plan`. All-reduces that leave their algorithm open go direct, the cheapest on a uniform network."""
-    condense = _Condenser(plan, chunking)
-    steps_of = _steps_by_kind(plan)
+def load_of(plan: Plan, chunking: Chunking = Chunking(), slowness: Floats | None = None) -> Load:  # noqa: B008
+    """Condense `plan`. All-reduces that leave their algorithm open go direct, the cheapest on a uniform network.
+
+    slowness: (2, sites), of each site's uplink and downlink, how many times slower than the network's rate it is; bytes
+    then count so many times. By default all are alike.
+    """
+    condense, timetable = _Condenser(plan, chunking, slowness), Timetable.of(plan)
     counts: Counter[int] = Counter()
-    for kind, count in steps_of.items():
+    for kind, count in timetable.counts():
         for chain in condense.chains(kind):
             counts[chain] += count
     patterns = tuple(replace(pattern, count=counts[index]) for index, pattern in enumerate(condense.patterns))
-    calendar = None if all(pattern.apart for pattern in patterns) else _calendar(plan, condense)
-    return Load(plan.steps, sum(steps_of.values()), patterns, calendar)
+    calendar = None if all(pattern.apart for pattern in patterns) else _calendar(plan, timetable, condense)
+    return Load(plan.steps, len(timetable.steps), patterns, calendar)
 
 
 class _Condenser:
     """Chains of phases by the recurrences that release them; equal ones are made once."""
 
-    def __init__(self, plan: Plan, chunking: Chunking) -> None:
-        self.plan, self.chunking = plan, chunking
+    def __init__(self, plan: Plan, chunking: Chunking, slowness: Floats | None) -> None:
+        self.plan, self.chunking, self.slowness = plan, chunking, slowness
         self.patterns: list[Pattern] = []
         self._index: dict[Pattern, int] = {}
         self._of_transfers: dict[object, tuple[int, ...]] = {}
@@ -159,6 +166,8 @@ class _Condenser:
         which = [kinds.setdefault(self._key(t), len(kinds)) for t in transfers]  # there may be thousands, of few kinds
         examples = dict(zip(which, transfers, strict=True))
         works = [_work(examples[kind], self.plan.sites, self.chunking) for kind in range(len(kinds))]
+        if self.slowness is not None:
+            works = [work.slowed(self.slowness, examples[kind].members) for kind, work in enumerate(works)]
         counts = Counter(which)
         busy: Floats = np.zeros((2, self.plan.sites))
         for kind, work in enumerate(works):
@@ -190,6 +199,11 @@ class _Work:
     hops: int = 1
     pieces: int = 1
     through_root: bool = False
+
+    def slowed(self, slowness: Floats, members: Sequence[int]) -> _Work:
+        """With bytes in those that the network's rate would carry in the same time; alone, over the slowest member."""
+        up, down = self.up * slowness[0], self.down * slowness[1]
+        return replace(self, up=up, down=down, alone=self.alone * float(slowness[:, list(members)].max()))
 
     def job(self, transfer: Transfer, link_bytes: float) -> QueuedTransfer:
         hop = link_bytes / self.hops
@@ -248,23 +262,7 @@ def _group(jobs: list[QueuedTransfer]) -> QueuedTransfer:
     return replace(jobs[-1], ready=ready, due=min(job.due for job in jobs), hop_bytes=size)
 
 
-def _steps_by_kind(plan: Plan) -> Counter[tuple[int, ...]]:
-    """How many steps carry out which recurrences together."""
-    if len(plan.recurrences) == 1:
-        return Counter({(0,): plan.recurrences[0].count})
-    return Counter(_by_step(plan).values())
-
-
-def _by_step(plan: Plan) -> dict[int, tuple[int, ...]]:
-    at: dict[int, list[int]] = {}
-    for index, recurrence in enumerate(plan.recurrences):
-        for step in range(recurrence.first, min(recurrence.last, plan.steps) + 1, recurrence.every):
-            at.setdefault(step, []).append(index)
-    return {step: tuple(at[step]) for step in sorted(at)}
-
-
-def _calendar(plan: Plan, condense: _Condenser) -> Calendar:
-    releases = tuple((step, condense.chains(kind)) for step, kind in _by_step(plan).items())
+def _calendar(plan: Plan, timetable: Timetable, condense: _Condenser) -> Calendar:
     repeating = [r for r in plan.recurrences if r.count > 1]
     once = [r.first for r in plan.recurrences if r.count == 1]
     period = lcm(*(r.every for r in repeating)) if repeating else 0
@@ -272,4 +270,5 @@ def _calendar(plan: Plan, condense: _Condenser) -> Calendar:
     # A one-time release inside breaks the period: it holds before the first of them that comes after `first`.
     last = min([*(r.last for r in repeating), *(step - 1 for step in once if step >= first)], default=0)
     first = max([first, *(step + 1 for step in once if step < first)])
-    return Calendar(releases, period, first, last)
+    kinds = tuple(condense.chains(kind) for kind in timetable.kinds)
+    return Calendar(timetable.steps, timetable.kind_of_step, kinds, period, first, last)

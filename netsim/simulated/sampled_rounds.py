@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from netsim.simulated.compute import Compute
-from netsim.simulated.flows import Floats
+from netsim.simulated.fair_rates import Floats
 from netsim.simulated.segments import Segment, SegmentProgress, idle
 from netsim.traffic import Collective
 

@@ -17,7 +17,8 @@ import simpy
 from netsim.errors import LinkError
 from netsim.simulated.compute import Compute, Schedule
 from netsim.simulated.fabric import ActiveTransfer, Fabric, Links
-from netsim.simulated.flows import Floats, FlowNetwork
+from netsim.simulated.fair_rates import Floats
+from netsim.simulated.flows import FlowNetwork
 from netsim.traffic import Algorithm, Transfer
 
 
@@ -35,13 +36,17 @@ class Segment:
 
 @dataclass
 class SegmentProgress:
-    """What a segment changed, by rank: clocks in seconds since the segment's origin, seconds, bytes."""
+    """What a segment changed, by rank: clocks in seconds since the segment's origin, seconds, bytes.
+
+    left: seconds since the origin when the last byte of each pair of ranks has left; empty where nobody goes on before.
+    """
 
     clocks: Floats
     computing: Floats
     waiting: Floats
     evaluating: Floats
     payload: Floats
+    left: Floats = field(default_factory=lambda: np.zeros(0))
     log: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -73,6 +78,7 @@ class _SegmentRun:
         random: np.random.Generator,
         schedule: Schedule,
         origin: float,
+        backlog: Floats | None,
         logging: bool,
     ) -> None:
         self.setting, self.segment, self.random = setting, segment, random
@@ -81,7 +87,7 @@ class _SegmentRun:
         self.env = simpy.Environment()
         self.progress = idle(ranks)
         self.progress.clocks = clocks.copy()
-        self.fabric = Fabric(self.env, setting.links, self.progress.payload)
+        self.fabric = Fabric(self.env, setting.links, self.progress.payload, backlog)
         self.active: dict[tuple[int, int], ActiveTransfer] = {}
         self.barriers: dict[int, tuple[simpy.Event, list[int]]] = {}
         self.left = ranks
@@ -98,6 +104,7 @@ class _SegmentRun:
         self.env.run()
         if self.left:
             raise LinkError(f"{self.left} workers wait for ever: a link that they need is cut and never restored")
+        self.progress.left = self.fabric.left
         return self.progress
 
     def _change(self, when: float, change: Callable[[Links, FlowNetwork], None]) -> Generator[simpy.Event, Any, None]:
@@ -196,7 +203,12 @@ def simulate_segment(
     schedule: Schedule | None = None,
     origin: float = 0.0,
     changes: Iterable[Change] = (),
+    backlog: Floats | None = None,
     logging: bool = False,
 ) -> SegmentProgress:
-    """Run `segment` from the workers' `clocks` (seconds since `origin`, itself in seconds since the run began)."""
-    return _SegmentRun(setting, segment, clocks, random, schedule or Schedule(), origin, logging).run(changes)
+    """Run `segment` from the workers' `clocks` (seconds since `origin`, itself in seconds since the run began).
+
+    backlog: when what was sent before will have left, as in `SegmentProgress.left`.
+    """
+    run = _SegmentRun(setting, segment, clocks, random, schedule or Schedule(), origin, backlog, logging)
+    return run.run(changes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from netsim import collectives
 from netsim.simulated import timeline_effects
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
-from netsim.simulated.flows import Floats
+from netsim.simulated.fair_rates import Floats
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.sampled_rounds import Samples, after_everyone
 from netsim.simulated.segments import Change, Segment, SegmentProgress, Setting, idle, simulate_segment
@@ -85,7 +85,7 @@ def simulate(
     slowdowns: of workers, besides those of the timeline.  seed: of the jitter.
     Raises LinkError if the timeline cuts something off for good that the plan needs.
     """
-    assert plan.sites == len(site_of_rank(topology)), "a plan for as many workers as the topology has"
+    assert plan.sites == len(site_of_rank(topology)), "a plan for as many ranks as the topology has sites"
     assert len(compute.step_seconds) == plan.sites
     eventful = bool(topology.timeline)
     links = Links(topology, link_model, capped=eventful)
@@ -97,7 +97,8 @@ def simulate(
         slowdowns = [*slowdowns, *timeline_effects.slowdowns_of(topology)]
     if choose is None:
         choose = partial(collectives.choose, topology)
-    setting = Setting(links, compute, partial(_resolved, choose), evaluation.seconds if evaluation else 0.0)
+    resolve = lru_cache(maxsize=None)(partial(_resolved, choose))  # every step has the same transfers
+    setting = Setting(links, compute, resolve, evaluation.seconds if evaluation else 0.0)
     return _Run(plan, setting, evaluation, Schedule(slowdowns), changes, seed).outcome()
 
 
@@ -121,6 +122,7 @@ class _Run:
         ranks = plan.sites
         self.now = 0.0  # the origin of the current segment: the earliest worker's clock
         self.total = idle(ranks)
+        self.backlog: Floats = np.zeros(ranks**2 if setting.links.link_model.send_buffers else 0)
         self.rounds: list[Round] = []
         self.known: dict[object, tuple[SegmentProgress, object, Floats]] = {}
         self.samples: dict[Segment, Samples] = {}
@@ -148,14 +150,23 @@ class _Run:
         links = self.setting.links
         due = min(self.changes[0][0] if self.changes else np.inf, self.schedule.next_after(self.now))
         state = links.state()
-        key = (segment, tuple(np.round(clocks, _DIGITS).tolist()), state)
+        key = (
+            segment,
+            tuple(np.round(clocks, _DIGITS).tolist()),
+            (np.round(self.backlog, _DIGITS) + 0.0).tobytes(),
+            state,
+        )
         deterministic = not self.setting.compute.jitter
         if deterministic and (found := self.known.get(key)) is not None:
             progress, after, window = found
             moved, span = float(progress.clocks.min()), float(progress.clocks.max())
             if self.now + span <= due:
-                stable = after == state and np.array_equal(
-                    np.round(progress.clocks - moved, _DIGITS), np.round(clocks, _DIGITS)
+                stable = after == state and all(
+                    np.array_equal(np.round(later, _DIGITS), np.round(now, _DIGITS))
+                    for later, now in (
+                        (progress.clocks - moved, clocks),
+                        (np.maximum(progress.left - moved, 0), self.backlog),
+                    )
                 )
                 times = repeats if stable else 1
                 if times > 1 and np.isfinite(due):
@@ -176,6 +187,7 @@ class _Run:
             self.schedule,
             self.now,
             [(max(0.0, when - self.now), change) for when, change in self.changes],
+            self.backlog,
         )
         if not deterministic and segment in self.samples:
             self.samples[segment].add(clocks, progress, links.state())
@@ -191,6 +203,7 @@ class _Run:
         """rounds: that `progress` stands for, where they were drawn together."""
         moved = float(progress.clocks.min())
         clocks = progress.clocks - moved
+        self.backlog = np.maximum(progress.left - moved, 0)
         self.rounds.append(
             Round(
                 step,

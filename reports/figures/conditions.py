@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from harness.spec.run_spec import ComputeSpec
+from dataclasses import replace
+
+from harness.spec.compute import ComputeSpec
 from netsim.units import show_duration, show_rate
 from reports.records import Stored
 from reports.study import Study
-from reports.style.drawing import plain
+from reports.style.drawing import plain, series_id
 from reports.style.palette import SeriesStyle, series_styles
 
 MOST_PANELS = 12  # more small panels than this are not readable on one page
 
 
 def styles_of(study: Study) -> dict[str, SeriesStyle]:
+    """By label; a page knows a method by its place in the study's labels."""
     algorithm_of = dict(zip(study.everything["label"], study.everything["algorithm"], strict=True))
-    return series_styles(study.labels, algorithm_of)
+    styles = series_styles(study.labels, algorithm_of)
+    return {label: replace(styles[label], gid=series_id(place)) for place, label in enumerate(study.labels)}
 
 
 def repeats(study: Study) -> str:
@@ -46,7 +50,10 @@ def networks(study: Study) -> str:
 
 def _compute(compute: ComputeSpec) -> str:
     if compute.step_seconds is not None:
-        return f"paced ({show_duration(compute.step_seconds)} per step)"
+        others = [
+            f"{name} {show_duration(site.step_seconds)}" for name, site in compute.sites.items() if site.step_seconds
+        ]
+        return f"paced ({', '.join([f'{show_duration(compute.step_seconds)} per step', *others])})"
     return compute.mode
 
 
@@ -55,8 +62,5 @@ def _listed(items: list[object] | list[int] | list[str]) -> str:
 
 
 def workers(run: Stored) -> list[str]:
-    """A name for each rank: its site's, numbered where a site has several workers."""
-    names = []
-    for site in run.topology.sites:
-        names += [site.name] if site.workers == 1 else [f"{site.name} {index}" for index in range(site.workers)]
-    return [plain(name) for name in names][: run.result.sites] or [str(rank) for rank in range(run.result.sites)]
+    """A name for each rank: its site's."""
+    return [plain(site.name) for site in run.topology.sites]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,7 +86,7 @@ def _draw(
     what: str,
     log: bool = False,
 ) -> Drawing | None:
-    frames = {place: frame for place, curve in curves.items() if len(frame := _middle(curve, x))}
+    frames = {place: frame for place, curve in curves.items() if len(frame := middle(curve, x))}
     shown = list(frames)[:MOST_PANELS]
     if not shown:
         return None
@@ -122,14 +123,21 @@ def _levels(study: Study) -> str:
     return "; ".join(words) if words else "none"
 
 
-def _middle(curves: pd.DataFrame, x: str) -> pd.DataFrame:
-    """Median over seeds at each evaluation, with the range of the loss. Steps that some run never reached are cut."""
+def middle(curves: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Medians over seeds of `columns` and loss at each evaluation, with the range of the loss.
+
+    Steps that some run never reached are cut.
+    """
     mine = curves[np.isfinite(curves["loss"])]
-    middle: pd.DataFrame = mine.groupby(_KEYS, as_index=False).agg(
-        **{x: (x, "median")}, loss=("loss", "median"), low=("loss", "min"), high=("loss", "max"), runs=("loss", "size")
+    medians: pd.DataFrame = mine.groupby(_KEYS, as_index=False).agg(
+        **{name: (name, "median") for name in columns},
+        loss=("loss", "median"),
+        low=("loss", "min"),
+        high=("loss", "max"),
+        runs=("loss", "size"),
     )
-    most = middle.groupby("label")["runs"].transform("max")
-    kept: pd.DataFrame = middle.loc[middle["runs"] == most]
+    most = medians.groupby("label")["runs"].transform("max")
+    kept: pd.DataFrame = medians.loc[medians["runs"] == most]
     return kept
 
 
@@ -140,4 +148,5 @@ def _curve(panel: Axes, frame: pd.DataFrame, x: str, look: SeriesStyle) -> None:
     every = max(1, len(frame) // 8)
     panel.plot(frame[x], frame["loss"], markevery=every, **look.keywords)
     if frame["runs"].max() > 1:
-        panel.fill_between(frame[x], frame["low"], frame["high"], color=look.colour, alpha=0.2, linewidth=0)
+        band: dict[str, Any] = {"color": look.colour, "alpha": 0.2, "linewidth": 0, "gid": look.gid}
+        panel.fill_between(frame[x], frame["low"], frame["high"], **band)

@@ -127,7 +127,7 @@ def _loss_against(study: Study, option: str, axis: str, title: str, log: bool) -
     for one in series:
         mine = data[data["series"] == one].sort_values(option)
         panel.plot(mine[option], mine["final_loss"], **styles[one].keywords)
-        panel.vlines(mine[option], mine["low"], mine["high"], color=styles[one].colour, linewidth=0.8)
+        panel.vlines(mine[option], mine["low"], mine["high"], **styles[one].range_keywords)
     if log:
         panel.set_xscale("log", base=2)
         panel.set_xticks(sorted(data[option].unique()), [f"{value:.0f}" for value in sorted(data[option].unique())])

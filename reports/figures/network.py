@@ -53,9 +53,9 @@ def utilisation_against_rate(study: Study) -> Drawing | None:
             mine = data[(data["rtt"] == rtt) & (data["label"] == label)].sort_values("rate")
             look = styles[label]
             if mine["predicted"].notna().any():
-                panel.plot(mine["rate"], mine["predicted"], color=look.colour, linewidth=3.5, alpha=0.25)
+                panel.plot(mine["rate"], mine["predicted"], color=look.colour, linewidth=3.5, alpha=0.25, gid=look.gid)
             panel.plot(mine["rate"], mine["utilisation"], **look.keywords)
-            panel.vlines(mine["rate"], mine["low"], mine["high"], color=look.colour, linewidth=0.8)
+            panel.vlines(mine["rate"], mine["low"], mine["high"], **look.range_keywords)
         log_axis(panel, "x", scale, list(data["rate"]))
         panel.set_title(f"RTT {show_duration(rtt)}")
         panel.set_xlabel(f"rate of the slowest pair ({scale.unit})")
@@ -108,7 +108,7 @@ def _speedup(study: Study, x: str, panel_by: str, unit: str, axis: str, name: Ca
         for label in labels:
             mine = data[(data[panel_by] == value) & (data["label"] == label)].sort_values(x)
             panel.plot(mine[x], mine["speedup"], **styles[label].keywords)
-            panel.vlines(mine[x], mine["low"], mine["high"], color=styles[label].colour, linewidth=0.8)
+            panel.vlines(mine[x], mine["low"], mine["high"], **styles[label].range_keywords)
         panel.axhline(1.0, color=GREY, linewidth=0.7)
         log_axis(panel, "x", scale, list(data[x]))
         panel.set_title(name(value))
@@ -118,7 +118,7 @@ def _speedup(study: Study, x: str, panel_by: str, unit: str, axis: str, name: Ca
     baselines = sorted(set(data["baseline"]))
     against = ", ".join(baselines)
     for left in axes[:: min(3, len(axes))]:
-        left.set_ylabel(f"times faster than {plain(against) if len(baselines) == 1 else 'the baseline'}")
+        left.set_ylabel(f"speed-up over {plain(against) if len(baselines) == 1 else 'the baseline'}")
     legend(figure, styles, labels)
     caption = f"Training time of {against} over that of each method, to the same held-out loss; above 1 the method is "
     caption += "faster. Median of the pairs with the same seed, bars: 95 % bootstrap interval (from three pairs on). "

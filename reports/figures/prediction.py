@@ -43,15 +43,8 @@ def predicted_against_measured(study: Study) -> Drawing | None:
         panel.plot(ends, ends, color=GREY, linewidth=0.8)
         for label in labels:
             points = mine[mine["label"] == label]
-            look = styles[label]
-            panel.plot(
-                points["measured"],
-                points["predicted"],
-                color=look.colour,
-                marker=look.marker,
-                linestyle="none",
-                alpha=0.8,
-            )
+            look = {**styles[label].keywords, "linestyle": "none", "alpha": 0.8}
+            panel.plot(points["measured"], points["predicted"], **look)
         scale = axis_scale(unit, ends)
         for which in ("x", "y"):
             log_axis(panel, which, scale)

@@ -34,9 +34,12 @@ def speedup_against_loss(study: Study) -> Drawing | None:
             panel.axvline(level.loss, color=GREY, linewidth=0.7, linestyle=(0, (2, 2)))
         if len(shown) > 1:
             panel.set_title(plain(study.place_name(*place)))
-        panel.set_xlabel("target loss (nats/token), harder to the right")
+    columns = min(3, len(shown))
+    gap = "\n" if columns == 3 else " "
+    for lowest in axes[-columns:]:  # of each column; beside two others there is room for half of the words
+        lowest.set_xlabel(f"target loss (nats/token),{gap}harder to the right")
     baselines = ", ".join(sorted(set(study.collection.baselines.values())))
-    for left in axes[:: min(3, len(shown))]:
+    for left in axes[::columns]:
         left.set_ylabel(f"speed-up over {plain(baselines)}")
     legend(figure, styles, labels)
     caption = f"Training time of {baselines} to a held-out loss over that of the method, interpolated between "
@@ -88,10 +91,10 @@ def _panel(panel: Axes, data: pd.DataFrame, styles: dict[str, SeriesStyle], labe
         if not len(mine):
             continue
         look = styles[label]
-        panel.plot(mine["loss"], mine["speedup"], color=look.colour, linewidth=0.5, linestyle=look.line)
+        panel.plot(mine["loss"], mine["speedup"], color=look.colour, linewidth=0.5, linestyle=look.line, gid=look.gid)
         sure = mine[~mine["bounded"]]
-        panel.plot(sure["loss"], sure["speedup"], color=look.colour, linestyle=look.line)
+        panel.plot(sure["loss"], sure["speedup"], color=look.colour, linestyle=look.line, gid=look.gid)
         end = mine.iloc[-1]
-        panel.plot(end["loss"], end["speedup"], color=look.colour, marker=look.marker, markersize=5)
+        panel.plot(end["loss"], end["speedup"], color=look.colour, marker=look.marker, markersize=5, gid=look.gid)
     panel.invert_xaxis()
     panel.set_ylim(bottom=0)

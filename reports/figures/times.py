@@ -72,13 +72,14 @@ def _is(data: pd.DataFrame, place: tuple[str, str]) -> pd.Series:
 def _mark(axes: Axes, row: Mapping[str, Any], y: float, edge: float, look: SeriesStyle) -> None:
     seconds = float(row.get("seconds", "nan"))
     style: dict[str, Any] = {"marker": look.marker, "color": look.colour, "linestyle": "none", "markersize": 4.5}
+    style |= {"gid": look.gid}
     if not np.isfinite(seconds):
         axes.plot(edge, y, markerfacecolor="none", **style)
         return
-    axes.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.2)
+    axes.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.2, gid=look.gid)
     axes.plot(seconds, y, **style)
     text, beside = show(seconds, "s"), max(seconds, float(row["high"]))
-    axes.annotate(text, (beside, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5)
+    axes.annotate(text, (beside, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5, gid=look.gid)
 
 
 def _rows(axes: Axes, study: Study, rows: Sequence[tuple[tuple[str, str], str]]) -> list[float]:
@@ -113,11 +114,13 @@ def where_time_went(study: Study) -> Drawing | None:
     scale = scale_for("s", study.runs["wall_seconds"])
     positions = _rows(axes, study, rows)
     left = np.zeros(len(rows))
-    fills = fills_of(buckets)
+    fills, styles = fills_of(buckets), styles_of(study)
     for bucket in buckets:
         chosen = data[data["bucket"] == bucket].set_index(["group", "topology", "label"])["seconds"]
         widths = np.array([chosen.get((*place, label), 0.0) for place, label in rows])
-        axes.barh(positions, widths, left=left, height=0.8, linewidth=0.3, **fills[bucket].keywords)
+        bars = axes.barh(positions, widths, left=left, height=0.8, linewidth=0.3, **fills[bucket].keywords)
+        for bar, (_, label) in zip(bars, rows, strict=True):
+            bar.set_gid(styles[label].gid)
         left += widths
     axes.set_xlim(0, max(left) * 1.02)
     linear_axis(axes, "x", scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pandas as pd
 
 from harness.bench.all_reduce import AllReduceTimes
+from harness.bench.torch_backends import BackendTimes
+from netsim.units import show_size
 from reports.pages.markdown_page import MarkdownPage, host_line, picture
 from reports.style.drawing import Drawing, legend, panels, report_style
 from reports.style.palette import GREY, series_styles
@@ -29,6 +32,9 @@ _COLUMNS = (
     Column("best", "best", "%"),
     Column("floor", "of floor", "%"),
     Column("cold", "cold", "ms"),
+    Column("cold_open", "cold, windows open", "ms"),
+    Column("segments", "open from", "segments"),
+    Column("cold_ratio", "cold, windows open / bound"),
     Column("gloo", "gloo warm", "ms"),
     Column("gloo_efficiency", "gloo efficiency", "%"),
     Column("gloo_cold", "gloo cold", "ms"),
@@ -47,10 +53,10 @@ _SERIES = {  # key -> (label, whether with added load, attribute)
 
 _TEXT = """# WAN collectives: how close to the bound
 
-Written by `longhaul bench collectives --results docs/collectives.jsonl --out docs`, which continues from the points
-in the results file; without that file it measures all of them. `longhaul docs collectives` writes the page again from
-the file. An all-reduce of {payload} MB of fp32 numbers, by our exchange (algorithm: {algorithms}) and by plain gloo, on
-the same emulated networks in one run.
+Written by `make collectives`, that is `longhaul bench collectives --results docs/collectives.jsonl --out docs`, which
+continues from the points in the results file; without that file it measures all of them. `longhaul docs collectives`
+writes the page again from the file. An all-reduce of {payload} MB of fp32 numbers, by our exchange (algorithm:
+{algorithms}) and by plain gloo, on the same emulated networks in one run.
 
 - **bound**: the alpha-beta cost of the cheapest algorithm on the topology; here two one-way delays plus 2 (N-1)/N of
   the payload at goodput (line rate less framing). Target: {target:g} %.
@@ -58,7 +64,9 @@ the same emulated networks in one run.
   and connections, over the median of the rounds; **worst**, **best**: of the slowest and of the fastest round.
 - **floor**: the bound if reduce-scatter and all-gather overlapped as far as causality allows. Ours do overlap, chunk
   by chunk, so an efficiency above 100 % is possible; above 100 % of the floor is not.
-- **cold**: the first exchange on new connections, while TCP opens its windows from 10 segments.
+- **cold**: the first exchange on new connections, while TCP opens its windows from 10 segments. **cold, windows
+  open**: the same where the topology has `transport: {{initial_window: N}}`, N such that the connections together fill
+  the path at once (the node's route then has `initcwnd` and `initrwnd`). "-": not measured.
 - **load**: *none*: no load of ours; *added*: every core also trains at the priority of the workers, who share the
   cores with it.
 - **CPU**: processor seconds of all workers together for one warm all-reduce. All sites share this host with the
@@ -70,11 +78,41 @@ the same emulated networks in one run.
 {verdict}
 
 {host}
-"""
+{backends}"""
+_BACKEND_COLUMNS = (
+    Column("substrate", "substrate", numeric=False),
+    Column("sites", "sites"),
+    Column("rate", "rate", numeric=False),
+    Column("rtt", "RTT", numeric=False),
+    Column("payload", "payload", numeric=False),
+    Column("bound", "bound", "ms"),
+    Column("ours", "longhaul warm", "ms"),
+    Column("gloo", "gloo warm", "ms"),
+    Column("ours_cold", "longhaul cold", "ms"),
+    Column("gloo_cold", "gloo cold", "ms"),
+    Column("busy", "CPU use before", "%"),
+    Column("links", "link check", numeric=False),
+)
+_BACKENDS = """
+## Through torch.distributed
+
+`all_reduce` of a script, by `init_process_group("longhaul")` and by `init_process_group("gloo")`, both on the same
+network, its topology known as under `longhaul wan torchrun`. Small payloads cost delays, not bytes.
+
+{table}"""
 
 
-def collectives_page(rows: Sequence[AllReduceTimes], target: float, host: Mapping[str, Any] | None) -> MarkdownPage:
-    """`target`: percent of the bound; `host`: the fingerprint of where `rows` were measured."""
+def collectives_page(
+    rows: Sequence[AllReduceTimes],
+    target: float,
+    host: Mapping[str, Any] | None,
+    hosts: Mapping[str, Mapping[str, Any]] | None = None,
+    backends: Sequence[BackendTimes] = (),
+) -> MarkdownPage:
+    """`target`: percent of the bound; `host`: the fingerprint of where `rows` were measured; `hosts`: by substrate.
+
+    backends: through torch.distributed; without any, their section is left out.
+    """
     drawing = draw_efficiency(rows, target)
     missed = [row for row in rows if row.efficiency_percent < target]
     named = "; ".join(f"{row.point} ({row.efficiency_percent:.0f} %)" for row in missed)
@@ -85,11 +123,22 @@ def collectives_page(rows: Sequence[AllReduceTimes], target: float, host: Mappin
         algorithms=", ".join(sorted({row.algorithm for row in rows})),
         target=target,
         figure=picture(drawing),
-        table=Table(table.name, "", "", table.columns, table.rows).markdown(),
+        table=_plain(table),
         verdict=verdict,
-        host=host_line(host),
+        host=_hosts(host, hosts or {}),
+        backends=_BACKENDS.format(table=_plain(backends_table(backends))) if backends else "",
     )
     return MarkdownPage("collectives", text, (drawing,))
+
+
+def _plain(table: Table) -> str:
+    return Table(table.name, "", "", table.columns, table.rows).markdown()
+
+
+def _hosts(host: Mapping[str, Any] | None, hosts: Mapping[str, Mapping[str, Any]]) -> str:
+    if len({str(one) for one in hosts.values()}) < 2:
+        return host_line(next(iter(hosts.values()), host))
+    return "\n".join(f"- {name}: {host_line(one).removeprefix('Host: ')}" for name, one in hosts.items())
 
 
 def collectives_table(rows: Sequence[AllReduceTimes], target: float) -> Table:
@@ -117,6 +166,9 @@ def _cells(row: AllReduceTimes) -> tuple[str, ...]:
         f"{row.best_percent:.0f}",
         f"{row.of_floor_percent:.0f}",
         f"{row.cold_ms:.0f}",
+        "-" if row.cold_open_ms is None else f"{row.cold_open_ms:.0f}",
+        "-" if row.open_segments is None else str(row.open_segments),
+        "-" if row.cold_open_ms is None else f"{row.cold_open_ms / row.bound_ms:.2f}",
         f"{row.gloo_ms:.0f}",
         f"{row.gloo_percent:.0f}",
         f"{row.gloo_cold_ms:.0f}",
@@ -127,8 +179,32 @@ def _cells(row: AllReduceTimes) -> tuple[str, ...]:
     )
 
 
+def backends_table(rows: Sequence[BackendTimes]) -> Table:
+    """One row for each network and payload."""
+    cells = [
+        (
+            row.backend_point.substrate,
+            str(row.backend_point.sites),
+            row.backend_point.rate,
+            row.backend_point.rtt,
+            show_size(row.backend_point.payload_bytes),
+            f"{row.bound_ms:.0f}",
+            f"{row.ours_ms:.0f}",
+            f"{row.gloo_ms:.0f}",
+            f"{row.ours_cold_ms:.0f}",
+            f"{row.gloo_cold_ms:.0f}",
+            f"{row.host_busy_percent:.0f}",
+            "passed" if row.links_passed else "failed",
+        )
+        for row in rows
+    ]
+    return text_table("backends", "All-reduce through torch.distributed", "", _BACKEND_COLUMNS, cells)
+
+
 def draw_efficiency(rows: Sequence[AllReduceTimes], target: float) -> Drawing:
-    """Efficiency against RTT: a panel per number of sites and rate."""
+    """Efficiency against RTT: a panel per number of sites and rate, of the substrate with the most rows."""
+    drawn, _ = Counter(row.substrate for row in rows).most_common(1)[0]
+    rows = [row for row in rows if row.substrate == drawn]
     data = pd.DataFrame(
         {
             "sites": row.sites,

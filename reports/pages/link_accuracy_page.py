@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from harness.bench.link_accuracy import GOODPUT_SHARE, RTT_MS, LinkAccuracy
+from harness.bench.link_load import LoadedLink, ManySites
 from netsim.units import parse_duration, parse_rate
+from reports.pages.link_load_tables import load_sections
 from reports.pages.markdown_page import MarkdownPage, host_line, picture
 from reports.style.drawing import Drawing, legend, log_axis, panels, report_style
 from reports.style.palette import series_styles
@@ -36,18 +38,29 @@ _TARGET_COLUMNS = (
 )
 
 
-def accuracy_page(rows: Sequence[LinkAccuracy], host: Mapping[str, Any] | None) -> MarkdownPage:
-    """The targets and how they were met, then every point. `host`: the fingerprint of where `rows` were measured."""
+def accuracy_page(
+    rows: Sequence[LinkAccuracy],
+    loads: Sequence[LoadedLink],
+    sites: Sequence[ManySites],
+    host: Mapping[str, Any] | None,
+    load_host: Mapping[str, Any] | None,
+) -> MarkdownPage:
+    """The targets and how they were met, links under load and networks of many sites, then every point.
+
+    host, load_host: the fingerprints of where the grid was measured, and the rest but for the guest's rows.
+    """
     drawing = draw_accuracy(rows)
     targets = text_table("targets", "", "", _TARGET_COLUMNS, [_summary(where, group) for where, group in _groups(rows)])
     refused = "; ".join(str(row.point) for row in rows if not row.gate_passed)
     parts = [
         "# Accuracy of the emulated WAN",
         "",
-        "Every number on this page is written by",
-        "`longhaul bench wan --substrate netns --substrate docker --results docs/accuracy.jsonl --out docs`, which",
-        "continues from the points in the results file; without that file it measures all of them. `longhaul docs",
-        "accuracy` writes the page again from the file. Each point is a network of two sites with one link. RTT:",
+        "Every number on this page is written by `make accuracy`, which continues from the points in",
+        "docs/accuracy.jsonl; without that file it measures all of them. It calls `longhaul bench wan",
+        "--substrate netns --substrate docker --results docs/accuracy.jsonl` and, for the netem engine on a",
+        "stock kernel, `python -m tests.qemu.accuracy_rows --results docs/accuracy.jsonl`. `longhaul docs",
+        "accuracy` writes the page again from the file. Each point of the grid is a network of two sites with",
+        "one link. RTT:",
         "median of 200 echoes from user space, so it includes the time to wake the echoing process; under jitter",
         "the mean. p95 excess RTT: 95 % of the echoes exceeded the declared RTT by less. Goodput: TCP on lossless",
         "links, otherwise numbered datagrams, against `rate x MSS / frame`; the worse direction. Loss: of numbered",
@@ -72,6 +85,7 @@ def accuracy_page(rows: Sequence[LinkAccuracy], host: Mapping[str, Any] | None) 
         "refused:",
         f"{refused or 'none'}.",
     ]
+    parts += ["", *load_sections(loads, sites, host_line(load_host))]
     for where, group in _groups(rows):
         table = accuracy_table(group)
         shown = Table(table.name, "", "", table.columns[1:], table.rows)

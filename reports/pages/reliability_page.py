@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.bench.bounds import TEARDOWN_SECONDS, bounds
+from harness.bench.chaos.chaos_report import ChaosReport
+from harness.bench.endurance import EnduranceRow
 from harness.bench.malformed_inputs import Tried
 from harness.bench.soak import MethodFaultCost, SoakResult
 from harness.bench.soak_report import SoakReport
 from netsim.units import show_duration, show_size
+from reports.pages.chaos_section import chaos_section
+from reports.pages.endurance_section import endurance_section
 from reports.pages.markdown_page import MarkdownPage
 from reports.style.tables import Column, text_table
 
@@ -25,13 +30,43 @@ _COST_COLUMNS = (
 )
 
 
-def reliability_page(report: SoakReport) -> MarkdownPage:
-    """The template with its three marked places filled."""
+def reliability_page(
+    report: SoakReport, chaos: ChaosReport | None = None, endurance: Sequence[EnduranceRow] = ()
+) -> MarkdownPage:
+    """The template with its marked places filled."""
     text = TEMPLATE.read_text(encoding="utf-8")
-    parts = {"fault costs": _costs(report.costs), "kills": _kills(report.soak), "inputs": _inputs(report.inputs)}
+    parts = {
+        "bounds": _bounds(),
+        "chaos": chaos_section(chaos) if chaos is not None and chaos.outcomes else "",
+        "endurance": endurance_section(endurance),
+        "fault costs": _costs(report.costs),
+        "kills": _kills(report.soak),
+        "inputs": _inputs(report.inputs),
+    }
     for name, part in parts.items():
         text = text.replace(f"<!-- {name} -->", part.strip())
     return MarkdownPage("reliability", text)
+
+
+def _bounds() -> str:
+    """One row per process and disturbance; the stages after the start have the same bound."""
+    rows = [
+        (bound.process, bound.disturbance, _seconds(start.seconds), _seconds(bound.seconds), bound.why)
+        for start, bound in zip(bounds()[::3], bounds()[1::3], strict=True)
+    ]
+    columns = (
+        Column("process", "process", numeric=False),
+        Column("disturbance", "is", numeric=False),
+        Column("start", "noticed, before training starts, within"),
+        Column("later", "afterwards, within"),
+        Column("why", "how", numeric=False),
+    )
+    down = ", ".join(f"{seconds:g} s on {name}" for name, seconds in TEARDOWN_SECONDS.items())
+    return f"{text_table('bounds', '', '', columns, rows).markdown()}\nThe network is then taken down within {down}."
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:g} s"
 
 
 def _costs(rows: Sequence[MethodFaultCost]) -> str:
@@ -42,8 +77,9 @@ One crash with return, one straggler and one corrupt payload on four sites, the 
 {table.markdown()}
 Detection time: from the fault to the first worker that noticed it; recovery time: from there until all workers
 trained again. A method that synchronises rarely detects a fault late, at no cost. Wasted tokens are those of discarded
-steps: the steps of a lost worker since its last synchronisation, of all workers that roll back to a checkpoint, and of
-a worker that resyncs from another. Times were measured on one host, whose cores all sites share.
+steps: the steps of a lost worker since its last synchronisation, of all workers that roll back to a checkpoint, of
+a worker that resyncs from another, and a step that is redone because its synchronisation failed. Times were measured
+on one host, whose cores all sites share.
 """
 
 
@@ -78,6 +114,7 @@ def _kills(soak: SoakResult) -> str:
         ("finished records read back after a kill", str(soak.records_read)),
         ("corrupt records", str(len(soak.corrupt))),
         ("processes, containers, networks, packet-filter rules or directories left behind", str(len(soak.leaked))),
+        *([] if soak.swept is None else [("left by killed runners, for the next start to remove", str(soak.swept))]),
         ("longest time until all children of a killed runner had ended", show_duration(soak.slowest_end_seconds)),
         ("duration", show_duration(soak.seconds)),
     )

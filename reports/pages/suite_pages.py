@@ -1,4 +1,4 @@
-"""Pages of the documentation that show suites' runs: quickstart, claims, the papers' comparisons, a 7B model."""
+"""Pages of the documentation that show suites' runs: quickstart, the papers' comparisons, a 7B model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netsim.errors import InputError
-from netsim.library import ROOT
 from reports import summary
-from reports.claims import claims, claims_table, load_claims
-from reports.figures import curves, methods, scaled_figure, times
+from reports.figures import curves, methods, scaled_figure, speedup, times
 from reports.pages.markdown_page import MarkdownPage, picture
 from reports.predictions import predict_runs
 from reports.records import collect
@@ -19,6 +17,7 @@ from reports.study import Study
 from reports.style.drawing import Drawing, report_style
 
 Draw = Callable[[Study], Drawing | None]
+FolderOf = Callable[[str], Path]  # of a suite: where its runs are
 
 
 @dataclass(frozen=True)
@@ -37,58 +36,59 @@ _PAPERS = (
 )
 
 
-def quickstart_page(runs: Path) -> MarkdownPage:
-    """The README's table and figures. `runs`: the folder that holds `quickstart`; so for all pages here."""
-    study = _study(runs, "quickstart")
-    drawings = _drawn(study, "quickstart", (curves.loss_against_time, times.where_time_went))
+def quickstart_page(runs: FolderOf) -> MarkdownPage:
+    """The README's table and figures."""
+    study = suite_study(runs, "quickstart")
+    drawings = _drawn(
+        study, "quickstart", (speedup.speedup_against_loss, curves.loss_against_time, times.where_time_went)
+    )
     text = _head("The quickstart, measured", "quickstart", "suites/quickstart.yaml")
     return MarkdownPage("quickstart", text + summary.methods_table(study).markdown(), drawings)
 
 
-def claims_page(runs: Path) -> MarkdownPage:
-    """Every claim of docs/claims.yaml, tested on the runs of two suites."""
-    study = _study(runs, "claims", "claims-moe")
-    listed = load_claims(ROOT / "docs" / "claims.yaml")
-    text = _head("What the papers claim, tested on runs", "claims", "docs/claims.yaml")
-    return MarkdownPage("claims", text + claims_table(claims(study, listed)).markdown())
-
-
-def papers_page(runs: Path) -> MarkdownPage:
+def papers_page(runs: FolderOf) -> MarkdownPage:
     """The comparisons of three papers at the size of a laptop."""
     parts = [_head("The papers' comparisons, at the size of a laptop", "papers", "the four suites below")]
     drawings: list[Drawing] = []
     for part in _PAPERS:
-        study = _study(runs, part.suite)
+        study = suite_study(runs, part.suite)
         drawn = _drawn(study, part.suite, part.draws)
         parts += [f"## `suites/{part.suite}.yaml`\n", summary.methods_table(study).markdown(), *map(picture, drawn)]
         drawings += drawn
     return MarkdownPage("papers", "\n".join(parts), tuple(drawings))
 
 
-def scaled_page(runs: Path) -> MarkdownPage:
+def scaled_page(runs: FolderOf) -> MarkdownPage:
     """Scaled emulation of a 7B model beside its projection."""
-    study = _study(runs, "scaled-7b")
+    study = suite_study(runs, "scaled-7b")
     drawing = scaled_figure.measured_beside_projected
     drawn = tuple(replace(one, name="scaled-7b") for one in _drawn(study, "", (drawing,)))
     text = _head("A 7B model in miniature, beside its projection", "scaled-7b", "suites/scaled-7b.yaml")
     return MarkdownPage("scaled-7b", "\n".join([text + scaled_table(study).markdown(), *map(picture, drawn)]), drawn)
 
 
-SUITE_PAGES: dict[str, Callable[[Path], MarkdownPage]] = {
-    "quickstart": quickstart_page,
-    "claims": claims_page,
-    "papers": papers_page,
-    "scaled-7b": scaled_page,
+@dataclass(frozen=True)
+class SuitePage:
+    """A page, the suites whose runs it shows, and how it is made of them."""
+
+    suites: tuple[str, ...]
+    write: Callable[[FolderOf], MarkdownPage]
+
+
+SUITE_PAGES = {
+    "quickstart": SuitePage(("quickstart",), quickstart_page),
+    "papers": SuitePage(tuple(part.suite for part in _PAPERS), papers_page),
+    "scaled-7b": SuitePage(("scaled-7b",), scaled_page),
 }
 
 
 def _head(title: str, page: str, source: str) -> str:
     named = f"`{source}`" if source.endswith(".yaml") else source
-    return f"# {title}\n\nWritten by `longhaul docs {page} --runs runs` from {named}.\n\n"
+    return f"# {title}\n\nWritten by `longhaul docs {page}` from the stored runs of {named}, in docs/runs.\n\n"
 
 
-def _study(runs: Path, *suites: str) -> Study:
-    folders = [runs / suite for suite in suites]
+def suite_study(runs: FolderOf, *suites: str) -> Study:
+    folders = [runs(suite) for suite in suites]
     for folder in folders:
         if not folder.is_dir():
             raise InputError(str(folder), "", "no such folder", f"the runs of suites/{folder.name}.yaml")

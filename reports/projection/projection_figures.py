@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.costmodel.planning import Answers, Cheapest, Sensitivity
+from harness.costmodel.planning.answer_tables import Answers, Cheapest, Sensitivity
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
 from reports.style.drawing import (

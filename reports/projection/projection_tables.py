@@ -9,15 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from harness.costmodel.planning import Answers
+from harness.costmodel.planning.answer_tables import Answers
 from harness.costmodel.projected_row import ProjectedRow, base_rows
 from harness.spec.scenario import Scenario
+from reports.projection.answer_headings import heading_of, heading_of_table, shown
 from reports.style.frame_csv import frame_csv
 from reports.style.tables import Column, Table, text_table
 
 Entry = dict[str, Any]  # a line of a table, by column
 BASE_COLUMNS = (
-    "label", "payload_bytes_per_worker", "syncs", "compute_seconds", "communication_seconds", "total_seconds",
+    "label", "parameters", "payload_bytes_per_worker", "syncs", "compute_seconds", "waiting_seconds",
+    "communication_seconds", "failure_seconds", "total_seconds",
     "compute_utilisation", "memory_bytes_per_worker", "fits", "energy_kwh", "cost_usd",
 )  # fmt: skip
 
@@ -35,13 +37,14 @@ def write_tables(
     parts += ["## Base configuration", "", entries_table("base", "", base).markdown()]
     for name, entries in found.to_json().items():
         if entries:
-            table = entries_table(name, "", [_flat(entry) for entry in entries])
-            parts += [f"## {name.replace('_', ' ').capitalize()}", "", table.markdown()]
+            table = entries_table(name, "", [flattened(entry) for entry in entries])
+            parts += [f"## {heading_of_table(name)}", "", table.markdown()]
     paths[2].write_text("\n".join(parts) + "\n", encoding="utf-8")
     return paths
 
 
-def _flat(entry: Entry) -> Entry:
+def flattened(entry: Entry) -> Entry:
+    """With the entries of inner mappings as columns of their own."""
     found: Entry = {}
     for name, value in entry.items():
         found.update({f"{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value})
@@ -52,13 +55,5 @@ def entries_table(name: str, title: str, entries: Sequence[Entry]) -> Table:
     """A table of entries with equal keys; units are in the keys."""
     keys = list(entries[0]) if entries else []
     numeric = {key: all(isinstance(entry.get(key), int | float | None) for entry in entries) for key in keys}
-    columns = [Column(key, key.replace("_", " "), numeric=numeric[key]) for key in keys]
-    return text_table(name, title, "", columns, [[_shown(entry.get(key)) for key in keys] for entry in entries])
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    columns = [Column(key, heading_of(key), numeric=numeric[key]) for key in keys]
+    return text_table(name, title, "", columns, [[shown(entry.get(key)) for key in keys] for entry in entries])

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from reports.style.fonts import font_families
 from reports.style.frame_csv import frame_csv
 from reports.style.palette import DARK, INK, SeriesStyle
 from reports.style.quantities import Scale
@@ -25,14 +28,6 @@ from reports.style.tables import as_markdown, headed
 
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
 MOST_ABOVE = 6  # series in a legend above one narrow panel
-# For labels in scripts that the first font lacks; those that are installed are used.
-_FALLBACK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-)
 
 
 @dataclass(frozen=True)
@@ -50,12 +45,14 @@ class Drawing:
 def report_style() -> Iterator[None]:
     """Our style sheet, for all that draws or writes a figure.
 
-    A label in a script that no installed font has is drawn as boxes in PNG and PDF; SVG holds text, and is shown right.
+    A character that no installed font has (`reports.style.fonts`) is drawn as a box in PNG and PDF, of which the page
+    warns; SVG holds text, and is shown right.
     """
     with style.context(str(Path(__file__).with_name("longhaul.mplstyle"))), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        installed = {font.name for font in fontManager.ttflist}
-        rcParams["font.sans-serif"] = ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
+        rcParams["font.sans-serif"] = families = font_families()
+        if len(families) > 1:  # matplotlib falls back from one named family to the next, but not within "sans-serif"
+            rcParams["font.family"] = families
         yield
 
 
@@ -126,13 +123,21 @@ def write(drawing: Drawing, folder: Path) -> str:
     """PNG, PDF, SVG, CSV and, in Markdown, the figure with its caption, under `folder`; returns the SVG."""
     with report_style():
         _lay_out(drawing.figure)
-        drawing.figure.savefig(folder / f"{drawing.name}.png")
-        drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})
-        drawing.figure.savefig(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
+        # By their canvases: `savefig` draws each format once more, for a layout that is fixed already.
+        pdf: Any = FigureCanvasPdf(drawing.figure)
+        pdf.print_pdf(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None, "Title": drawing.title})
+        svg_canvas: Any = FigureCanvasSVG(drawing.figure)
+        svg_canvas.print_svg(folder / f"{drawing.name}.svg", metadata={"Date": None, "Title": drawing.title})
+        drawing.figure.set_dpi(rcParams["savefig.dpi"])
+        png: Any = FigureCanvasAgg(drawing.figure)
+        png.print_png(folder / f"{drawing.name}.png")
     (folder / f"{drawing.name}.csv").write_text(frame_csv(drawing.data), encoding="utf-8")
     words = f"![{as_markdown(drawing.title)}]({drawing.name}.png)\n\n{headed(drawing.title, drawing.caption)}\n"
     (folder / f"{drawing.name}.md").write_text(words, encoding="utf-8")
-    return (folder / f"{drawing.name}.svg").read_text(encoding="utf-8")
+    path = folder / f"{drawing.name}.svg"
+    svg = re.sub(r'\bid="series-(\d+)"', r'data-series="\1"', path.read_text(encoding="utf-8"))  # ids are unique
+    path.write_text(svg, encoding="utf-8")
+    return svg
 
 
 def write_images(drawing: Drawing, folder: Path) -> None:
@@ -149,6 +154,11 @@ def _lay_out(figure: Figure) -> None:
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def series_id(place: int) -> str:
+    """The group of everything that an SVG shows of the series at `place`."""
+    return f"series-{place}"
 
 
 def _own_ids(tag: str, prefix: str) -> str:
@@ -172,7 +182,8 @@ def colour_variables() -> str:
 def inline_svg(name: str, svg: str) -> str:
     """A written SVG as an element for a page: ids its own, colours by the page's theme, no background."""
     svg = svg[svg.index("<svg") :].replace("fill: #ffffff", "fill: none")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # A style sheet in one figure holds for the whole page, which is then styled anew for each; page.css has its rule.
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<[^>]+>", lambda tag: _themed(_own_ids(tag[0], name)), svg)
     opening = re.match(r"<svg[^>]*>", svg)
     assert opening is not None

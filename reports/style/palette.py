@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 INK = "#1a1a1a"
+LIGHT_INK = "#e8e8e5"  # the same on a dark page
 GREY = "#6b6b6b"  # reference lines
 
 METHOD_COLOURS = {
@@ -35,20 +36,36 @@ LINES: tuple[Any, ...] = (
     (0, (8, 2)),
     (0, (1, 3)),
 )
+# The same in a browser's chart, CSS pixels; none for a solid line.
+DASHES: dict[Any, tuple[float, ...]] = {"-": (), "--": (6, 3), "-.": (7, 3, 2, 3)} | {
+    line: tuple(2.0 * part for part in line[1]) for line in LINES if isinstance(line, tuple)
+}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", "h", ">")
 
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """Colour, line and marker of a series."""
+    """Colour, line and marker of a series. `gid`: the SVG group of what is drawn of it, by which a page can hide it."""
 
     colour: str
     line: Any
     marker: str
+    gid: str | None = None
 
     @property
     def keywords(self) -> dict[str, Any]:
-        return {"color": self.colour, "linestyle": self.line, "marker": self.marker}
+        named = {} if self.gid is None else {"gid": self.gid}
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker, **named}
+
+    @property
+    def dark(self) -> str:
+        """The colour on a dark page."""
+        return LIGHT_INK if self.colour == INK else DARK.get(self.colour, self.colour)
+
+    @property
+    def range_keywords(self) -> dict[str, Any]:
+        """Of the line from the least to the greatest value beside a mark."""
+        return {"color": self.colour, "linewidth": 0.8, "gid": self.gid}
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,12 @@ class Table:
     def latex(self) -> str:
         """A `table*` for a document that uses booktabs."""
         layout = "".join("r" if column.numeric else "l" for column in self.columns)
-        lines = [r"\begin{table*}", r"\centering", rf"\caption{{{_latex(self.title + '. ' + self.caption)}}}"]
+        lines = [r"\begin{table*}", r"\centering", rf"\caption{{{as_latex(self.title + '. ' + self.caption)}}}"]
         lines += [rf"\label{{tab:{self.name}}}", rf"\begin{{tabular}}{{@{{}}{layout}@{{}}}}", r"\toprule"]
-        lines += [" & ".join(_latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
-        lines += [" & ".join(_latex(_shown(row[column.key])) for column in self.columns) + r" \\" for row in self.rows]
+        lines += [" & ".join(as_latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
+        lines += [
+            " & ".join(as_latex(_shown(row[column.key])) for column in self.columns) + r" \\" for row in self.rows
+        ]
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table*}"]
         return "\n".join(lines) + "\n"
 
@@ -140,7 +142,8 @@ _LATEX = {
 }
 
 
-def _latex(text: str) -> str:
+def as_latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split(" ")))
 
 

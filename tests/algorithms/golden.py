@@ -73,6 +73,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "demo": {"k3": {"chunk": 32, "k": 3}},
     "compressed_ddp": {"top-k": {"chunk": 64, "k": 4}, "sign": {"codec": "sign", "chunk": 64}},
     "powersgd": {"r2": {"rank": 2}},
+    "async_diloco": {"H=3": {"sync_every": 3}, "unlike sites": {"periods": [2, 3, 4, 6], "spread": 0.25}},
     "eager_diloco": {"fragments": {"sync_every": 3, "layers_per_fragment": 1}},
     "fomoe": {
         "half-masked": {"sync_every": 4},

@@ -213,6 +213,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("compressed_ddp", {"codec": "int8", "error_feedback": False}),
     ("compressed_ddp", {"codec": "sign", "chunk": 64}),
     ("powersgd", {"rank": 2}),
+    ("async_diloco", {"sync_every": 2}),
     ("eager_diloco", {"sync_every": 2, "layers_per_fragment": 1}),
     ("single", {}),
 ]
@@ -228,10 +229,10 @@ EXPERTS: list[tuple[str, dict[str, Any]]] = [
 ] + [("fomoe", {"sync_every": 2, "placement": "random", "outer": "diloco", "outer_momentum_of_moved": "ship"})]
 
 
-@pytest.mark.parametrize("wire", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    ("name", "options", "shape"),
-    [(n, o, s) for n, o in CASES for s in (DENSE, MOE)] + [(n, o, MOE) for n, o in EXPERTS],
+    ("name", "options", "shape", "wire"),
+    [(n, o, s, w) for n, o in CASES for s, w in ((DENSE, "fp32"), (MOE, "bf16"))]
+    + [(n, o, MOE, w) for n, o in EXPERTS for w in ("fp32", "bf16")],
     ids=lambda value: value.kind if isinstance(value, ModelShape) else None,
 )
 def test_workers_move_and_hold_exactly_what_is_planned(

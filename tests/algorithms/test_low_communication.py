@@ -12,8 +12,10 @@ from algorithms.compressed.feedback import compressed_mean, gathered
 from algorithms.compressed.payloads import TopK
 from algorithms.exchange import local_group
 from algorithms.method import find
+from algorithms.methods.async_diloco import AsyncDiloco
 from algorithms.methods.demo import dct_basis
 from algorithms.methods.noloco import NoLoco
+from netsim.errors import InputError
 from tests.algorithms.test_update_rules import STEPS, Adam, gradients, rates, run, same, start
 from tests.algorithms.training import DENSE, Training, train
 
@@ -105,6 +107,38 @@ def test_a_worker_of_noloco_waits_for_one_other_at_most() -> None:
         assert all(len(pair) == 2 for pair in pairs)
         assert len({rank for pair in pairs for rank in pair}) == 4
     assert len({plan.at(step)[0].members for step in (2, 4, 6)}) > 1
+
+
+def test_async_diloco() -> None:
+    """Arrivals one by one, in the order of their steps and then of their ranks; delayed Nesterov over three of them."""
+    found = run("async_diloco", {"sync_every": 2, "spread": 0.25})
+    x = start(found)
+    server, momentum, buffer, arrived = x.copy(), np.zeros(len(x)), np.zeros(len(x)), 0
+    local, fetched, adams = [x.copy() for _ in range(3)], [x.copy() for _ in range(3)], [Adam(len(x)) for _ in range(3)]
+    for t in range(1, STEPS + 1):
+        local = [y - rates()[t - 1] * a.step(g[t - 1]) for y, a, g in zip(local, adams, gradients(found), strict=True)]
+        for rank in (0, 1) if t % 2 else (2,):  # rounds of two steps that end after (rank + 1) 2 / 3
+            g = fetched[rank] - local[rank]
+            buffer, arrived = buffer + g, arrived + 1
+            weight = 0.25
+            if arrived % 3 == 0:
+                momentum, buffer, weight = 0.9 * momentum + buffer / 3, np.zeros(len(x)), 1 - 0.25 * 3 + 0.25
+            server = server - 0.7 * (weight * 0.9 * momentum + g / 3)
+            local[rank], fetched[rank] = server.copy(), server.copy()
+    same(found, local)
+
+
+def test_async_diloco_bounds_its_staleness() -> None:
+    method = find("async_diloco", {"periods": [2, 2, 8]}, "test")
+    assert isinstance(method, AsyncDiloco)
+    assert method.staleness(3) == 8  # of the slow site: four updates of each fast one meanwhile
+    with pytest.raises(InputError, match="at least 8, which these periods reach"):
+        find("async_diloco", {"periods": [2, 2, 8], "most_stale": 7}, "test").plan(DENSE, 3, 16)
+
+
+def test_an_arrival_of_async_diloco_concerns_two_sites() -> None:
+    plan = find("async_diloco", {"sync_every": 4}, "test").plan(DENSE, 4, 8)
+    assert [{t.members for t in plan.at(step)} for step in range(1, 5)] == [set(), {(0, 1)}, {(0, 2)}, {(0, 3)}]
 
 
 def test_eager_diloco_alone_is_diloco() -> None:

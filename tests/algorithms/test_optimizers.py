@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +16,7 @@ from algorithms.method import find
 from algorithms.optimizers import REGISTRY, newton_schulz
 from algorithms.settings import InnerOptimizer, LearningRateSchedule
 from netsim.errors import InputError
+from netsim.library import ROOT
 from tests.algorithms.training import DENSE, MOE, train
 
 LR, STEPS = 1e-2, 5
@@ -47,6 +52,41 @@ def test_adopt_normalises_by_the_moment_before_this_gradient() -> None:
         x = x - LR * m
         v = 0.99 * v + 0.01 * g**2
     np.testing.assert_allclose(found, x, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_adamw_and_sgd_step_as_torchs_own_to_the_bit(name: Literal["adamw", "sgd"]) -> None:
+    settings = InnerOptimizer(name=name, lr=LR, weight_decay=0.1)
+    start, gradients, found = stepped(settings)
+    x = nn.Parameter(torch.from_numpy(start.copy()))
+    own: torch.optim.Optimizer = torch.optim.SGD([x], lr=LR)
+    if name == "adamw":
+        own = torch.optim.AdamW([x], LR, settings.betas, settings.eps, settings.weight_decay, foreach=True)
+    for gradient in gradients:
+        x.grad = torch.from_numpy(gradient.copy())
+        own.step()
+    assert np.array_equal(found, x.detach().numpy())
+
+
+STEP = """
+import sys, torch
+from algorithms.inner import build_optimizer, load_optimizer_tensors, optimizer_tensors, update
+from algorithms.settings import InnerOptimizer
+settings = InnerOptimizer(name=sys.argv[1])
+x = torch.nn.Parameter(torch.ones(3))
+optimizer = build_optimizer(settings, [x])
+x.grad = torch.ones(3)
+update(settings, optimizer, 0.1)
+load_optimizer_tensors(optimizer, optimizer_tensors(optimizer))
+print("torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_an_optimizer_imports_no_compiler(name: str) -> None:
+    """It would be a third of the time that a trainer takes to start."""
+    done = subprocess.run([sys.executable, "-c", STEP, name], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_newton_schulz_brings_singular_values_near_one() -> None:

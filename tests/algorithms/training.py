@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from algorithms.exchange import LocalExchange, local_group
+from algorithms.exchange import Exchange, LocalExchange, local_group
 from algorithms.method import Method, find
 from algorithms.settings import InnerOptimizer, LearningRateSchedule
 from algorithms.shape import ModelShape
+from algorithms.site_group import SiteExchange, SiteGroup
 from algorithms.worker import Worker, WorkerSetup
 from harness.worker.model import Transformer, build_model
 from netsim.traffic import Plan
@@ -37,7 +38,7 @@ class Exact(Transformer):
 
 @dataclass
 class Site:
-    """What one worker leaves behind."""
+    """What one worker leaves behind; the first of its site."""
 
     worker: Worker
     model: Transformer
@@ -59,6 +60,7 @@ class Training:
     plan: Plan
     sites: list[Site]
     exchange: LocalExchange
+    others: list[Site] = field(default_factory=list)  # of sites with several workers, all but the first
 
     @property
     def payload_bytes(self) -> int:
@@ -86,37 +88,53 @@ def train(
     data: Callable[[int, int], tuple[Tensor, Tensor]] | None = None,
     resume_at: int | None = None,
     watch: Callable[[int, int, Worker], None] | None = None,
+    members: int = 1,
 ) -> Training:
     """`double`: fp64 on the wire and in memory. `watch(step, rank, worker)` is called after every step.
 
     `resume_at`: after this step every worker is thrown away and another goes on from its state and parameters.
+    `members`: workers of each site, which share its batch.
     """
     if double:
         options = {"wire_dtype": "fp64", **options}
     method = find(name, options, "test", optimizer)
     plan = method.plan(shape, sites, steps, seed)
     schedule = method.schedule(LearningRateSchedule(optimizer.lr, 2, steps))
-    exchanges, controls = local_group(sites, 20.0), local_group(sites, 20.0)
-    found: list[Site | None] = [None] * sites
+    exchanges, controls = local_group(sites), local_group(sites)
+    inside = [local_group(members) for _ in range(sites)]
+    found: dict[tuple[int, int], Site] = {}
     errors: list[BaseException] = []
 
-    def make(rank: int) -> Site:
+    def make(rank: int, member: int) -> Site:
         model = build_model(shape, seed, method.view(shape, sites, rank, seed))
         if double:
             model = model.double()
             model.__class__ = Exact
-        setup = WorkerSetup(model, shape, plan, rank, exchanges[rank], controls[rank], method.inner, seed)
+        exchange: Exchange = exchanges[rank]
+        control: Exchange = controls[rank]
+        group = None
+        if members > 1:
+            group = SiteGroup(inside[rank][member])
+            exchange = SiteExchange(group, exchange if group.is_leader else None, rank, sites)
+            control = SiteExchange(group, control if group.is_leader else None, rank, sites)
+        setup = WorkerSetup(model, shape, plan, rank, exchange, control, method.inner, seed, group)
         return Site(method.worker(setup), model)
 
-    def work(rank: int) -> None:
-        site = make(rank)
+    def work(rank: int, member: int) -> None:
+        site = make(rank, member)
+        group = site.worker.setup.site
         site.trajectory.append(site.parameters)
         for step in range(1, steps + 1):
             if rank in plan.active(step):
                 inputs, targets = data(step, rank) if data else tokens(shape, step, rank)
+                share = len(inputs) // members
+                inputs, targets = (t[share * member : share * (member + 1)] for t in (inputs, targets))
                 site.worker.begin(step)
                 loss = site.worker.module(inputs, targets)
                 loss.backward()
+                if group is not None:
+                    site.worker.average_gradients(step, group)
+                    loss.data.fill_(group.mean(step, "loss", float(loss.detach())))
                 site.losses.append(float(loss.detach()))
                 site.gradients.append(
                     torch.cat([p.grad.reshape(-1) for p in site.model.parameters() if p.grad is not None])
@@ -134,23 +152,25 @@ def train(
                     site.evaluations[step] = float(model(*tokens(shape, 0, 0, batch=8)))
                     model.train()
             if step == resume_at:
-                site = resumed(site, make(rank))
-        found[rank] = site
+                site = resumed(site, make(rank, member))
+        found[rank, member] = site
 
-    def guarded(rank: int) -> None:
+    def guarded(rank: int, member: int) -> None:
         try:
-            work(rank)
+            work(rank, member)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(rank,)) for rank in range(sites)]
+    everyone = [(rank, member) for rank in range(sites) for member in range(members)]
+    threads = [threading.Thread(target=guarded, args=worker) for worker in everyone]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if errors:
         raise errors[0]
-    return Training(method, plan, [site for site in found if site is not None], exchanges[0])
+    leaders, others = ([found[worker] for worker in everyone if (worker[1] > 0) is other] for other in (False, True))
+    return Training(method, plan, leaders, exchanges[0], others)
 
 
 def resumed(old: Site, new: Site) -> Site:

@@ -18,7 +18,14 @@ import pytest
 from netsim.library import ROOT
 
 HERE = Path(__file__).parent
-pytestmark = [pytest.mark.bare, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1200)]
+# A machine of its own, with networks of its own: beside other tests, but made once.
+pytestmark = [
+    pytest.mark.bare,
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("bare"),
+]
 
 # A fresh clone, in a path with a space.
 VISIT = """

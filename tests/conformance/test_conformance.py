@@ -15,6 +15,7 @@ from algorithms.method import find, names
 from harness.conformance.checks import check_method
 from harness.records.code_hash import code_hash
 from harness.spec.suite import load_suite
+from longhaul.catalogue import catalogue
 from longhaul.cli import build
 from netsim.errors import InputError
 
@@ -157,7 +158,11 @@ def test_a_broken_method_fails_by_the_check_for_it(case: str, tmp_path: Path) ->
     [
         ("METHOD = Averaging\n", "", "METHOD = YourMethod"),
         ('    summary = "local AdamW, plain averages with momentum"\n', "", "without summary"),
-        ("import torch\n", "import torch\nimport nothing_of_this_name\n", "line 4: No module named"),
+        (
+            "import torch\n",
+            "import torch\nimport nothing_of_this_name\n",
+            "line 4: found ModuleNotFoundError: No module named",
+        ),
         ("    Options = AveragingOptions\n", "    Options = AveragingOptions\n    )\n", "line 22"),
     ],
 )
@@ -216,3 +221,27 @@ def test_a_file_is_imported_once_for_each_content(tmp_path: Path) -> None:
     assert module_from(path, "test") is first
     path.write_text(path.read_text() + "\n# changed\n")
     assert module_from(path, "test") is not first
+
+
+def test_methods_of_the_folder_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside ours; one that cannot be imported says so, and does not break the list."""
+    (tmp_path / "averaging.py").write_text(GOOD)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\nMETHOD = 1\n")
+    (tmp_path / "other.py").write_text("raise SystemExit(1)\n")
+    monkeypatch.chdir(tmp_path)
+    found = {entry["name"]: entry for entry in catalogue("methods")}
+    assert found["averaging.py"] == {
+        "name": "averaging.py",
+        "from": "file",
+        "description": "local AdamW, plain averages with momentum",
+    }
+    assert "broken.py, line 1" in str(found["broken.py"]["description"])
+    assert "other.py" not in found
+    assert found["diloco"]["from"] == "longhaul"
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_number_among_the_options_has_a_bound(name: str) -> None:
+    for option, field in type(find(name, {}, "test")).Options.model_fields.items():
+        if field.annotation in (int, float, int | None, float | None):
+            assert any(hasattr(bound, "le") or hasattr(bound, "lt") for bound in field.metadata), option

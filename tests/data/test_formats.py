@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from harness.spec.run_spec import Data
 from harness.worker.data import Shard, prepare
@@ -74,6 +76,77 @@ def test_lines_of_json_are_documents(tmp_path: Path) -> None:
     assert file.tokens.tobytes() == b"page 0\0page 1\0page 2\0"
     with pytest.raises(InputError, match="line 1"):
         read_corpus(Data(source="jsonl", path=str(path)))
+
+
+def test_parquet_text_is_documents_and_lists_are_tokens(tmp_path: Path) -> None:
+    table = {"body": ["page 0", None, "page 2"], "input_ids": [[1, 70_000], [], [3]], "score": [0.5, 0.1, 0.2]}
+    parquet.write_table(pa.table(table), tmp_path / "train-00000-of-00001.parquet")
+    path = str(tmp_path)
+    (text,) = read_corpus(Data(source="parquet", path=path, field="body")).files
+    assert text.tokens.tobytes() == b"page 0\0page 2\0"
+    (tokens,) = read_corpus(Data(source="parquet", path=path, field="input_ids")).files
+    assert tokens.tokens.tolist() == [1, 70_000, 3]
+    with pytest.raises(InputError, match="did you mean 'body'.*body, input_ids, score"):
+        read_corpus(Data(source="parquet", path=path, field="bodyy"))
+    with pytest.raises(InputError, match="'score' of double in .*a column of text, or of lists of integers"):
+        read_corpus(Data(source="parquet", path=path, field="score"))
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match="x.parquet: found .*a Parquet file"):
+        read_corpus(Data(source="parquet", path=str(tmp_path)))
+
+
+def saved(folder: Path, rows: list[str]) -> None:
+    """What `Dataset.save_to_disk` writes: streams of Arrow, and state.json that names them."""
+    folder.mkdir(parents=True)
+    table = pa.table({"text": rows})
+    with (
+        pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as out,
+    ):
+        out.write_table(table)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+
+
+def test_splits_of_a_saved_data_set_are_held_out(tmp_path: Path) -> None:
+    """`validation` is held out, and `test` is left aside."""
+    for split in ("train", "validation", "test"):
+        saved(tmp_path / "web" / split, [f"{split} text " * 30] * 20)
+    (tmp_path / "web" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "validation", "test"]}))
+    data = Data(source="datasets", path=str(tmp_path / "web"))
+    corpus = read_corpus(data)
+    assert [file.tokens[:5].tobytes() for file in corpus.files] == [b"train", b"valid"]
+    assert prepare(data, 1, 16, 1, tmp_path / "cache").held_out_files == ("val-data-00000-of-00001.arrow",)
+
+
+def test_a_folder_that_is_no_saved_data_set_says_so(tmp_path: Path) -> None:
+    saved(tmp_path / "web", ["text"])
+    (file,) = read_corpus(Data(source="datasets", path=str(tmp_path / "web"))).files
+    assert file.tokens.tobytes() == b"text\0"
+    with pytest.raises(InputError, match="save_to_disk"):
+        read_corpus(Data(source="datasets", path=str(tmp_path)))
+    (tmp_path / "web" / "data-00000-of-00001.arrow").write_bytes(b"no arrow")
+    with pytest.raises(InputError, match="an Arrow file"):
+        read_corpus(Data(source="datasets", path=str(tmp_path / "web")))
+
+
+def test_a_tokenizer_turns_documents_into_tokens(tmp_path: Path) -> None:
+    """Each document ends with the tokenizer's own end of text; another tokenizer is another text."""
+    tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers (pip install 'longhaul-bench[tokenizers]')")
+    words = {"<|endoftext|>": 0, "[UNK]": 1, "hello": 2, "world": 3}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    model.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "a.jsonl").write_text('{"text": "hello world"}\n{"text": "hello there"}\n')
+    data = Data(source="jsonl", path=str(tmp_path / "a.jsonl"), tokenizer=str(tmp_path / "tokenizer.json"))
+    (file,) = read_corpus(data).files
+    assert file.tokens.tolist() == [2, 3, 0, 2, 1, 0]
+    assert file.digest != read_corpus(data.model_copy(update={"tokenizer": None})).files[0].digest
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="tokenizer.json: found .*a tokenizer.json"):
+        read_corpus(data)
 
 
 def test_val_names_the_held_out_text(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 
 from netsim.emulated.compile import compile_topology, duplicates_ever
 from netsim.emulated.plan import Address, NodePlan
+from netsim.simulated.link_model import LinkModel
 from netsim.states import states
 from netsim.topology import Topology, topology_from
 from tests.emulated.networks import PAIR, pair
@@ -96,3 +97,15 @@ def test_duplication_in_the_timeline_alone_is_foreseen() -> None:
     later = [{"at": "5 s", "set": {"between": ["a", "b"], "duplicate": "1 %"}}]
     assert duplicates_ever(pair(timeline=later))
     assert not duplicates_ever(pair())
+
+
+def test_a_first_window_is_the_kernels_own_unless_stated() -> None:
+    """A larger one is granted by receivers only where their buffers begin as large."""
+    usual, tuned = pair(), pair(transport={"congestion_control": "reno", "initial_window": 1000})
+    assert plans(usual)["a"].initial_window is None
+    assert plans(usual)["a"].sysctls["net.ipv4.tcp_rmem"] == "4096 131072 64000000"
+    assert plans(tuned)["a"].initial_window == 1000
+    assert plans(tuned)["a"].sysctls["net.ipv4.tcp_rmem"] == "4096 6000000 64000000"
+    assert (
+        LinkModel().initial_window(tuned, "a", "b") == 1000 * 1448 == 100 * LinkModel().initial_window(usual, "a", "b")
+    )

@@ -53,6 +53,7 @@ with open_network(topology, run_id="test", directory=folder, substrate="netns", 
 
 
 @pytest.mark.root
+@pytest.mark.timing  # it changes what every connection of this host may use
 @pytest.mark.skipif("cubic" not in AVAILABLE, reason="this kernel has no cubic")
 @pytest.mark.parametrize("become", [[], ["unshare", "-Ur"]], ids=["root", "user-namespace"])
 def test_both_ends_of_a_connection_use_what_is_pinned(tmp_path: Path, become: list[str]) -> None:

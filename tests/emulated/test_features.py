@@ -16,6 +16,7 @@ from netsim.emulated.node.impairments import deviate
 from netsim.topology import topology_from
 from tests.emulated.networks import need
 
+pytestmark = pytest.mark.timing
 LINKS: list[dict[str, Any]] = [
     {"from": "a", "to": "b", "delay": "30 ms", "jitter": {"spread": "4 ms"}},
     {"from": "a", "to": "c", "delay": "30 ms", "jitter": {"spread": "4 ms", "distribution": "pareto", "reorder": True}},

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from netsim.emulated.gate import FULL, SHORT, LinkMeasurement, LinkReport, evaluate, loss_interval
+from netsim.emulated.node.probes import Arrivals
 from netsim.framing import goodput
 from netsim.links import GilbertElliott
 from netsim.topology import Topology
@@ -113,6 +114,15 @@ def test_jitter_is_expected_with_the_mean_that_is_applied() -> None:
     assert finding.rtt_ms_expected == pytest.approx(217, abs=4)
 
 
+def test_a_stall_of_the_host_does_not_fail_a_jittery_link() -> None:
+    """The mean of the others is what it should be; a link that is longer by as much is still named."""
+    stalled = jittery()
+    stalled = replace(stalled, round_trips=(*stalled.round_trips[:-1], 3.0))
+    assert not any("RTT" in one and "middle" not in one for one in why(stalled, JITTERY))
+    longer = replace(stalled, round_trips=tuple(took + 0.06 for took in jittery().round_trips))
+    assert any(one.startswith("RTT") for one in why(longer, JITTERY))
+
+
 def test_jitter_above_the_delay_has_a_longer_mean() -> None:
     short = pair(defaults={**PAIR["defaults"], "delay": "5 ms", "jitter": {"spread": "20 ms", "reorder": True}})
     assert evaluate(short, "a", "b", found(), FULL).rtt_ms_expected == pytest.approx(21.5, abs=0.5)
@@ -146,8 +156,10 @@ def test_bursts_of_another_length_are_named() -> None:
 
 
 def test_a_late_tail_is_named_by_the_full_check() -> None:
-    tail = replace(found(), round_trips=(0.0302,) * 28 + (0.06,) * 2)
-    assert why(tail) == ("p99 RTT 60 ms, expected at most 50 ms",)
+    tail = replace(found(), round_trips=(0.0302,) * 26 + (0.06,) * 4)
+    assert why(tail) == ("4 of 30 RTTs above 50 ms, expected 1 % of them at most",)
+    once = replace(found(), round_trips=(0.0302,) * 29 + (0.06,))
+    assert why(once) == ()  # a busy moment of the host
     assert evaluate(TOPOLOGY, "a", "b", tail, SHORT).why == ()
 
 
@@ -157,3 +169,11 @@ def test_what_the_tolerance_hides_is_stated_as_not_judged() -> None:
     assert (finding.why, finding.not_judged) == ((), ("whether the RTT is too short",))
     assert evaluate(near, "a", "b", found(rtt=0.0016), FULL).why != ()
     assert evaluate(TOPOLOGY, "a", "b", found(), FULL).not_judged == ()
+
+
+def test_the_tail_of_a_jittery_stream_counts_for_no_rate() -> None:
+    """A stream of 1 kB each millisecond, whose last two datagrams come 100 ms late."""
+    arrivals = Arrivals(times=[0.001 * number for number in range(1000)] + [1.1, 1.1], sizes=[1000] * 1002)
+    assert arrivals.rate(0.5, tail=0.1) == pytest.approx(8e6, rel=1e-2)
+    assert arrivals.rate(0.5) == pytest.approx(0.8 * 8e6, rel=1e-2)
+    assert Arrivals(times=[0.0, 0.1], sizes=[10, 10]).rate(0.5, tail=1.0) == pytest.approx(800)

@@ -5,6 +5,7 @@ from statistics import fmean, stdev
 
 import pytest
 
+from netsim.emulated.node.delay import Crowd
 from netsim.emulated.node.impairments import Fate, pareto_moments
 from netsim.emulated.plan import Impairment
 
@@ -78,3 +79,15 @@ def test_a_change_goes_on_where_the_generators_are() -> None:
     changed.change(Impairment(0.08, loss_in_good=0.1))
     assert [whole.lost() for _ in range(500)] == [changed.lost() for _ in range(500)]
     assert changed.delay() == 0.08
+
+
+def test_only_packets_that_come_fast_are_read_together() -> None:
+    """Sixty-four packets in 2 ms are a crowd, in 20 ms they are none."""
+    crowd = Crowd()
+    crowd.count(64, 1.0)
+    crowd.count(64, 1.002)
+    assert crowd.dense
+    crowd.count(32, 1.01)
+    assert crowd.dense
+    crowd.count(32, 1.022)
+    assert not crowd.dense

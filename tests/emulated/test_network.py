@@ -188,6 +188,7 @@ def typical(took: list[float | None]) -> float:
     return statistics.median(returned)
 
 
+@pytest.mark.timing
 def test_a_timeline_happens_on_the_live_network(substrate: str, directory: Path) -> None:
     events = [
         {"at": "1 s", "set": {"from": "a", "to": "b", "delay": "60 ms"}},
@@ -211,6 +212,7 @@ def test_a_timeline_happens_on_the_live_network(substrate: str, directory: Path)
         assert typical(during[3]) == pytest.approx(0.0305, abs=0.001)
 
 
+@pytest.mark.timing
 def test_a_paused_site_stands_still_and_a_crashed_one_ends(substrate: str, directory: Path) -> None:
     events = [{"from": "0.3 s", "to": "1 s", "pause": {"site": "a"}}, {"at": "1.5 s", "crash": {"site": "a"}}]
     for network in opened(pair(timeline=events), substrate, directory):
@@ -228,6 +230,7 @@ def test_a_paused_site_stands_still_and_a_crashed_one_ends(substrate: str, direc
         assert 1.1 < max(ticks) < 1.9
 
 
+@pytest.mark.timing
 def test_cross_traffic_is_not_counted_as_training(substrate: str, directory: Path) -> None:
     """Cross traffic takes its share and is not counted as training."""
     events = [{"from": "0 s", "to": "0.8 s", "traffic": {"from": "a", "to": "b", "rate": "8 Mbit"}}]

@@ -12,17 +12,20 @@ from typing import Any
 
 import yaml
 
+from harness.records.code_hash import code_hash
 from harness.records.layout import RunDirectory
 from harness.records.logs import Events, read_entries
 from harness.records.run_record import Result, read_json, write_json
-from harness.run.recording import costs_of
+from harness.run.fault_records import costs_of
+from harness.run.own_code import OwnCode
 from harness.run.result import Observed, assemble_result
-from harness.run.worker_group import start_worker_group
+from harness.run.worker_group import WorkerGroup, started
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
 from harness.spec.suite import load_suite
 from harness.worker.data import prepare
 from harness.worker.job import Job, Summary
+from netsim.emulated.node.processes import is_stopped
 
 
 def spec_of(folder: Path, method: str, options: dict[str, Any] | None = None, sites: int = 2, **fields: Any) -> RunSpec:
@@ -98,10 +101,12 @@ class LocalProcess:
     """A program, as a node's agent gives it to the runner."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+        self._process, self.stopped = process, False
 
     def poll(self) -> int | None:
-        return self._process.poll()
+        status = self._process.poll()
+        self.stopped = status is None and is_stopped(self._process.pid)
+        return status
 
     def kill(self) -> None:
         self._process.kill()
@@ -145,7 +150,12 @@ def run_through(
     dataset = prepare(spec.data, sites, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
     with (
         closing(Events(directory / "events.jsonl")) as events,
-        start_worker_group(run, "loopback", directory, network, dataset, events, 0) as trainers,
+        started(
+            WorkerGroup(
+                run, "loopback", code_hash(spec.method), directory, network, dataset, events, OwnCode.of(spec), {}
+            ),
+            0,
+        ) as trainers,
     ):
         trainers.wait_until_ready()
         RunDirectory(directory).go.touch()

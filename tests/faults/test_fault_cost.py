@@ -72,6 +72,14 @@ def test_detection_ends_at_the_first_and_recovery_at_the_last() -> None:
     assert seconds(DIARIES) == ([1.0], [1.5])
 
 
+def test_a_partition_is_detected_like_any_other_fault() -> None:
+    """The network's cut is in no worker's log; the runner says when it was."""
+    logs = {rank: [entry for entry in entries if entry["kind"] != "crash"] for rank, entries in DIARIES.items()}
+    assert seconds(logs)[0] == []
+    noticed = min(entry["when"] for entries in logs.values() for entry in entries if entry["kind"] == "detected")
+    assert seconds(logs, [noticed - 2.5])[0] == [2.5]
+
+
 def test_the_cost_adds_up() -> None:
     dead = {2: [{"step": s, "tokens": 32 * s, "committed": 4 if s >= 4 else 0} for s in range(1, 6)]}
     found, wrong = fault_cost(PLAN, DIARIES, LEDGERS, {0: 256, 1: 256}, dead, sent=2500, sites="abc")

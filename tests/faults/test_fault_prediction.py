@@ -31,7 +31,7 @@ def cell(*faults: dict[str, Any], method: str = "diloco", **more: Any) -> RunSpe
     return spec(method, faults=faults, **more)
 
 
-def test_what_strikes_whom_when_follows_from_the_suite() -> None:
+def test_fault_events_follow_from_the_suite() -> None:
     slow = {"kind": "straggle", "step": 3, "until": 4, "factor": 2.0, "site": "a"}
     found = fault_events(made := cell(CRASH, slow), ResolvedRun.of(made).topology, 40)
     assert set(found) == {
@@ -41,7 +41,7 @@ def test_what_strikes_whom_when_follows_from_the_suite() -> None:
     }
 
 
-def test_what_the_timeline_does_to_sites_strikes_at_a_second() -> None:
+def test_site_events_of_a_timeline_happen_at_a_second() -> None:
     events = [
         {"at": "1 s", "crash": {"site": "c"}},
         {"at": "3 s", "restart": {"site": "c"}},
@@ -73,7 +73,7 @@ def test_fomoe_continues_while_every_expert_has_a_holder(replication: int, goes_
 
 @pytest.mark.parametrize("method", ["ddp", "diloco", "photon"])
 def test_the_fault_model_equals_the_simulation_without_faults(method: str) -> None:
-    """The walk takes as long as the simulation where nothing strikes."""
+    """Without faults the fault model takes as long as the simulation."""
     calm = predict(cell(method=method), calibration(transfer_seconds=1e-3)).wall_seconds
     late = {"kind": "straggle", "site": "a", "step": 1, "factor": 1.0001}
     walked = predict(cell(late, method=method), calibration(transfer_seconds=1e-3)).wall_seconds

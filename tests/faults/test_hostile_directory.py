@@ -15,11 +15,12 @@ from harness.records.files import give_folder, open_to_read, remove, write_atomi
 from harness.records.layout import RunDirectory
 from harness.records.logs import read_worker_log, text_lines
 from harness.records.run_record import write_json
-from harness.run.recording import costs_of
+from harness.run.fault_records import costs_of
 from harness.spec.resolved import ResolvedRun
 from harness.worker import checkpoint
 from harness.worker.resume import truncate_log, valid_steps
 from netsim.emulated.node.processes import launch
+from netsim.emulated.program_output import logged_to
 from netsim.emulated.substrates.launch import FIRST_USER
 from netsim.errors import HostError, InputError, LonghaulError
 from tests.faults.loopback import spec_of
@@ -93,8 +94,15 @@ def test_the_output_of_a_link_is_not_copied(worker: Any, victim: Path) -> None:
 
 def test_a_program_does_not_log_through_a_link(worker: Any, victim: Path) -> None:
     worker.log.symlink_to(victim)
-    with pytest.raises(HostError, match="log.txt"):
-        launch(["/bin/true"], {}, worker.log, None, worker.path)
+    with pytest.raises(HostError, match="log.txt"), logged_to(worker.log, None):
+        pass
+    assert untouched(victim)
+
+
+def test_a_program_does_not_log_into_a_file_of_another_name(worker: Any, victim: Path) -> None:
+    worker.log.hardlink_to(victim)
+    with pytest.raises(HostError, match="not a file of the program's own"), logged_to(worker.log, None):
+        pass
     assert untouched(victim)
 
 
@@ -109,7 +117,9 @@ def test_a_site_cannot_see_or_change_the_record_of_another() -> None:
         other, own = run.worker(0), run.worker(1)
         write_atomically(other.steps, SECRET)
         script = f"id -u; cat {other.steps}; echo spoilt > {other.steps}; ls {other.path}; echo > {run.result}"
-        done = launch(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, own.log, FIRST_USER + 1, Path("/"))
+        with logged_to(own.log, FIRST_USER + 1) as output_files:
+            argv, env = ["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}
+            done = launch(argv, env, output_files, FIRST_USER + 1, Path("/"))
         assert done.wait(20) != 0
         output = own.log.read_text()
         assert output.startswith(f"{FIRST_USER + 1}\n")
@@ -174,3 +184,13 @@ def test_nonsense_in_a_workers_log_is_one_clear_error(worker: Any, line: str) ->
     worker.worker_log.write_text(f"{line}\n")
     with pytest.raises(InputError, match="happened.jsonl"):
         read_worker_log(worker.worker_log)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another user")
+def test_the_coordinators_output_is_read_as_its_users(tmp_path: Path) -> None:
+    """Its file lies in the runner's folder and belongs to the user that it runs as."""
+    path = tmp_path / "membership.log"
+    path.write_text("generation 0\n")
+    os.chown(path, 61_000, 61_000)
+    assert text_lines(path) == []
+    assert text_lines(path, 61_000) == ["generation 0"]

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from harness.bench.chaos.chaos_checks import steps_trained
+from harness.records.layout import RunDirectory
 from harness.records.run_record import Result
 from tests.faults.loopback import run_through, spec_of
 
@@ -22,7 +24,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go_through(
-    tmp_path: Path, cache: Path, method: str, options: dict[str, Any], faults: Events, steps: int, sites: int = 3
+    tmp_path: Path,
+    cache: Path,
+    method: str,
+    options: dict[str, Any],
+    faults: Events,
+    steps: int,
+    sites: int = 3,
+    timeout: float = 120,
+    **fields: Any,
 ) -> tuple[Result, Events]:
     model = "tiny-moe" if method == "fomoe" else "tiny"
     spec = spec_of(
@@ -33,12 +43,16 @@ def go_through(
         model=model,
         faults=faults,
         train={"steps": steps, "checkpoint_every": 4},
-        network={"timeout_seconds": 120},
+        network={"timeout_seconds": timeout},
+        **fields,
     )
     result, events = run_through(spec, tmp_path / "run", cache)
     assert result.valid, result.why_invalid
     assert result.steps == steps
     assert result.final_loss is not None
+    if method != "streaming_diloco":  # whose source goes on from the step in which it was interrupted
+        counted = (result.tokens_committed or 0) + (result.tokens_lost or 0)
+        assert counted == steps_trained(RunDirectory(tmp_path / "run")) * BATCH
     return result, events
 
 
@@ -75,23 +89,40 @@ def test_ddp_rolls_back_with_the_surviving_sites(tmp_path: Path, cache: Path) ->
         ("diloco", {"sync_every": 4}),
         ("ddp", {}),
         ("lordo", {"sync_every": 4}),
-        ("local_adam", {"sync_every": 4}),
         ("streaming_diloco", {"sync_every": 4}),
-        ("fomoe", {"sync_every": 4, "replication": 2}),
         ("fomoe", {"sync_every": 4, "replication": 2, "outer": "diloco"}),
     ],
 )
 def test_a_site_that_comes_back_catches_up_from_its_peers(
     tmp_path: Path, cache: Path, method: str, options: dict[str, Any]
 ) -> None:
+    """At the first synchronisation of the paced clock from step 10 on, however long its program takes to start.
+
+    One method of each policy; that every method moves its whole state is tests/algorithms/test_catch_up.py's to show.
+    """
+    faults: Events = [{"kind": "crash", "site": "b", "step": 6, "back_after": "0.4 s"}]
+    sites = 4 if method == "fomoe" else 3
+    compute = {"mode": "paced", "step_seconds": 0.1}
+    result, events = go_through(tmp_path, cache, method, options, faults, 20, sites, compute=compute)
+    assert result.absences is not None
+    assert [(absence.site, absence.to_step in range(10, 14)) for absence in result.absences] == [("b", True)]
+    is_back(result, events, method, sites, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+def test_without_a_paced_clock_a_site_returns_when_it_can(tmp_path: Path, cache: Path) -> None:
     """The straggler keeps the run going long enough for the site to be back before its end."""
     faults: Events = [
         {"kind": "crash", "site": "b", "step": 6, "back_after": "0 s"},
         {"kind": "straggle", "site": "a", "step": 9, "until": 300, "factor": 1.5},
     ]
-    sites = 4 if method == "fomoe" else 3
-    spec_steps = 160
-    result, events = go_through(tmp_path, cache, method, options, faults, spec_steps, sites)
+    result, events = go_through(tmp_path, cache, "diloco", {"sync_every": 4}, faults, 160)
+    is_back(result, events, "diloco", 3, 160)
+
+
+def is_back(result: Result, events: Events, method: str, sites: int, steps: int) -> None:
+    """Site b caught up, all are members again, and what was trained without b is all that is missing."""
     caught_up = of_kind(events, "caught up")
     assert "b" in {event["site"] for event in caught_up}
     assert result.bytes_caught_up
@@ -100,19 +131,20 @@ def test_a_site_that_comes_back_catches_up_from_its_peers(
     if method != "streaming_diloco":  # whose others take over one worker's state after a loss
         kept = 5 if method == "lordo" else 4  # the last synchronisation or checkpoint; LoRDO's first step is warm-up
         away = max(event["step"] for event in caught_up if event["site"] == "b") - kept
-        assert result.tokens == (sites * spec_steps - away) * BATCH
+        assert result.tokens == (sites * steps - away) * BATCH
     assert not [event for event in of_kind(events, "detected") if "did not come" in event["reason"]]
 
 
 @pytest.mark.slow
-def test_photon_awaits_its_server_but_not_a_client(tmp_path: Path, cache: Path) -> None:
-    """Photon waits for its server and goes on without a client."""
+@pytest.mark.parametrize("timeout", [120, 4])
+def test_photon_awaits_its_server_but_not_a_client(tmp_path: Path, cache: Path, timeout: float) -> None:
+    """Photon waits for its server and goes on without a client, also if a restart takes longer than the timeout."""
     faults: Events = [
         {"kind": "crash", "site": "a", "step": 10, "back_after": "0 s"},
         {"kind": "crash", "site": "c", "step": 22},
     ]
     options = {"sync_every": 4, "server_optimizer": "nesterov"}
-    _, events = go_through(tmp_path, cache, "photon", options, faults, 32)
+    _, events = go_through(tmp_path, cache, "photon", options, faults, 32, timeout=timeout)
     assert {event["step"] for event in of_kind(events, "rolled back")} == {8}
     assert of_kind(events, "reformed")[-1]["members"] == [0, 1]
 

@@ -48,7 +48,7 @@ def command(folder: Path, runs: Path, **changes: Any) -> subprocess.Popen[str]:
         [
             sys.executable,
             "-m",
-            "longhaul.cli",
+            "longhaul",
             "run",
             str(suite),
             "--runs",

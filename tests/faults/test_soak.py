@@ -12,7 +12,7 @@ import pytest
 from harness.bench.malformed_inputs import Tried
 from harness.bench.soak import MethodFaultCost, SoakResult, soak
 from harness.bench.soak_report import SoakReport, load_soak, store_soak
-from longhaul.commands.bench_soak import LONGHAUL
+from longhaul.commands.benches.bench_soak import LONGHAUL
 from reports.pages.reliability_page import reliability_page
 from tests.emulated.networks import need
 

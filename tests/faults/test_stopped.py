@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness.elastic.bounded_call import BoundedCaller
 from harness.elastic.fault_injector import CONTINUE
 from harness.run import stall_watch, worker_group
+from harness.run.failure import how_it_ended
+from netsim.bounded_call import BoundedCaller
 from netsim.errors import LonghaulError
 from tests.faults.loopback import LocalNetwork, run_through, spec_of
 
@@ -27,6 +30,7 @@ def until_training(network: LocalNetwork, directory: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("method", "declared"), [("ddp", False), ("ddp", True), ("single", False)])
 def test_a_stopped_trainer_ends_the_run(
@@ -52,6 +56,7 @@ def test_a_stopped_trainer_ends_the_run(
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.timeout(300)
 def test_a_stopped_coordinator_ends_the_run(tmp_path: Path) -> None:
     """A store call is given up after network.timeout_seconds."""
@@ -93,3 +98,24 @@ print("continued")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "continued\n"
+
+
+def test_it_is_said_how_a_program_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that died of a full disk could not say so itself."""
+    log = tmp_path / "log.txt"
+    assert how_it_ended(-signal.SIGKILL, ["step 3"], log) == "was killed by SIGKILL"
+    assert how_it_ended(1, ["step 3", "no such file"], log) == "ended (exit 1): no such file"
+    assert how_it_ended(1, [], log) == "ended (exit 1): it left no message"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert how_it_ended(1, [], log).endswith(f"no space left on device: {log}")
+
+
+def test_only_what_stays_stopped_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stall_watch, "STALL_SECONDS", 0.05)
+    programs = stall_watch.StoppedPrograms()
+    for stopped in (True, False, True):  # a moment's stop starts anew
+        programs.check("the coordinator", stopped)
+        time.sleep(0.03)
+    time.sleep(0.05)
+    with pytest.raises(LonghaulError, match="the coordinator has been stopped for 0.05 s"):
+        programs.check("the coordinator", stopped=True)

@@ -31,10 +31,18 @@ PUBLISHED = {
     "fomoe-large": 1.82e9,
     "fomoe-xl": 13.33e9,
     "fomoe-xxl": 104.2e9,
-    # Llama 3.1 and DeepSeek-V3, as their reports count
-    "llama-70b": 70.6e9,
-    "llama-405b": 405.9e9,
-    "deepseek-v3": 671e9,
+}
+REPORTED = {  # as their reports and released weights count
+    "gpt-3": 175e9,
+    "llama-2-7b": 6.74e9,
+    "llama-2-13b": 13.02e9,
+    "llama-2-70b": 68.98e9,
+    "llama-3-8b": 8.03e9,
+    "llama-70b": 70.55e9,
+    "llama-405b": 405.85e9,
+    "mixtral-8x7b": 46.7e9,
+    "mixtral-8x22b": 140.6e9,
+    "deepseek-v3": 671.0e9,
 }
 
 
@@ -46,6 +54,12 @@ def test_every_model_preset_can_be_read_and_bears_its_file_name(name: str) -> No
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
 def test_parameters_are_as_published(name: str, parameters: float) -> None:
     assert find_model(name, "test").count() == pytest.approx(parameters, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "parameters"), REPORTED.items())
+def test_well_known_models_count_to_half_a_per_cent(name: str, parameters: float) -> None:
+    shape = find_model(name, "test")
+    assert shape.count() == sum(p.elements for p in shape.parameters) == pytest.approx(parameters, rel=0.005)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,7 @@ def test_sparse_shares_are_those_of_fomoe(name: str, share: float) -> None:
 def test_deepseek_v3_has_37_billion_active_parameters() -> None:
     shape = find_model("deepseek-v3", "test")
     active = shape.count() - shape.count(Role.EXPERT) * (1 - shape.top_k / shape.experts)
+    active -= shape.vocabulary * shape.width  # looked up, not multiplied
     assert active == pytest.approx(37e9, rel=0.02)
 
 

@@ -19,6 +19,7 @@ SHAPES = {
     "gated": ModelShape(**SMALL, gated=True, ffn_width=48),
     "peri": ModelShape(**SMALL, norm="peri"),
     "untied": ModelShape(**SMALL, tied=False),
+    "grouped": ModelShape(**SMALL, key_value_heads=1, rotary_base=500_000.0),
     "moe": ModelShape(**SMALL, kind="moe", experts=4, top_k=2),
     "moe peri untied": ModelShape(**SMALL, kind="moe", experts=4, top_k=1, norm="peri", tied=False),
 }

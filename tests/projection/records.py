@@ -61,7 +61,7 @@ def write_run(folder: Path, cell: RunSpec, truth: Calibration, **changes: Any) -
     """A complete record of `cell`, as if `truth` were how the world works."""
     topology = ResolvedRun.of(cell).topology
     sites, steps = len(topology.sites), cell.train.steps
-    found = predict(cell.model_copy(update={"faults": ()}), truth)  # what befalls it is in `changes`
+    found = predict(cell.model_copy(update={"faults": ()}), truth)  # the cost of its faults is in `changes`
     assert found.wall_seconds is not None
     assert found.communication_seconds is not None
     assert found.evaluation_seconds is not None

@@ -10,7 +10,7 @@ import pytest
 from harness.costmodel.calibration import Calibration, Span, load_calibration, save_calibration
 from harness.costmodel.fit import fit
 from harness.costmodel.predict import predict
-from harness.costmodel.validation import validate_runs
+from harness.costmodel.validation import held_out_error, validate_runs
 from harness.records.archive import read_runs, store_runs
 from harness.records.run_record import read_run
 from longhaul.commands.calibrate import calibrate
@@ -73,6 +73,15 @@ def test_a_calibration_file_reads_back_as_it_was_written(fitted: Calibration, tm
     path = tmp_path / "calibration.yaml"
     save_calibration(fitted, path)
     assert load_calibration(path) == fitted
+
+
+def test_the_error_on_runs_held_out_is_that_of_communication(runs: Path, fitted: Calibration) -> None:
+    """It counts only runs that the fit did not see."""
+    found = held_out_error(read_runs([runs]), fitted, "runs")
+    assert found.runs == 3
+    assert 0 < found.mean <= found.max < 0.1
+    with pytest.raises(InputError, match="that the fit did not see"):
+        held_out_error(read_runs([runs / "fit"]), fitted, "runs")
 
 
 def test_without_a_calibration_the_basis_is_first_principles(runs: Path) -> None:

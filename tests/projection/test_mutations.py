@@ -21,7 +21,7 @@ from netsim.simulated.simulation import simulate
 from netsim.topology import Topology
 
 DOCS = Path(__file__).parents[2] / "docs"
-MEAN, MAX = 5.1, 17.3  # per cent of exposed communication: 1.25 x what is reached
+MEAN, MAX = 3.3, 17.5  # per cent of exposed communication: 1.25 x what is reached
 Changed = tuple[Topology, Compute, dict[str, Any]]
 
 
@@ -44,6 +44,12 @@ def window(topology: Topology, compute: Compute) -> Changed:
 
 def backward(topology: Topology, compute: Compute) -> Changed:
     return topology, replace(compute, backward_share=0.3), {}
+
+
+def send_buffers_off(topology: Topology, compute: Compute) -> Changed:
+    """Members go on when the network has carried what they send: val-uneven is then 3 to 9 % too long."""
+    calibrated = load_calibration(DOCS / "calibration.yaml").link_model
+    return topology, compute, {"link_model": replace(calibrated, send_buffers=False)}
 
 
 def ring_rule_off(topology: Topology, compute: Compute) -> Changed:
@@ -82,8 +88,8 @@ def test_communication_is_predicted_within_its_threshold(monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    [delays(0.0), delays(0.5), goodput(1.1), goodput(0.9), backward],
-    ids=["delays x0", "delays x0.5", "goodput +10 %", "goodput -10 %", "backward share 0.3"],
+    [delays(0.0), delays(0.5), goodput(1.1), goodput(0.9), backward, send_buffers_off],
+    ids=["delays x0", "delays x0.5", "goodput +10 %", "goodput -10 %", "backward share 0.3", "send buffers off"],
 )
 def test_a_wrong_model_fails_validation(change: Callable[..., Changed], monkeypatch: pytest.MonkeyPatch) -> None:
     errors = communication_errors(monkeypatch, change)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.costmodel.published import PublishedCell, agreement, published_cells
+from harness.costmodel.published import PublishedCell, agreement, measured_error, published_cells
 from harness.spec.scenario import load_scenario
 from longhaul.commands.validate import validate
 from netsim.errors import InputError
@@ -33,6 +33,18 @@ def test_nine_of_ten_published_cells_agree_and_most_are_exact(cells: list[Publis
 def test_photons_three_aggregations(label: str, seconds: float, cells: list[PublishedCell]) -> None:
     (cell,) = [c for c in cells if c.label == label and c.quantity == "s per synchronisation"]
     assert cell.projected == pytest.approx(seconds, rel=1e-3)
+
+
+def test_measurements_have_an_error_and_count_for_no_agreement(cells: list[PublishedCell]) -> None:
+    """diloco-measured's synchronisations: what is left at 1 Gbit/s and H = 1 is 1 %."""
+    measured = [cell for cell in cells if cell.measured]
+    assert {cell.scenario for cell in measured} == {"diloco-measured-1g", "diloco-measured-50m"}
+    error = measured_error(cells)
+    assert error is not None
+    assert error[0] < 15
+    assert agreement(measured) == 1
+    (first,) = [cell for cell in measured if cell.scenario == "diloco-measured-1g" and cell.label == "H=1"]
+    assert abs(first.off) < 1.5
 
 
 def test_the_command_prints_cells_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_common_options_go_to_the_methods_that_have_them(tmp_path: Path) -> None
         ({"methods": ["telepathy"]}, "telepathy"),
         ({"methods": [{"method": "diloco", "options": {"sync_evry": 3}}]}, "sync_evry"),
         ({"methods": [{"method": "fomoe", "options": {"replication": 5}}]}, "found 5"),
-        ({"model": "tiny"}, "a model of kind moe"),
+        ({"model": "tiny"}, "a model with experts"),
         ({"sweep": {"rate": ["0 Mbit"]}}, "rates above zero"),
         ({"sweep": {"latency": ["1 ms"]}}, "latency"),
         ({"uncertainty": {"compute": "10 %"}}, "reason"),

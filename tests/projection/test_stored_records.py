@@ -55,34 +55,34 @@ def test_the_page_shows_every_compared_run(validation: Validation) -> None:
 
 
 @pytest.fixture(scope="module")
-def struck(calibration: Calibration) -> Validation:
+def faulted(calibration: Calibration) -> Validation:
     return validate_runs(read_runs([DOCS / "fault-runs.jsonl"]), calibration)
 
 
-def test_predicted_groups_and_state_transfers_are_exact(struck: Validation) -> None:
-    """What misfortune cost in groups and in states handed on is exact."""
-    errors = errors_of(struck.faults)
+def test_predicted_groups_and_state_transfers_are_exact(faulted: Validation) -> None:
+    """The predicted numbers of generations and of state transfers are exact."""
+    errors = errors_of(faulted.faults)
     for name in ("generations", "bytes_caught_up"):
-        assert errors[name].exact == errors[name].runs == len(struck.faults) > 0, name
+        assert errors[name].exact == errors[name].runs == len(faulted.faults) > 0, name
 
 
-def test_predicted_wasted_tokens_are_exact_but_for_join_steps(struck: Validation) -> None:
+def test_predicted_wasted_tokens_are_exact_but_for_join_steps(faulted: Validation) -> None:
     """Only where members meet at every step can one of them have begun another; who has is a matter of milliseconds."""
-    for row in struck.faults:
+    for row in faulted.faults:
         error = row.quantities["tokens_lost"].error
         assert error is not None
         assert abs(error) <= (0.05 if row.algorithm == "ddp" else 0.0), row.id
 
 
-def test_predicted_fault_seconds_are_within_committed_error(struck: Validation) -> None:
-    """What misfortune cost in seconds is within the committed error."""
-    errors = errors_of(struck.faults)
+def test_predicted_fault_seconds_are_within_committed_error(faulted: Validation) -> None:
+    """The predicted cost of faults in seconds is within the committed error."""
+    errors = errors_of(faulted.faults)
     for name, most in (("detection", 10.0), ("recovery", 25.0), ("wall", 10.0), ("bytes_repeated", 10.0)):
         mean = errors[name].mean
         assert mean is not None
         assert mean <= most, name
 
 
-def test_the_page_shows_every_struck_run(struck: Validation) -> None:
+def test_the_page_shows_every_run_with_faults(faulted: Validation) -> None:
     page = (DOCS / "validation.md").read_text(encoding="utf-8")
-    assert all(f"| {row.id} |" in page for row in struck.faults)
+    assert all(f"| {row.id} |" in page for row in faulted.faults)

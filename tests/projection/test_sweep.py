@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from harness.cluster.sweep import sweep
-from harness.costmodel.projection import rows_of, variants
+from harness.costmodel.projection import variants
+from harness.costmodel.projection_rows import rows_of
 from harness.spec.scenario import load_scenario
 from netsim.errors import HostError, InputError
 from tests.clusters import dask_cluster, free_port

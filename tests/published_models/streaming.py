@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from netsim.simulated.flows import Floats
+from netsim.simulated.fair_rates import Floats
 
 GRID = np.logspace(-1, 3, 50) * 1e9  # bit/s; the grid of the paper's tables, one notch a factor of 1.2068
 

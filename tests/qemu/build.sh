@@ -30,7 +30,10 @@ PYTHON
 
 if [ ! -e rootfs/usr/bin/python3 ]; then
   rm -rf rootfs
-  debootstrap --variant=minbase --include=iproute2,iptables,python3,kmod,busybox-static bookworm rootfs >debootstrap.log
+  mkdir -p rootfs/etc/dpkg/dpkg.cfg.d
+  echo force-unsafe-io >rootfs/etc/dpkg/dpkg.cfg.d/unsafe-io  # an interrupted build is begun anew: nothing needs to be synced
+  debootstrap --variant=minbase --include=iproute2,iptables,python3,kmod,busybox-static bookworm rootfs >debootstrap.log ||
+    { tail -n 20 debootstrap.log; exit 1; }
 fi
 mkdir -p rootfs/lib/modules rootfs/{out,host}
 # The guest copies this root into its memory at every start, so only what the tests need stays.

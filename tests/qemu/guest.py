@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from netsim.emulated.agent_client import AgentClient, AgentListener, wait
+from netsim.emulated.load_probe import probe_under_load
 from netsim.emulated.node.probes import ProbeStream
 from netsim.emulated.node.requests import (
     CheckHealth,
@@ -22,7 +23,6 @@ from netsim.emulated.node.requests import (
     Reshape,
     SendStream,
     Shape,
-    StartProgram,
 )
 from netsim.emulated.owner import Owner, make_runtime
 from netsim.emulated.plan import NodePlan
@@ -63,7 +63,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     finally:
         base.close()
         listener.close()
-        shutil.rmtree(runtime)
+        shutil.rmtree(runtime, ignore_errors=True)  # the switch removes it too
 
 
 def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient]) -> dict[str, Any]:
@@ -81,53 +81,20 @@ def probe(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient])
         time.sleep(1.0)  # idle time costs nothing here
         received = links[1].call(ReadStream(stream.number, 0.7 * seconds, finish=True), PATIENCE)
         found[stream.kind] = {**sent.to_json(), **received.to_json()}
+    if "gate" in case:
+        stream = ProbeStream(**case["gate"]["stream"])
+        sent = links[0].call(SendStream(stream), PATIENCE)
+        time.sleep(1.0)
+        received = links[1].call(ReadStream(stream.number, case["gate"]["window"], finish=True), PATIENCE)
+        found["gate"] = {**sent.to_json(), **received.to_json()}
     if "loads" in case:
-        found["loaded"] = {load: loaded(case, plans, links, load) for load in case["loads"]}
+        flood = Path(f"/tmp/{case['name']}-flood.log")
+        ends, seconds = (plans[:2], links[:2]), case["load_seconds"]
+        found["loaded"] = {
+            load: probe_under_load(load, *ends, case["rate"], seconds, flood, PATIENCE).to_json()
+            for load in case["loads"]
+        }
     return found
-
-
-FLOOD = """
-import socket, sys, time
-target, rate, seconds, frame = sys.argv[1], *map(float, sys.argv[2:5])
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    start, sent, content = time.monotonic(), 0, bytes(int(frame) - 42)
-    while (elapsed := time.monotonic() - start) < seconds:
-        if sent * frame * 8 > rate * elapsed:
-            time.sleep(0.001)
-            continue
-        sender.sendto(content, (target, 7009))
-        sent += 1
-"""
-
-
-def loaded(case: dict[str, Any], plans: list[NodePlan], links: list[AgentClient], load: str) -> dict[str, Any]:
-    """Echoes while something fills the way there.
-
-    tcp: one connection. flood: frames at one and a half times the rate, which keep the link's queue full. small:
-    frames of 100 bytes at the rate of the link, all of which must arrive.
-    """
-    source, target = plans[0].address, plans[1].address
-    seconds, mtu = case["load_seconds"], plans[0].mtu
-    counted: dict[str, Any] = {}
-    number = 11 + ("tcp", "flood", "small").index(load)
-    if load == "flood":
-        frame = str(mtu + ETHERNET)
-        argv = (sys.executable, "-S", "-c", FLOOD, target, str(1.5 * case["rate"]), str(seconds), frame)
-        links[0].call(StartProgram(argv, {}, f"/tmp/{case['name']}-flood.log", "/tmp"), PATIENCE)
-    else:
-        tcp = ("tcp", segment(mtu), 0)
-        kind, payload, room = tcp if load == "tcp" else ("udp", 100 - ETHERNET - 28, 4096)
-        sending = links[0].request(SendStream(ProbeStream(number, kind, source, target, seconds, payload, 1, room)))
-    time.sleep(0.6 * seconds)
-    echo = Echo((target,), 40, 0.3 * seconds / 40, patience=3.0)
-    took = [one for _, one in links[0].call(echo, PATIENCE).echoes[0] if one is not None]
-    if load != "flood":
-        counted = sending.result(PATIENCE).to_json()
-        time.sleep(4.0)
-        counted |= links[1].call(ReadStream(number, 0.5 * seconds, finish=True), PATIENCE).to_json()
-    time.sleep(seconds)
-    return {"took": took, **counted}
 
 
 def main() -> None:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.reports.browser import BROWSER_MARKS, open_browser, open_report, show_as
 from tests.reports.conftest import Built
 
-selenium = pytest.importorskip("selenium.webdriver")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no chromium with chromedriver here"),
-]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
+pytestmark = BROWSER_MARKS
 
 
 @pytest.fixture(scope="module")
 def browser(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium.webdriver.chrome.service import Service
-
-    options = selenium.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=Service(executable_path=str(DRIVER)))
-    driver.get((built.out / "index.html").as_uri())
-    yield driver
-    driver.quit()
+    with open_browser(tmp_path_factory.mktemp("profile")) as driver:
+        open_report(driver, built.out / "index.html")
+        yield driver
 
 
 def test_the_page_opens_offline_without_console_errors(browser: Any) -> None:
@@ -72,19 +57,16 @@ def test_a_number_leads_to_the_runs_that_made_it(browser: Any) -> None:
 
 
 def test_a_phone_scrolls_tables_and_not_the_page(browser: Any) -> None:
-    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    show_as(browser, 360, 740)
     widest = browser.execute_script("return document.documentElement.scrollWidth")
     assert widest <= 360
 
 
 def test_figures_follow_the_readers_colours(browser: Any) -> None:
     colour = "return getComputedStyle(document.querySelector('.drawing text')).fill"
-    features = [{"name": "prefers-color-scheme", "value": "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    show_as(browser, 360, 740, "light")
     light = browser.execute_script(colour)
-    features[0]["value"] = "dark"
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    show_as(browser, 360, 740, "dark")
     assert browser.execute_script(colour) != light
 
 

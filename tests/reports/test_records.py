@@ -6,14 +6,26 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.records.archive import read_runs
+from harness.records.run_record import Step, read_lines
+from harness.records.step_columns import read_step_columns
 from harness.spec.run_spec import SCHEMA_VERSION
 from netsim.errors import InputError
 from reports.build import build_report
 from reports.records import collect
 from tests.reports.made_up import RecordedRun, rewrite
+
+BROKEN = (
+    ('"step":4', '"step":-4'),
+    ('"tokens":4096', '"tokens":18446744073709551616'),
+    ('"compute":0.06', '"compute":-1'),
+    ('"compute"', '"resting"'),
+    ('"lr":0.001', '"lr":true'),
+    ('"payload_bytes":0', '"payload_bytes":0,"committed":99999999999999999999'),
+)
 
 
 @pytest.fixture
@@ -37,6 +49,46 @@ def test_all_steps_of_all_workers_are_read(run: Path) -> None:
     steps = list(stored.all_steps())
     assert [rank for rank, _ in steps] == sorted([0, 1, 2, 3] * 20)
     assert stored.topology.rtt("a", "b") == pytest.approx(0.08)
+
+
+def test_columns_hold_what_the_lines_say(run: Path) -> None:
+    """One value of each column against the models; a diverged loss, a bucket and a metric that only one line has."""
+    path = run / "rank-0" / "steps.jsonl"
+    first, *rest = path.read_text().splitlines()
+    odd = {**json.loads(first), "loss": None, "evaluation_loss": float("nan"), "metrics": {"entropy": 0.5}}
+    odd["seconds"]["checkpoint"] = 2.0
+    path.write_text("\n".join([json.dumps(odd), *rest]))  # the last line has no end
+    (stored,) = collect([run.parent]).runs
+    columns, steps = stored.logged[0], list(stored.steps(0))
+    assert columns.whole["tokens"].tolist() == [step.tokens for step in steps]
+    assert columns.numbers["clock"].tolist() == [step.clock for step in steps]
+    assert columns.seconds["checkpoint"].tolist() == [2.0] + 19 * [0.0]
+    assert np.isnan(columns.numbers["loss"]).tolist() == [True] + 19 * [False]
+    assert columns.metrics["entropy"][0] == 0.5
+    assert np.isnan(columns.metrics["entropy"][1:]).all()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"step": 1', "", "7", '{"step": true}', '{"step": 1e400}', "[[{", "\x00"])
+def test_columns_refuse_what_the_models_refuse(run: Path, text: str) -> None:
+    """In the same words, for the same line."""
+    path = run / "rank-0" / "steps.jsonl"
+    lines = path.read_text().splitlines()
+    for wrong in (text, *(lines[3].replace(old, new) for old, new in BROKEN)):
+        path.write_text("\n".join([*lines[:3], wrong, *lines[4:]]) + "\n")
+        errors = []
+        for read in (lambda: read_step_columns(path, 1), lambda: list(read_lines(path, Step, 1))):
+            with pytest.raises(InputError) as caught:
+                read()
+            errors.append(str(caught.value))
+        assert errors[0] == errors[1]
+        assert "line 4" in errors[0]
+
+
+def test_columns_read_what_only_the_models_admit(run: Path) -> None:
+    """A number in quotes, and a key of a newer schema: strict reading refuses them, the models do not."""
+    path = run / "rank-0" / "steps.jsonl"
+    path.write_text(path.read_text().replace('"tokens":2048', '"tokens":"2048","invented":1'))
+    assert read_step_columns(path, SCHEMA_VERSION + 1).whole["tokens"][1] == 2048
 
 
 def test_keys_that_a_newer_schema_added_are_passed_over(run: Path) -> None:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 from xml.etree import ElementTree
 
 import pytest
+from typer.testing import CliRunner
 
+from longhaul.cli import build
 from netsim.errors import InputError
+from reports.answers import answers
 from reports.build import build_report
 from reports.manifest import MANIFEST
+from reports.records import collect
+from reports.statistics import Range
+from reports.study import Study
 from tests.reports.conftest import NASTY, Built
 from tests.reports.made_up import Network, RecordedRun, rewrite
 
@@ -81,7 +89,7 @@ def test_ids_are_unique_although_figures_come_from_one_program(built: Built) -> 
 
 def test_what_a_record_says_is_text_and_never_markup(built: Built) -> None:
     page = Page(built.page)
-    assert page.scripts == 1
+    assert page.scripts == 5  # uPlot; ours and its data, for the first screen and for the rest
     assert "<b>a</b>" not in built.page
     assert "&lt;b&gt;a&lt;/b&gt; link" in built.page
     assert NASTY in re.sub(
@@ -156,20 +164,14 @@ def test_a_forged_manifest_deletes_nothing(tmp_path: Path, listed: object) -> No
     assert precious.read_text() == "mine"
 
 
-def test_a_file_of_the_users_that_is_in_the_way_is_an_error(tmp_path: Path) -> None:
+def test_a_file_of_the_users_that_is_in_the_way_is_an_error(built: Built, tmp_path: Path) -> None:
     RecordedRun(steps=20).write(tmp_path / "runs")
     out = tmp_path / "report"
-    build_report([tmp_path / "runs"], out)
+    shutil.copytree(built.out, out)
     (out / "steps.parquet").write_text("mine")
     with pytest.raises(InputError, match="no report wrote"):
         build_report([tmp_path / "runs"], out, parquet=True)
     assert (out / "steps.parquet").read_text() == "mine"
-
-
-def test_a_report_stands_under_its_suites_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    RecordedRun(steps=20).write(tmp_path / "runs")
-    monkeypatch.chdir(tmp_path)
-    assert Path(build_report([Path("runs")])["page"]).parent == Path("report") / RecordedRun().suite
 
 
 def test_a_record_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -203,22 +205,21 @@ def test_a_diverged_run_has_no_loss_and_breaks_nothing(tmp_path: Path) -> None:
     assert document["answers"][0]["fastest"] == "ddp"
 
 
-def test_bad_records_exit_with_2(tmp_path: Path) -> None:
-    """The command line prints one document and bad records exit with 2."""
+def test_the_command_prints_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And, without --out, writes the report to report/ under the suite's name."""
+    monkeypatch.chdir(tmp_path)
     run = RecordedRun(steps=20).write(tmp_path / "runs with spaces")
-    command = [
-        sys.executable,
-        "-m",
-        "longhaul.cli",
-        "report",
-        str(run.parent),
-        "--out",
-        str(tmp_path / "out"),
-        "--no-predict",
-    ]
-    good = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-    assert (good.returncode, json.loads(good.stdout)["valid_runs"]) == (0, 1), good.stderr
+    done = CliRunner().invoke(build("report"), ["report", str(run.parent), "--no-predict", "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["valid_runs"] == 1
+    assert Path(document["page"]).parent == Path("report") / RecordedRun().suite
+
+
+def test_bad_records_exit_with_2(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path / "runs with spaces")
     rewrite(run / "result.json", tokens="many")
+    command = [sys.executable, "-m", "longhaul", "report", str(run.parent), "--out", str(tmp_path / "out")]
     bad = subprocess.run(command, capture_output=True, text=True, check=False)
     assert bad.returncode == 2
     assert "tokens" in bad.stderr
@@ -252,3 +253,20 @@ def test_an_odd_run_has_a_page_all_the_same(tmp_path: Path, odd: RecordedRun) ->
         document = build_report([tmp_path / "runs"], tmp_path / "report")
     assert document["valid_runs"] == 1
     assert len(document["answers"]) == 1
+
+
+def test_a_terminal_gets_the_answer_in_one_line(built: Built) -> None:
+    """Of several networks who won on how many; of a single one who won, and by how much."""
+    assert built.document["overview"].startswith("Fastest to the loss, of 4 networks: ")
+    for answer in built.document["answers"]:
+        assert answer["brief"].startswith(answer["headline"])
+        assert len(answer["brief"]) <= 120
+    assert any("times as fast as ddp" in answer["brief"] for answer in built.document["answers"])
+
+
+def test_a_lead_that_evaluations_leave_open_is_no_fact(built: Built) -> None:
+    found = [
+        answer for answer in answers(Study(collect([built.runs]))) if answer.speedup_range and not answer.level_with
+    ]
+    assert " is fastest" in replace(found[0], speedup_range=Range(1.1, 2.7)).headline
+    assert " seems fastest" in replace(found[0], speedup_range=Range(0.8, 2.7)).headline

@@ -72,6 +72,9 @@ def test_beating_the_reference_beyond_seed_spread_is_flagged() -> None:
     assert check_convergence(reference, [2.05, 2.06, 2.02, 2.07]).suspicious is False
     assert check_convergence(reference, [2.03, 1.99, 1.97, 2.01]).suspicious is False
     assert check_convergence(reference, reference).suspicious is False
+    assert check_convergence(reference, reference).detectable == 0.0
+    # A spread of 0.0096, and 2.93 standard deviations for 4 pairs, one-sided at 1 %.
+    assert check_convergence(reference, [2.05, 2.06, 2.02, 2.07]).detectable == pytest.approx(0.0281, abs=2e-4)
 
 
 def test_two_seeds_cannot_show_that_a_method_is_too_good() -> None:

@@ -36,6 +36,29 @@ def test_a_failed_run_is_told_with_its_reason_and_logs(tmp_path: Path) -> None:
     assert "step 20" in text
 
 
+def test_link_checks_are_told_with_what_failed(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path)
+    links = json.loads((run / "links.json").read_text())
+    links["after"]["links"][0] |= {"passed": False, "why": ["RTT 95 ms, expected 80 ms"]}
+    (run / "links.json").write_text(json.dumps(links))
+    text = "\n".join(story(run))
+    assert "links before the run: all 12 within tolerance" in text
+    assert "links after the run: 1 of 12 out of tolerance\n  a to b: RTT 95 ms, expected 80 ms" in text
+
+
+def test_a_second_worker_of_a_site_is_told_with_its_site(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path)
+    (run / "rank-1.1").mkdir()
+    assert any(line.startswith("rank-1.1 at b: no step") for line in story(run))
+
+
+def test_a_log_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    run = RecordedRun(steps=20).write(tmp_path)
+    (tmp_path / "secret").write_text("do not tell\n")
+    (run / "rank-1" / "log.txt").symlink_to(tmp_path / "secret")
+    assert "do not tell" not in "\n".join(story(run))
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run"):
         story(tmp_path)

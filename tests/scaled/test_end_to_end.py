@@ -28,7 +28,7 @@ METHODS = [{"method": "ddp", "options": {"bucket_mb": 0.5}}, {"method": "photon"
 def ran(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("scaled")
     write_suite(folder, methods=METHODS, compute={"mode": "paced", "step_seconds": 0.2})
-    command = [sys.executable, "-m", "longhaul.cli", "run", "suite.yaml", "--substrate", "netns", "--json"]
+    command = [sys.executable, "-m", "longhaul", "run", "suite.yaml", "--substrate", "netns", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

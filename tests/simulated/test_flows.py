@@ -11,7 +11,8 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsim.simulated.flows import FREE, FlowNetwork, max_min
+from netsim.simulated.fair_rates import FREE, Routes, max_min
+from netsim.simulated.flows import FlowNetwork
 
 INF = np.inf
 
@@ -53,27 +54,44 @@ def test_rates_are_max_min_fair(sites: int, flows: int, random: Random) -> None:
         assert any(rate >= found[(paths == r).any(axis=1)].max() * (1 - 1e-6) for r in bottlenecks)
 
 
+def test_each_set_of_routes_has_its_own_fair_rates() -> None:
+    """What is remembered of one set is not taken for another, nor for other capacities."""
+    paths = np.array([[1, FREE, 3], [1, FREE, 4], [2, FREE, 4]])
+    routes = Routes(paths, np.array([INF, INF, 2.0]), np.array([INF, 10.0, 10.0, 100.0, 100.0]))
+    slots = routes.slots_of(np.array([2, 0, 1]))
+    for _ in range(2):
+        assert routes.rates(np.array([True, True, True]))[slots].tolist() == [2.0, 5.0, 5.0]
+        assert routes.rates(np.array([False, True, False]))[slots].tolist() == [0.0, 10.0, 0.0]
+    routes.become(np.array([INF, 1.0, INF]), np.array([INF, 10.0, 4.0, 100.0, 100.0]))
+    assert routes.rates(np.array([True, True, True]))[slots].tolist() == [4.0, 9.0, 1.0]
+
+
 def test_a_flow_speeds_up_when_another_ends() -> None:
     env = simpy.Environment()
-    network = FlowNetwork(env, np.array([INF, 10.0, 100.0]))
+    routes = Routes(np.array([[1, FREE, 2], [1, FREE, 2]]), np.full(2, INF), np.array([INF, 10.0, 100.0]))
+    network = FlowNetwork(env, routes)
     log: list[tuple[float, int]] = []
-    paths = np.array([[1, FREE, 2], [1, FREE, 2]])
-    network.start(paths, np.array([10.0, 30.0]), np.full(2, INF), lambda done: log.extend((env.now, d) for d in done))
+    network.start(np.arange(2), np.array([10.0, 30.0]), lambda done: log.extend((env.now, d) for d in done))
     env.run()
     assert [(round(when, 6), which) for when, which in log] == [(2.0, 0), (4.0, 1)]
 
 
 def test_a_flow_waits_out_a_cut_and_goes_on() -> None:
     env = simpy.Environment()
-    network = FlowNetwork(env, np.array([INF, 10.0, 100.0]))
+    routes = Routes(np.array([[1, FREE, 2]]), np.array([INF]), np.array([INF, 10.0, 100.0]))
+    network = FlowNetwork(env, routes)
     log: list[float] = []
-    network.start(np.array([[1, FREE, 2]]), np.array([20.0]), np.array([INF]), lambda _: log.append(env.now))
+    network.start(np.array([0]), np.array([20.0]), lambda _: log.append(env.now))
+
+    def become(rate: float) -> None:
+        routes.become(np.array([INF]), np.array([INF, rate, 100.0]))
+        network.change()
 
     def cut() -> Generator[simpy.Event, Any, None]:
         yield env.timeout(1)
-        network.change(np.array([INF, 0.0, 100.0]))
+        become(0.0)
         yield env.timeout(5)
-        network.change(np.array([INF, 5.0, 100.0]))
+        become(5.0)
 
     env.process(cut())
     env.run()

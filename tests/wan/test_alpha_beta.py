@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from netsim.collectives import bound, choose, cost, floor, select_algorithm, streams_per_pair
+from netsim.collectives import bound, choose, cost, floor, select_algorithm, streams_per_pair, suited
 from netsim.framing import goodput
 from netsim.topology import Topology, topology_from
-from netsim.traffic import Algorithm, Collective, Transfer
+from netsim.traffic import Algorithm, Collective, Transfer, WireType
 
 MB25 = 6_250_000  # numbers of four bytes
 
@@ -96,6 +96,17 @@ def test_many_or_fast_sites_use_a_ring_for_large_payloads(
     assert select_algorithm(star(sites, rate, rtt), reduce_among(sites, elements)) is expected
 
 
+@pytest.mark.parametrize("wire", [WireType.FP4, WireType.INT8])
+def test_quantised_sums_never_go_around_a_ring(wire: WireType) -> None:
+    """A ring would round the sum at every hop."""
+    topology = star(8, "250 Mbit", "10 ms")
+    assert select_algorithm(topology, reduce_among(8, wire=WireType.FP32)) is Algorithm.RING
+    transfer = reduce_among(8, 8 * MB25, wire=wire)
+    assert select_algorithm(topology, transfer) is Algorithm.DIRECT
+    assert suited(transfer, Algorithm.RING) is Algorithm.DIRECT
+    assert bound(topology, transfer) == cost(topology, transfer, Algorithm.DIRECT).seconds
+
+
 def test_overlapped_halves_save_a_delay_or_half_the_bytes() -> None:
     """Overlapping the halves saves a delay or half the transmission."""
     for rtt in ("10 ms", "200 ms", "2 s"):
@@ -105,15 +116,18 @@ def test_overlapped_halves_save_a_delay_or_half_the_bytes() -> None:
         assert saved == pytest.approx(min(found.latency, found.transmission) / 2)
 
 
-def test_workers_of_a_site_share_its_link() -> None:
-    """Workers of one site share its link and reach each other for nothing."""
+def test_a_site_costs_the_same_whatever_its_workers() -> None:
+    """The workers of a site are one member on the WAN, so a transfer costs what it costs among single workers."""
     document = {
         "name": "pairs",
         "defaults": {"up": "100 Mbit", "down": "100 Mbit", "rtt": "20 ms"},
         "sites": {"a": {"workers": 2}, "b": {"workers": 2}},
     }
-    found = cost(topology_from(document, "here"), reduce_among(4, 4000), Algorithm.DIRECT)
-    assert found.transmission == pytest.approx(8 * 2 * 2 * 8000 / goodput(100e6, 1500))
+    alone = {**document, "sites": {"a": {}, "b": {}}}
+    found, expected = (
+        cost(topology_from(each, "here"), reduce_among(2, 4000), Algorithm.DIRECT) for each in (document, alone)
+    )
+    assert found == expected
 
 
 def test_one_member_or_nothing_to_send_costs_nothing() -> None:

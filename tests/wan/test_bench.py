@@ -11,8 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.bench.all_reduce import AllReduceTimes
-from longhaul.commands.bench_network import bench_collectives
+from harness.bench.all_reduce import AllReduceTimes, opened_windows, star, stored_all_reduces
+from harness.bench.rows import append_row
+from harness.bench.torch_backends import BackendPoint, BackendTimes, stored_backends
+from longhaul.commands.benches.bench_network import bench_collectives
 from reports.pages.all_reduce_page import collectives_page, collectives_table, draw_efficiency
 from reports.style.drawing import write_images
 
@@ -50,9 +52,34 @@ def test_the_page_names_what_misses_the_target() -> None:
     assert "Every network reaches the target of 90 %." in collectives_page([ROW], 90.0, HOST).text
 
 
+def test_the_page_shows_what_scripts_get_where_it_was_measured() -> None:
+    row = BackendTimes(BackendPoint("netns", 4, "1 Gbit", "50 ms", 1000), 50.1, 57.2, 400.0, 308.4, 500.0, True, 4.0)
+    text = collectives_page([ROW], 90.0, HOST, backends=[row]).text
+    assert "| netns | 4 | 1 Gbit | 50 ms | 1 kB | 50 | 57 | 308 | 400 | 500 | 4 | passed |" in text
+    assert "torch.distributed" not in collectives_page([ROW], 90.0, HOST).text
+
+
+def test_rows_of_both_kinds_are_kept_in_one_file(tmp_path: Path) -> None:
+    point, file = BackendPoint("netns", 4, "1 Gbit", "50 ms", 1000), tmp_path / "rows.jsonl"
+    row = BackendTimes(point, 50.1, 57.2, 400.0, 308.4, 500.0, True, 4.0)
+    append_row(file, ROW)
+    append_row(file, row)
+    assert stored_all_reduces(file) == [ROW]
+    assert stored_backends(file) == [row]
+
+
 def test_a_row_has_a_cell_for_every_heading() -> None:
     (row,) = collectives_table([ROW], 90.0).rows
     assert row["efficiency"].text == "100"
+
+
+def test_windows_are_opened_to_what_a_path_holds() -> None:
+    """1 Gbit/s x 50 ms hold 6.25 MB, which three connections of a site share."""
+    segments = opened_windows(star(4, "1 Gbit", "50 ms")).transport.initial_window
+    assert 3 * segments * 1448 == pytest.approx(6.25e6, rel=0.001)
+    assert opened_windows(star(4, "10 Mbit", "1 ms")).transport.initial_window == 10
+    (row,) = collectives_table([replace(ROW, cold_open_ms=2 * ROW.bound_ms, open_segments=segments)], 90.0).rows
+    assert row["cold_ratio"].text == "2.00"
 
 
 def test_the_figure_is_the_same_every_time(tmp_path: Path) -> None:
@@ -71,7 +98,8 @@ def test_a_small_network_is_measured_and_written_down(tmp_path: Path) -> None:
     arguments += ["--only", "idle", "--results", str(tmp_path / "rows.jsonl")]
     done = CliRunner().invoke(app, [*arguments, "--json", "--out", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code in (0, 1)  # whether the target is reached is the bench's to say, not a test's
-    (row,) = json.loads(done.stdout)["rows"]
+    document = json.loads(done.stdout)
+    (row,) = document["rows"]
     assert row["sites"] == 2
     assert row["payload_bytes"] == 1_000_000
     assert row["bound_ms"] == pytest.approx(10 + 1e3 * 8e6 / (200e6 * 1448 / 1514), rel=1e-3)
@@ -79,5 +107,10 @@ def test_a_small_network_is_measured_and_written_down(tmp_path: Path) -> None:
     assert row["rounds"] == 3
     assert (tmp_path / "collectives.md").read_text().startswith("# WAN collectives")
     assert (tmp_path / "figures" / "collectives.svg").is_file()
+    large, small = document["backends"]
+    assert [one["backend_point"]["payload_bytes"] for one in (large, small)] == [1_000_000, 1000]
+    assert all(min(one["ours_ms"], one["gloo_ms"]) > 0.5 * one["bound_ms"] for one in (large, small))
+    assert "## Through torch.distributed" in (tmp_path / "collectives.md").read_text()
     again = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(again.stdout)["rows"] == [row]  # not measured anew
+    assert json.loads(again.stdout)["backends"] == [large, small]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -98,6 +99,26 @@ def test_a_ring_leaves_the_same_sum_at_every_member(
         assert bool(((results[0].double() - exact).abs() <= WORLD * rounding * scale + 1e-6).all())
     for rank in transfer.members:
         assert exchanges[rank].ledger.by_transfer().get((now, "t"), 0) == transfer.sent_by(rank)
+
+
+def _run(exchanges: list[WanExchange], now: int, transfer: Transfer, rows: list[Tensor], rank: int) -> None:
+    exchanges[rank].run(now, [(transfer, rows[rank])])
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.DIRECT, Algorithm.PS])
+def test_an_fp4_sum_is_rounded_once(exchanges: list[WanExchange], algorithm: Algorithm) -> None:
+    """Contributions and their sum are numbers of E3M0, so one rounding changes nothing; partial sums are none, so a
+    rounding at every hop does. The first number is the scale of the block."""
+    everyone = tuple(range(WORLD))
+    given = torch.tensor([[1, 1 / 32], [1, 1 / 32], [1, 1 / 4], [1, -1 / 4]])
+    found = {}
+    for by in (algorithm, Algorithm.RING):
+        transfer, now = Transfer("t", 2, everyone, WireType.FP4, algorithm=by, root=0), next(step)
+        rows = [row.clone() for row in given]
+        together(everyone, partial(_run, exchanges, now, transfer, rows))
+        found[by] = rows[0].tolist()
+    assert found[algorithm] == [4, 1 / 16]
+    assert found[Algorithm.RING] == [4, 1 / 8]
 
 
 def test_many_transfers_run_at_once_in_any_order_of_waiting(exchanges: list[WanExchange]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,12 +42,16 @@ class Device(Document):
         return self.peak_flops * self.achieved_mfu
 
 
-def find_model(model: str | dict[str, Any], where: str) -> ModelShape:
-    """A model by the name of its preset, or given in full (optionally over a preset named by `like`)."""
+def find_model(model: str | dict[str, Any], where: str, folder: Path | None = None) -> ModelShape:
+    """A model by the name of its preset, given in full (optionally over a preset named by `like`), or as somebody's own
+    `module`, whose file is named from `folder`."""
     if isinstance(model, str):
         path = _file("models", model, where)
         return validate(ModelShape, {"name": model, **read_yaml(path)}, str(path))
     fields = dict(model)
+    if "module" in fields:  # its counting needs torch, which presets do without
+        shape: ModelShape = import_module("algorithms.own_model.own_module").counted(fields, where, folder)
+        return shape
     if "like" in fields:
         base = read_yaml(_file("models", str(fields.pop("like")), where))
         fields = {**base, **fields}

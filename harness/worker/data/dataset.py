@@ -22,7 +22,7 @@ from netsim.errors import InputError
 
 FORMAT = 2  # of the files; a new number makes old caches unused
 _VALIDATION = re.compile(r"(?:^|[_\-./])val(?:id|idation)?(?:[_\-.\d]|$)")
-_NUMBERED = (".bin", ".npy", ".jsonl")
+_NUMBERED = (".bin", ".npy", ".jsonl", ".parquet", ".arrow")
 
 PIECE_SEQUENCES = 16  # text is divided among sites in pieces of so many sequences
 
@@ -48,15 +48,37 @@ def prepare(data: Data, sites: int, sequence: int, seed: int, cache: Path, vocab
     vocabulary: of the model; a token beyond it is an InputError, as are missing and insufficient text.
     """
     corpus = read_corpus(data)
-    identity = [FORMAT, corpus.digest, data.model_dump(mode="json", exclude={"path", "val"}), sites, sequence, seed]
+    identity = [
+        FORMAT,
+        corpus.digest,
+        data.model_dump(mode="json", exclude={"path", "val", "tokenizer"}),
+        sites,
+        sequence,
+        seed,
+    ]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     directory = cache / key
     with FileLock(cache / f"{key}.lock"):
         dataset = _cached(directory) or _build(data, corpus, sites, sequence, seed, directory)
-    if vocabulary is not None and dataset.vocabulary > vocabulary:
-        raise InputError("data", "source", f"token {dataset.vocabulary - 1}", f"tokens below the model's {vocabulary}")
+    _within(dataset.vocabulary, vocabulary)
     return dataset
+
+
+def check_data(data: Data, sites: int, sequence: int, seed: int, vocabulary: int | None = None) -> None:
+    """Whether `prepare` would succeed, without writing anything: the same InputErrors."""
+    corpus = read_corpus(data)
+    _divided(data, corpus, sites, sequence, seed)
+    _within(1 + _largest(corpus), vocabulary)
+
+
+def _within(tokens: int, vocabulary: int | None) -> None:
+    if vocabulary is not None and tokens > vocabulary:
+        raise InputError("data", "source", f"token {tokens - 1}", f"tokens below the model's {vocabulary}")
+
+
+def _largest(corpus: Corpus) -> int:
+    return max(int(file.tokens.max()) for file in (*corpus.files, *corpus.held_out))
 
 
 def _cached(directory: Path) -> Dataset | None:
@@ -75,7 +97,10 @@ def _cached(directory: Path) -> Dataset | None:
     return dataset if sizes == expected else None
 
 
-def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, directory: Path) -> Dataset:
+def _divided(
+    data: Data, corpus: Corpus, sites: int, sequence: int, seed: int
+) -> tuple[list[list[TextPiece]], list[TextPiece], list[TextFile]]:
+    """Each site's text, and the held-out text with the files that it comes from."""
     if corpus.held_out:
         training, held_out = list(corpus.files), list(corpus.held_out)
     else:
@@ -85,12 +110,17 @@ def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, dir
     if tokens_in(kept) <= sequence:
         allowed = f"more than {sequence} held-out tokens: a larger held_out, or more text"
         raise InputError("data", "held_out", f"{tokens_in(kept)} tokens in {len(held_out)} files", allowed)
+    return shards, kept, held_out
+
+
+def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, directory: Path) -> Dataset:
+    shards, kept, held_out = _divided(data, corpus, sites, sequence, seed)
     building = directory.with_name(f".{directory.name}.part")
     for old in (building, directory):
         shutil.rmtree(old, ignore_errors=True)
     try:
         building.mkdir(mode=0o755)
-        largest = max(int(file.tokens.max()) for file in (*corpus.files, *corpus.held_out))
+        largest = _largest(corpus)
         suffix = "bin" if largest < 2**16 else "u32"
         names, last = [f"shard-{site}.{suffix}" for site in range(sites)], f"held-out.{suffix}"
         for name, parts in zip([*names, last], [*shards, kept], strict=True):
@@ -118,9 +148,10 @@ def _build(data: Data, corpus: Corpus, sites: int, sequence: int, seed: int, dir
 
 
 def hold_out(files: tuple[TextFile, ...], share: float) -> tuple[list[TextFile], list[TextFile]]:
-    """(training, held out). Token files and lines of JSON with `val` in their names are the held-out ones, as nanoGPT
-    and llm.c write them. Otherwise files are held out in the order of a hash of their names, up to `share` of the text;
-    of a file that is more than a tenth of the text only the end, so that the rule never takes most of a corpus.
+    """(training, held out). Token files, lines of JSON and tables with `val` in their names are the held-out ones, as
+    nanoGPT and llm.c write them. Otherwise files are held out in the order of a hash of their names, up to `share` of
+    the text; of a file that is more than a tenth of the text only the end, so that the rule never takes most of a
+    corpus.
 
     At least one file is on either side; a single file is divided near its end.
     """

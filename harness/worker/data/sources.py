@@ -1,6 +1,5 @@
-"""Where text comes from: the standard library's own source, text files, lines of JSON, or files of tokens.
-
-Text becomes bytes, one token each, and a NUL ends every document. Token files: see `token_files`.
+"""Where text comes from: the standard library's own source, text files, lines of JSON, columns of tables, or files of
+tokens. `encoding` turns text into tokens.
 """
 
 from __future__ import annotations
@@ -8,13 +7,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from harness.spec.run_spec import Data
+from harness.worker.data.columns import DataColumn, dataset_columns, parquet_columns
+from harness.worker.data.encoding import Encoder
 from harness.worker.data.tokens import Tokens, open_tokens
 from netsim.errors import InputError
 
@@ -51,7 +52,7 @@ class Corpus:
 def read_corpus(data: Data) -> Corpus:
     """All text that `data` names. Raises InputError when the path is missing or holds no text."""
     if data.source == "stdlib":
-        return _corpus(_standard_library(), "Python's standard library")
+        return _corpus(_standard_library(Encoder(data)), "Python's standard library")
     assert data.path is not None
     corpus = _corpus(_files(data, data.path, "path"), data.path)
     if data.val is None:
@@ -69,9 +70,15 @@ def _files(data: Data, where: str, field: str) -> Iterator[TextFile]:
     path = Path(where)
     if "\0" in where or not path.exists():
         raise InputError("data", field, where, "an existing file or directory")
+    if data.source == "tokens":
+        return token_files(path, data.token_type)
+    encoder = Encoder(data)
     if data.source == "text":
-        return _text(path)
-    return json_lines(path, data.field) if data.source == "jsonl" else token_files(path, data.token_type)
+        return _text(path, encoder)
+    if data.source == "jsonl":
+        return json_lines(path, data.field, encoder)
+    columns = parquet_columns if data.source == "parquet" else dataset_columns
+    return _of_columns(columns(path, data.field), encoder)
 
 
 def _corpus(found: Iterable[TextFile], where: str) -> Corpus:
@@ -88,30 +95,30 @@ def _corpus(found: Iterable[TextFile], where: str) -> Corpus:
     return Corpus(tuple(files.values()), total - len(files), digest.hexdigest())
 
 
-def _standard_library() -> Iterator[TextFile]:
+def _standard_library(encoder: Encoder) -> Iterator[TextFile]:
     """Every *.py file; the group is the top-level package, and modules outside packages are one group."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in root.rglob("*.py"):
         parts = path.relative_to(root).parts
         built = parts[0].startswith(("config-", "_sysconfigdata"))  # written by the build of this very interpreter
         if not _LEFT_OUT & set(parts) and not built and not path.is_symlink():
-            yield from _bytes_of(path, root, "modules")
+            yield from _file_of(path, root, "modules", encoder)
 
 
-def _text(path: Path) -> Iterator[TextFile]:
+def _text(path: Path, encoder: Encoder) -> Iterator[TextFile]:
     """Every file below `path` that is UTF-8 text, hidden ones aside; the group is the first directory."""
     root = path if path.is_dir() else path.parent
     for found in sorted(path.rglob("*")) if path.is_dir() else [path]:
         hidden = any(part.startswith(".") for part in found.relative_to(root).parts)
         if found.is_file() and not hidden:
-            yield from _bytes_of(found, root, ".")
+            yield from _file_of(found, root, ".", encoder)
 
 
-def _bytes_of(path: Path, root: Path, loose: str) -> Iterator[TextFile]:
+def _file_of(path: Path, root: Path, loose: str, encoder: Encoder) -> Iterator[TextFile]:
     """The file as one TextFile; nothing when it is empty or not text. `loose`: group of files directly in `root`."""
     try:
         content = path.read_bytes()
-        content.decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         if path.suffix.lower() in TEXT_SUFFIXES and b"\0" not in content:
             found = f"{path}, byte {error.start}"
@@ -124,27 +131,43 @@ def _bytes_of(path: Path, root: Path, loose: str) -> Iterator[TextFile]:
         return
     name = path.relative_to(root)
     group = name.parts[0] if len(name.parts) > 1 else loose
-    tokens = np.frombuffer(content + b"\0", dtype=np.uint8)
-    yield TextFile(name.as_posix(), group, tokens, hashlib.sha256(content).digest())
+    yield TextFile(name.as_posix(), group, encoder.tokens([text]), _digest(content, encoder))
 
 
-def json_lines(path: Path, field: str) -> Iterator[TextFile]:
+def json_lines(path: Path, field: str, encoder: Encoder) -> Iterator[TextFile]:
     """`path` itself or every *.jsonl in it, each its own group: the documents of all lines, a NUL after each."""
     for found in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-        parts = []
         with found.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    parts.append(_document(found, number, line, field).encode() + b"\0")
-        content = b"".join(parts)
-        if content:
-            tokens = np.frombuffer(content, dtype=np.uint8)
-            yield TextFile(found.name, found.stem, tokens, hashlib.sha256(content).digest())
+            lines = enumerate(file, start=1)
+            documents = [_document(found, number, line, field) for number, line in lines if line.strip()]
+        yield from _of_documents(found.name, found.stem, documents, encoder)
+
+
+def _of_columns(columns: Iterable[DataColumn], encoder: Encoder) -> Iterator[TextFile]:
+    """Columns of text or tokens; empty ones are left out."""
+    for column in columns:
+        if column.tokens is None:
+            yield from _of_documents(column.name, column.group, column.documents, encoder)
+        elif column.tokens.size:
+            yield TextFile(column.name, column.group, column.tokens, hashlib.sha256(column.tokens.data).digest())
+
+
+def _of_documents(name: str, group: str, documents: Sequence[str], encoder: Encoder) -> Iterator[TextFile]:
+    if documents:
+        content = b"".join(text.encode() + b"\0" for text in documents)
+        yield TextFile(name, group, encoder.tokens(documents), _digest(content, encoder))
+
+
+def _digest(content: bytes, encoder: Encoder) -> bytes:
+    """Of text as this encoder turns it into tokens."""
+    return hashlib.sha256(encoder.digest + content).digest()
 
 
 def _document(path: Path, number: int, line: bytes, field: str) -> str:
     try:
         text = json.loads(line)[field]
+        if isinstance(text, str):
+            text.encode()  # half a surrogate pair is no text
     except (ValueError, KeyError, TypeError, UnicodeDecodeError):
         text = None
     if not isinstance(text, str):

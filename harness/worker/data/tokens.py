@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from netsim.errors import InputError
 
@@ -28,6 +28,12 @@ def open_tokens(path: Path, token_type: str) -> Tokens:
         if isinstance(error, InputError):
             raise
         raise InputError("data", "path", f"{path} ({error})", "a readable file of tokens") from None
+
+
+def narrow(numbers: ArrayLike) -> Tokens:
+    """(n,) as uint16 if all fit, else as uint32; a copy."""
+    found = np.asarray(numbers)
+    return np.array(found, np.uint16) if not found.size or found.max() < 2**16 else np.array(found, np.uint32)
 
 
 def _from_npy(path: Path) -> Tokens:

@@ -12,16 +12,14 @@ from torch.nn import functional as F
 
 from harness.worker.model import initial
 
-ROTARY_BASE = 10_000.0
-
 
 class Rotary(nn.Module):
     """The angles of positions 0 to `sequence` - 1 for heads of `head_width` numbers, which are turned in pairs."""
 
-    def __init__(self, sequence: int, head_width: int) -> None:
+    def __init__(self, sequence: int, head_width: int, base: float = 10_000.0) -> None:
         super().__init__()
         pairs = torch.arange(0, head_width, 2, dtype=torch.float64) / head_width
-        angles = torch.outer(torch.arange(sequence, dtype=torch.float64), ROTARY_BASE**-pairs)
+        angles = torch.outer(torch.arange(sequence, dtype=torch.float64), base**-pairs)
         cos, sin = angles.cos().float(), angles.sin().float()
         self.register_buffer("cos", torch.cat((cos, cos), dim=1).unsqueeze(1), persistent=False)
         self.register_buffer("sin", torch.cat((-sin, sin), dim=1).unsqueeze(1), persistent=False)
@@ -35,19 +33,26 @@ class Rotary(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+    """Groups of queries share one of `key_value_heads` keys and values (grouped-query attention, arXiv 2305.13245)."""
+
+    def __init__(self, width: int, heads: int, key_value_heads: int | None = None) -> None:
         super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.output = (initial.linear(width, width) for _ in range(4))
+        self.heads, self.key_value_heads = heads, key_value_heads or heads
+        shared = width // heads * self.key_value_heads
+        self.query, self.key = initial.linear(width, width), initial.linear(width, shared)
+        self.value, self.output = initial.linear(width, shared), initial.linear(width, width)
 
     def forward(self, x_BTD: Tensor, rotary: Rotary) -> Tensor:
         B, T, D = x_BTD.shape
         # One product instead of three: on a CPU small products are bound by the calls.
         projections = torch.cat((self.query.weight, self.key.weight, self.value.weight))
-        qkv = F.linear(x_BTD, projections).view(B, T, 3 * self.heads, D // self.heads)
-        turned, value = torch.split(qkv, [2 * self.heads, self.heads], dim=2)
-        query, key = torch.split(rotary(turned).transpose(1, 2), self.heads, dim=1)
-        mixed = _causal(query, key, value.transpose(1, 2))
+        qkv = F.linear(x_BTD, projections).view(B, T, self.heads + 2 * self.key_value_heads, D // self.heads)
+        turned, value = torch.split(qkv, [self.heads + self.key_value_heads, self.key_value_heads], dim=2)
+        query, key = torch.split(rotary(turned).transpose(1, 2), [self.heads, self.key_value_heads], dim=1)
+        value = value.transpose(1, 2)
+        if self.key_value_heads != self.heads:
+            key, value = (x.repeat_interleave(self.heads // self.key_value_heads, dim=1) for x in (key, value))
+        mixed = _causal(query, key, value)
         y_BTD: Tensor = self.output(mixed.transpose(1, 2).reshape(B, T, D))
         return y_BTD
 

@@ -16,8 +16,8 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def embedding(tokens: int, width: int) -> nn.Embedding:
-    with torch.device("meta"):
-        return nn.Embedding(tokens, width).to_empty(device="cpu")
+    """Not filled in yet; torch's normal filling of a tensor without storage would import a compiler (70 MB)."""
+    return nn.Embedding(tokens, width, _weight=torch.empty(tokens, width))
 
 
 def branch_std(layers: int, fan_in: int) -> float:

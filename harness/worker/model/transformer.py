@@ -36,7 +36,7 @@ class Layer(nn.Module):
         peri = shape.norm == "peri"
         self.attention_norm = RmsNorm(shape.width)
         self.attention_norm_out = RmsNorm(shape.width) if peri else None
-        self.attention = Attention(shape.width, shape.heads)
+        self.attention = Attention(shape.width, shape.heads, shape.key_value_heads)
         self.ffn_norm = RmsNorm(shape.width)
         self.ffn_norm_out = RmsNorm(shape.width) if peri else None
         self.ffn = ffn
@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(shape, _ffn(shape, i, seed, view)) for i in range(shape.layers))
         self.norm = RmsNorm(shape.width)
         self.unembedding = None if shape.tied else initial.linear(shape.width, shape.vocabulary)
-        self.rotary = Rotary(shape.sequence, shape.width // shape.heads)
+        self.rotary = Rotary(shape.sequence, shape.width // shape.heads, shape.rotary_base)
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor | None = None) -> Tensor:
         """(B, T) int64 -> logits (B, T, V); T at most the shape's `sequence`.

@@ -16,14 +16,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from netsim.emulated.node import delay, devices
 from netsim.emulated.node.prober import Prober
-from netsim.emulated.node.processes import end_group, fork, launch
+from netsim.emulated.node.processes import end_group, fork, is_stopped, launch, start_privileged
+from netsim.emulated.node.punctuality import overruns
 from netsim.emulated.node.realtime import AGENT, set_process_name
 from netsim.emulated.node.requests import (
     AgentAnswer,
@@ -36,17 +40,20 @@ from netsim.emulated.node.requests import (
     NameInterfaces,
     NodeFacts,
     NodeRequest,
+    NodeTraffic,
     PollProgram,
     ProbeRequest,
     ProgramStatus,
     ReadCounters,
     ReadFacts,
+    ReadTraffic,
     Reshape,
     Shape,
     Shaped,
     SignalAllPrograms,
     Signalled,
     SignalProgram,
+    StartCapture,
     Started,
     StartProgram,
     WaitForProgram,
@@ -57,12 +64,15 @@ from netsim.emulated.owner import TOKEN_VARIABLE
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 
+HELPER_SECONDS = 10.0  # for the delay daemon or the prober to answer, below what the runner grants the agent
+
 
 class Helper:
     """A forked child that answers JSON lines with JSON lines."""
 
     def __init__(self, name: str, number: int, link: socket.socket) -> None:
         self.name, self.number, self.link = name, number, link
+        link.settimeout(HELPER_SECONDS)  # a stopped helper must not stop the agent
         self.state: int | None = None  # the status it ended with
         self.ended = False
         self._pending = b""
@@ -71,6 +81,8 @@ class Helper:
     def tell(self, question: object) -> None:
         try:
             self.link.sendall(json.dumps(question).encode() + b"\n")
+        except TimeoutError:
+            raise self._silent() from None
         except OSError:
             raise self._gone() from None
 
@@ -80,7 +92,10 @@ class Helper:
 
     def lines(self) -> list[bytes]:
         """What has come, at least something of a line."""
-        received = self.link.recv(1 << 20)
+        try:
+            received = self.link.recv(1 << 20)
+        except TimeoutError:
+            raise self._silent() from None
         if not received:
             raise self._gone()
         *lines, self._pending = (self._pending + received).split(b"\n")
@@ -97,6 +112,9 @@ class Helper:
     def _gone(self) -> LonghaulError:
         return LonghaulError(f"the {self.name} of this node has ended")
 
+    def _silent(self) -> LonghaulError:
+        return LonghaulError(f"the {self.name} of this node has not answered for {HELPER_SECONDS:g} s: it is stopped")
+
 
 class Agent:
     """Answers one request after another; `wait` and probes are answered when they are done."""
@@ -107,6 +125,7 @@ class Agent:
         self._helpers: dict[str, Helper] = {}
         self._programs: dict[int, subprocess.Popen[bytes]] = {}
         self._waiting: list[tuple[int, int]] = []  # request, program
+        self._descriptors: deque[int] = deque()  # that came with requests which have yet to be read
 
     def serve(self) -> None:
         """Until the runner closes the connection."""
@@ -127,7 +146,8 @@ class Agent:
             if set(probing) & set(ready):
                 self._relay()
             if own[0] in ready:
-                received = self._link.recv(1 << 20)
+                received, descriptors, *_ = socket.recv_fds(self._link, 1 << 20, 64, socket.MSG_CMSG_CLOEXEC)
+                self._descriptors.extend(descriptors)
                 if not received:
                     return
                 *lines, pending = (pending + received).split(b"\n")
@@ -168,10 +188,15 @@ class Agent:
             case ReadCounters():
                 assert self._plan is not None
                 return Counters(**devices.counters(self._plan))
+            case ReadTraffic():
+                return self._traffic()
             case StartProgram():
                 return self._start(request)
+            case StartCapture(kept=kept):
+                return self._capture(kept)
             case PollProgram(program=program):
-                return ProgramStatus(self._programs[program].poll())
+                status = self._programs[program].poll()
+                return ProgramStatus(status, stopped=status is None and is_stopped(program))
             case WaitForProgram(program=program):
                 return self._wait(number, program)
             case SignalProgram(program=program, signal=sent):
@@ -198,6 +223,7 @@ class Agent:
         self._plan = plan
         if pin:
             devices.set_sysctls(plan.sysctls)
+            devices.allow_echoes()
         devices.shape(plan)
         if plan.engine == "nfqueue" and plan.peers:
             queues = [(minor(index), peer.arrival) for index, peer in enumerate(plan.peers)]
@@ -220,6 +246,8 @@ class Agent:
         for helper in self._all():
             if helper.state is not None:
                 found.append(f"{self._plan.site}: the {helper.name} has ended (status {helper.state})")
+            elif is_stopped(helper.number):
+                found.append(f"{self._plan.site}: the {helper.name} is stopped, and with it what it has to do")
         return Mismatches(tuple(found))
 
     def _facts(self) -> NodeFacts:
@@ -238,6 +266,18 @@ class Agent:
             priorities={helper.name: _priority(helper.number) for helper in self._all()},
         )
 
+    def _traffic(self) -> NodeTraffic:
+        assert self._plan is not None
+        out, down, lost = devices.traffic(self._plan)
+        overrun, daemon = {}, {}
+        if "delay daemon" in self._helpers:
+            sites = {minor(index): peer.site for index, peer in enumerate(self._plan.peers)}
+            counted, dropped = self._helpers["delay daemon"].ask([]), overruns()
+            lost = {site: counted["lost"][str(queue)] for queue, site in sites.items()}
+            overrun = {site: dropped.get(queue, 0) for queue, site in sites.items()}
+            daemon = counted["daemon"]
+        return NodeTraffic(at=time.monotonic(), out=out, down=down, lost=lost, overrun=overrun, daemon=daemon)
+
     def _all(self) -> list[Helper]:
         return list(self._helpers.values())
 
@@ -255,9 +295,36 @@ class Agent:
     # --- programs -----------------------------------------------------------------------------------------------------
 
     def _start(self, request: StartProgram) -> Started:
-        program = launch(request.argv, request.env, Path(request.log), self._user, Path(request.directory))
+        with self._three_descriptors() as descriptors:
+            directory = Path(request.directory)
+            program = launch(
+                request.argv,
+                request.env,
+                descriptors,
+                self._user,
+                directory,
+                terminal=request.terminal,
+                raw_sockets=request.raw_sockets,
+            )
         self._programs[program.pid] = program
         return Started(program.pid)
+
+    def _capture(self, kept: int) -> Started:
+        argv = [sys.executable, "-S", "-m", "netsim.emulated.node.capture", str(kept)]
+        with self._three_descriptors() as descriptors:
+            program = start_privileged(argv, os.environ, descriptors)
+        self._programs[program.pid] = program
+        return Started(program.pid)
+
+    @contextlib.contextmanager
+    def _three_descriptors(self) -> Iterator[tuple[int, int, int]]:
+        """Those that came with the request; the program has copies of its own afterwards."""
+        first, second, third = (self._descriptors.popleft() for _ in range(3))
+        try:
+            yield first, second, third
+        finally:
+            for descriptor in (first, second, third):
+                os.close(descriptor)
 
     def _wait(self, number: int, program: int) -> ProgramStatus | None:
         if (status := self._programs[program].poll()) is not None:

@@ -16,14 +16,32 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from time import monotonic
+from time import monotonic, sleep
 
 from netsim.emulated.node.impairments import Fate
 from netsim.emulated.node.nfqueue import DROP, QueueSocket
+from netsim.emulated.node.punctuality import Backlog, Punctuality
 from netsim.emulated.node.realtime import DELAY, set_realtime
 from netsim.emulated.plan import Impairment
 
 _AT_ONCE = 256  # packets read before what is due is released
+_DENSE = 10_000.0  # packets a second from which they are read several at a time
+_TOGETHER = 5e-5  # seconds that the first of them then waits for others to be read with
+_OBSERVED = 64  # packets over which their rate is taken
+
+
+class Crowd:
+    """Whether packets come so fast that waking up for each would take a core."""
+
+    def __init__(self) -> None:
+        self.dense = False
+        self._since, self._count = 0.0, 0
+
+    def count(self, packets: int, now: float) -> None:
+        self._count += packets
+        if self._count >= _OBSERVED:
+            self.dense = self._count > _DENSE * (now - self._since)
+            self._since, self._count = now, 0
 
 
 class Line:
@@ -36,13 +54,24 @@ class Line:
         self._unordered: list[tuple[float, int]] = []
         self._copies: list[tuple[float, bytes]] = []
         self._last = 0.0
+        self._constant: float | None = None  # the delay of every packet, where nothing else happens to any
+        self.change(impairment)
         self.lost = 0
 
     def change(self, impairment: Impairment) -> None:
         self._fate.change(impairment)
+        plain = self._fate.constant and not self._fate.lossy and not impairment.reorder
+        self._constant = impairment.delay if plain else None
 
     def arrive(self, packet: int, now: float, content: bytes = b"") -> None:
         """content: the packet itself, where copies may be made of it."""
+        if self._constant is not None and not content:
+            due = now + self._constant
+            if due < self._last:
+                due = self._last
+            self._last = due
+            self._ordered.append((due, packet))
+            return
         fate = self._fate
         if fate.lossy and fate.lost():
             self.lost += 1
@@ -94,7 +123,8 @@ class Line:
 
 
 def serve(queues: Sequence[tuple[int, Impairment]], copies: bool, control: socket.socket) -> None:
-    """Runs until `control` is closed. A line [[queue, impairment], ...] changes links; the answer counts losses.
+    """Runs until `control` is closed. A line [[queue, impairment], ...] changes links; the answer counts losses, and
+    how punctual the daemon is.
 
     copies: whether a link duplicates packets, now or later; their contents are then read, which costs.
     """
@@ -123,24 +153,28 @@ class Duplicator:
 
 def _hold(sockets: QueueSocket, lines: dict[int, Line], duplicator: Duplicator | None, control: socket.socket) -> None:
     everyone = list(lines.values())
-    read = sockets.read
+    arrive = {queue: line.arrive for queue, line in lines.items()}
     pending = b""
     waited = [sockets.fileno(), control.fileno()]
+    crowd, backlog, punctuality = Crowd(), Backlog(), Punctuality()
     while True:
         due = min((line.next_due() for line in everyone), default=float("inf"))
-        timeout = None if due == float("inf") else max(0.0, due - monotonic())
+        if crowd.dense:
+            sleep(max(0.0, min(_TOGETHER, due - monotonic())))
+        entered = monotonic()
+        timeout = None if due == float("inf") else max(0.0, due - entered)
         ready, _, _ = select.select(waited, [], [], timeout)
-        if waited[0] in ready and duplicator is not None:
-            for _ in range(_AT_ONCE):
-                if (whole := sockets.read_whole()) is None:
-                    break
-                lines[whole[0]].arrive(whole[1], monotonic(), whole[2])
-        elif waited[0] in ready:
-            for _ in range(_AT_ONCE):
-                if (found := read()) is None:
-                    break
-                lines[found[0]].arrive(found[1], monotonic())
+        waiting = waited[0] in ready
+        backlog.waited(entered, monotonic(), waiting=waiting)
+        packets, behind = 0, 0.0
+        if waiting:
+            packets = _read_whole(sockets, lines) if duplicator is not None else sockets.read(arrive, _AT_ONCE)
+            now = monotonic()
+            behind = backlog.read(now, all_of_them=packets < _AT_ONCE)
+            crowd.count(packets, now)
         now = monotonic()
+        if waiting or due <= now:
+            punctuality.count(packets, max(behind, now - due), now)
         for line in everyone:
             line.release(now)
             if duplicator is not None:
@@ -152,12 +186,20 @@ def _hold(sockets: QueueSocket, lines: dict[int, Line], duplicator: Duplicator |
                 return
             *messages, pending = (pending + received).split(b"\n")
             for message in messages:
-                _obey(json.loads(message), lines, control)
+                _obey(json.loads(message), lines, punctuality, control)
 
 
-def _obey(message: object, lines: dict[int, Line], control: socket.socket) -> None:
+def _read_whole(sockets: QueueSocket, lines: dict[int, Line]) -> int:
+    for count in range(_AT_ONCE):
+        if (whole := sockets.read_whole()) is None:
+            return count
+        lines[whole[0]].arrive(whole[1], monotonic(), whole[2])
+    return _AT_ONCE
+
+
+def _obey(message: object, lines: dict[int, Line], punctuality: Punctuality, control: socket.socket) -> None:
     if isinstance(message, list):
         for queue, impairment in message:
             lines[queue].change(Impairment(**impairment))
     lost = {queue: line.lost for queue, line in lines.items()}
-    control.sendall(json.dumps({"lost": lost}).encode() + b"\n")
+    control.sendall(json.dumps({"lost": lost, "daemon": punctuality.to_json()}).encode() + b"\n")

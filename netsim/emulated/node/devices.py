@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,6 +16,13 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from netsim.emulated.node.core_tc import (
+    core_change_lines,
+    core_device_lines,
+    core_devices,
+    core_expected,
+    core_setup_lines,
+)
 from netsim.emulated.node.netem import SEEDED_SINCE
 from netsim.emulated.node.tc import (
     ARRIVED,
@@ -26,6 +34,7 @@ from netsim.emulated.node.tc import (
     device_lines,
     differences,
     downlink,
+    minor,
     neighbour_lines,
     observed,
     queue_rules,
@@ -72,6 +81,7 @@ def batch(name: str, lines: Sequence[str], *options: str) -> None:
 
 def shape(plan: NodePlan) -> None:
     """From two bare interfaces to a node of the WAN, except for the delay daemon."""
+    own_mac = json.loads(run(["ip", "-j", "link", "show", "dev", WAN]))[0]["address"]
     batch(
         "ip",
         [
@@ -81,14 +91,14 @@ def shape(plan: NodePlan) -> None:
             f"address replace {plan.mgmt_address}/{plan.mgmt_prefix} dev {MGMT}",
             f"link set {WAN} up",
             f"link set {MGMT} up",
-            *device_lines(plan, json.loads(run(["ip", "-j", "link", "show", "dev", WAN]))[0]["address"]),
+            *(core_device_lines(plan, own_mac) if plan.core else device_lines(plan, own_mac)),
             *neighbour_lines(plan),
         ],
     )
     _pin_congestion_control(plan)
     _ethtool(WAN, _SET_GRO, 0)  # would join the segments of senders that segment
     batch("ip", segment_lines(plan))
-    batch("tc", setup_lines(plan, seeded=netem_takes_seeds()))
+    batch("tc", core_setup_lines(plan) if plan.core else setup_lines(plan, seeded=netem_takes_seeds()))
     if plan.engine == "nfqueue":
         run(["iptables-restore", "--wait", "10"], queue_rules(plan))
 
@@ -97,7 +107,7 @@ def _pin_congestion_control(plan: NodePlan) -> None:
     """By the route: a namespace's default may only be what the host lists as allowed, a route's any that there is."""
     network = ip_interface(f"{plan.address}/{plan.prefix}").network
     wanted = plan.congestion_control
-    route = f"{network} dev {WAN} proto kernel scope link src {plan.address} congctl {wanted}"
+    route = f"{network} dev {WAN} proto kernel scope link src {plan.address} congctl {wanted}{_windows(plan)}"
     try:
         run(["ip", "route", "replace", *route.split()])
     except HostError as error:
@@ -109,17 +119,31 @@ def _pin_congestion_control(plan: NodePlan) -> None:
         ) from None
 
 
+def _windows(plan: NodePlan) -> str:
+    window = plan.initial_window
+    return "" if window is None else f" initcwnd {window} initrwnd {window}"
+
+
+def initial_window() -> int | None:
+    """Segments of a first window, as the route of wan0 has it; None for the kernel's own."""
+    return None if (window := _route_metric("initcwnd")) is None else int(window)
+
+
 def congestion_control() -> str:
     """What connections over wan0 use; empty if nothing is pinned."""
+    return _route_metric("congestion") or ""
+
+
+def _route_metric(name: str) -> str | None:
     routes = json.loads(run(["ip", "-j", "route", "show", "dev", WAN]) or "[]")
     metrics = [metric for route in routes for metric in route.get("metrics", [])]
-    return next((str(metric["congestion"]) for metric in metrics if "congestion" in metric), "")
+    return next((str(metric[name]) for metric in metrics if name in metric), None)
 
 
 def reshape(plan: NodePlan) -> None:
     """Applies a changed plan to a node that was shaped before."""
     batch("ip", segment_lines(plan))
-    batch("tc", change_lines(plan, seeded=netem_takes_seeds()))
+    batch("tc", core_change_lines(plan) if plan.core else change_lines(plan, seeded=netem_takes_seeds()))
 
 
 @cache
@@ -134,7 +158,8 @@ def read_back(plan: NodePlan) -> tuple[list[tuple[str, str]], list[tuple[str, di
     """What the kernel holds: classes and queueing disciplines of wan0 and the devices behind it, with their device."""
     classes: list[tuple[str, str]] = []
     qdiscs: list[tuple[str, dict[str, Any]]] = []
-    for device in (WAN, IFB, *((DOWN, ARRIVED) if plan.engine == "netem" else ())):
+    behind = (IFB, DOWN, ARRIVED) if plan.engine == "netem" else (IFB,)
+    for device in core_devices(plan) if plan.core else (WAN, *behind):
         classes += [(device, line) for line in run(["tc", "class", "show", "dev", device]).splitlines()]
         qdiscs += [(device, entry) for entry in json.loads(run(["tc", "-j", "qdisc", "show", "dev", device]) or "[]")]
     return classes, qdiscs
@@ -142,12 +167,14 @@ def read_back(plan: NodePlan) -> tuple[list[tuple[str, str]], list[tuple[str, di
 
 def mismatches(plan: NodePlan) -> list[str]:
     """Where the kernel's shaping, offloads or queue rules are not the plan's, in words."""
-    found = differences(plan, observed(*read_back(plan)))
+    found = differences(plan, observed(*read_back(plan)), core_expected(plan) if plan.core else None)
     asked, seen = segments_at_once(plan), offloads()
     if seen != {"gso_max_segs": asked, "gro": 0}:
         found.append(f"{plan.site} {WAN}: expected gso_max_segs {asked} and GRO off, found {seen}")
     if (pinned := congestion_control() or "none") != plan.congestion_control:
         found.append(f"{plan.site} {WAN}: expected congestion control {plan.congestion_control}, found {pinned}")
+    if (window := initial_window()) != plan.initial_window:
+        found.append(f"{plan.site} {WAN}: expected a first window of {plan.initial_window}, found {window} segments")
     if plan.engine == "nfqueue":
         rules = run(["iptables", "-w", "10", "-t", "mangle", "-S", "PREROUTING"])
         found += [
@@ -186,6 +213,40 @@ def counters(plan: NodePlan) -> dict[str, int]:
             raise HostError(f"{device} is no longer shaped")
         found |= {f"{side}_bytes": root["bytes"], f"{side}_packets": root["packets"]}
     return found
+
+
+def traffic(plan: NodePlan) -> tuple[dict[str, dict[str, int]], dict[str, int], dict[str, int]]:
+    """The queues out to each peer, the downlink's, and with netem the packets from each peer that loss took."""
+    out = _queues(WAN)
+    down = _queues(downlink(plan)).get("10:", {})
+    lost = _queues(IFB) if plan.engine == "netem" else {}
+    number = {peer.site: f"{minor(index):x}:" for index, peer in enumerate(plan.peers)}
+    return (
+        {site: out[handle] for site, handle in number.items() if handle in out},
+        down,
+        {site: lost[handle]["drops"] for site, handle in number.items() if handle in lost},
+    )
+
+
+def _queues(device: str) -> dict[str, dict[str, int]]:
+    """Counters of every queueing discipline of a device, by handle."""
+    names = {
+        "bytes": "bytes",
+        "packets": "packets",
+        "drops": "drops",
+        "queue_bytes": "backlog",
+        "queue_packets": "qlen",
+    }
+    entries = json.loads(run(["tc", "-s", "-j", "qdisc", "show", "dev", device]) or "[]")
+    return {entry["handle"]: {ours: int(entry[theirs]) for ours, theirs in names.items()} for entry in entries}
+
+
+def allow_echoes() -> None:
+    """Lets `ping` work in this namespace without any power: by ICMP datagram sockets, for every group that there is."""
+    for groups in ("0 2147483647", "0 0"):  # a user namespace has only some
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/net/ipv4/ping_group_range").write_text(groups)
+            return
 
 
 def offloads() -> dict[str, int]:

@@ -99,8 +99,8 @@ class Prober:
     def _answer(self, number: int, request: NodeRequest | ProbeRequest, control: socket.socket) -> None:
         own = self._address
         match request:
-            case ReadStream(stream=stream, over=over, finish=finish):
-                _say(control, number, self._report(stream, over, finish))
+            case ReadStream():
+                _say(control, number, self._report(request))
             case ReadCrossBytes():
                 _say(control, number, CrossBytes(int.from_bytes(self._crossing[:8], sys.byteorder)))
             case Echo() as echo:
@@ -192,12 +192,12 @@ class Prober:
         found[0].times.append(monotonic())
         found[0].sizes.append(size)
 
-    def _report(self, number: int, over: float, finish: bool) -> StreamReceived:
-        arrivals = self._arrivals.get(number, Arrivals())
-        if finish:
-            self._arrivals.pop(number, None)
+    def _report(self, asked: ReadStream) -> StreamReceived:
+        arrivals = self._arrivals.get(asked.stream, Arrivals())
+        if asked.finish:
+            self._arrivals.pop(asked.stream, None)
         return StreamReceived(
-            rate=arrivals.rate(over),
+            rate=arrivals.rate(asked.over, asked.tail),
             seen=len(arrivals.seen),
             datagrams=arrivals.datagrams,
             bytes=sum(arrivals.sizes),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 ECHO_PORT, STREAM_PORT, DISCARD_PORT = 7007, 7008, 7009
@@ -43,19 +44,26 @@ class Arrivals:
         """Runs of consecutive datagrams that are missing before the last that was seen."""
         return sum(number > 0 and number - 1 not in self.seen for number in self.seen)
 
-    def rate(self, over: float) -> float:
-        """Payload bit/s in the last `over` seconds of the stream; 0 if there were fewer than two reads."""
+    def rate(self, over: float, tail: float = 0.0) -> float:
+        """Payload bit/s in the last `over` seconds of the stream; 0 if there were fewer than two reads.
+
+        tail: seconds at the very end that are left out: there only those that jitter has held up longest still arrive.
+        """
         if len(self.times) < 2:
             return 0.0
-        start = max(self.times[-1] - over, self.times[0])
-        first = next(index for index, time in enumerate(self.times) if time >= start)
-        first = min(first, len(self.times) - 2)
-        return sum(self.sizes[first + 1 :]) * 8 / (self.times[-1] - self.times[first])
+        last = max(1, bisect_right(self.times, self.times[-1] - tail) - 1)
+        first = bisect_left(self.times, max(self.times[last] - over, self.times[0]))
+        first = min(first, last - 1)
+        return sum(self.sizes[first + 1 : last + 1]) * 8 / (self.times[last] - self.times[first])
 
 
 @dataclass(frozen=True)
 class ProbeStream:
-    """One probe: `kind` udp or tcp, for `seconds`, identified by `number`. `payload`: bytes per datagram."""
+    """One probe: `kind` udp or tcp, for `seconds`, identified by `number`. `payload`: bytes per datagram.
+
+    pace: payload bytes per second of datagrams, where the sender's own link is not the narrowest; 0: as the link takes
+    them. The sender may be behind by `room`, and no more: a burst after it was held up would overflow the queue.
+    """
 
     number: int
     kind: str
@@ -66,6 +74,7 @@ class ProbeStream:
     batch: int = 1  # datagrams handed over at once
     room: int = 1 << 16  # bytes of the sender that may wait ahead of the link; the link's queue must hold them
     streams: int = 1
+    pace: float = 0.0
 
 
 def udp_socket(address: str, port: int) -> socket.socket:

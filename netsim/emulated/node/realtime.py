@@ -80,9 +80,11 @@ def set_realtime_in_container(container: int, process: int, priority: int) -> No
 
 
 def _outside(container: int, process: int) -> int | None:
-    """This host's number of a process of the container; None where its engine runs elsewhere."""
+    """This host's number of a process of the container; None where its engine numbers processes differently."""
     try:
         space = Path(f"/proc/{container}/ns/pid").readlink()
+        if space == Path("/proc/self/ns/pid").readlink():
+            return None  # a process of ours that happens to have the number
     except OSError:
         return None
     for entry in Path("/proc").iterdir():

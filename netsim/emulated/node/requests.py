@@ -146,6 +146,22 @@ class Counters(AgentAnswer):
     rx_packets: int
 
 
+class NodeTraffic(AgentAnswer):
+    """The queues of a node: out to each peer, and in from all of them. at: seconds on the monotonic clock.
+
+    out: by site, what its queue has let pass (bytes, packets), dropped (packets), and holds (queue_bytes,
+    queue_packets). lost: by site, packets from there that the link's loss took. down: the downlink's queue, like `out`.
+    overrun: by site, packets from there that the delay daemon never saw; daemon: what it counted (`punctuality`).
+    """
+
+    at: float
+    out: dict[str, dict[str, int]]
+    down: dict[str, int]
+    lost: dict[str, int]
+    overrun: dict[str, int]
+    daemon: dict[str, float]
+
+
 class RoundTrips(AgentAnswer):
     """For each target, its echoes: time sent (monotonic clock) and round-trip time, seconds; None: not back in time."""
 
@@ -194,9 +210,10 @@ class Started(AgentAnswer):
 
 
 class ProgramStatus(AgentAnswer):
-    """An exit code, or minus the signal that ended the program; None while it runs."""
+    """An exit code, or minus the signal that ended the program; None while it runs. stopped: it stands still."""
 
     status: int | None
+    stopped: bool = False
 
 
 class Signalled(AgentAnswer):
@@ -252,6 +269,10 @@ class ReadCounters(AgentRequest[Counters]):
     """Reads the byte and frame counters of wan0."""
 
 
+class ReadTraffic(AgentRequest[NodeTraffic]):
+    """Reads the counters of every queue of the node."""
+
+
 # --- requests that the prober of the node answers ---------------------------------------------------------------------
 
 
@@ -275,11 +296,14 @@ class SendStream(AgentRequest[StreamSent]):
 
 
 class ReadStream(AgentRequest[StreamReceived]):
-    """Reads what has arrived of a stream. over: seconds at its end that count for the rate. finish: forget it then."""
+    """Reads what has arrived of a stream. over: seconds at its end that count for the rate, but for those of the tail.
+    finish: forget it then.
+    """
 
     stream: int
     over: float
     finish: bool
+    tail: float = 0.0
 
 
 class SendTraffic(AgentRequest[TrafficSent]):
@@ -299,12 +323,24 @@ class ReadCrossBytes(AgentRequest[CrossBytes]):
 
 
 class StartProgram(AgentRequest[Started]):
-    """Starts a program without powers over the network. log: a file that its output is appended to."""
+    """Starts a program without powers over the network.
+
+    Its standard input, output and error come as three descriptors with the request: the runner opened them, so that
+    the program needs no right to their places. terminal: the input is one, which the program's session controls.
+    raw_sockets: it may capture and forge packets.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]
-    log: str
     directory: str
+    terminal: bool = False
+    raw_sockets: bool = False
+
+
+class StartCapture(AgentRequest[Started]):
+    """Starts writing what passes wan0, in pcap form, to the second of three descriptors. kept: bytes of a packet."""
+
+    kept: int
 
 
 class PollProgram(AgentRequest[ProgramStatus]):
@@ -339,7 +375,9 @@ NodeRequest = (
     | CheckHealth
     | ReadFacts
     | ReadCounters
+    | ReadTraffic
     | StartProgram
+    | StartCapture
     | PollProgram
     | WaitForProgram
     | SignalProgram

@@ -69,7 +69,10 @@ def send_stream(own: str, stream: ProbeStream) -> StreamSent:
 
 
 def _send_datagrams(own: str, stream: ProbeStream) -> StreamSent:
-    """Blocks whenever the sender's queue is full, so that nothing is lost before the link itself."""
+    """Blocks whenever the sender's queue is full, so that nothing is lost before the link itself.
+
+    A queue further on holds the sender back only where the kernel counts what waits there against its socket.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind((own, 0))
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, stream.room)
@@ -78,7 +81,13 @@ def _send_datagrams(own: str, stream: ProbeStream) -> StreamSent:
         sender.connect((stream.target, STREAM_PORT))
         buffer = bytearray(stream.batch * stream.payload)
         start, sequence = monotonic(), 0
-        while monotonic() - start < stream.seconds:
+        due, slack = start, stream.room / stream.pace if stream.pace else 0.0
+        while (now := monotonic()) - start < stream.seconds:
+            if stream.pace:
+                due = max(due, now - slack)
+                if due > now:
+                    sleep(due - now)
+                due += len(buffer) / stream.pace
             for place in range(stream.batch):
                 NUMBERED.pack_into(buffer, place * stream.payload, stream.number, sequence + place)
             with contextlib.suppress(ConnectionRefusedError):

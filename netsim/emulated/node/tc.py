@@ -12,11 +12,13 @@ Delaying at the sender instead, TCP small queues would throttle a stream to a fe
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 from netsim.emulated.node.netem import netem_arguments, netem_expected, netem_state
-from netsim.emulated.plan import NodePlan
+from netsim.emulated.node.queues import queue_arguments, queue_expected, queue_state
+from netsim.emulated.plan import NodePlan, Peer
 from netsim.framing import ETHERNET, burst
 
 WAN, MGMT, IFB = "wan0", "mgmt0", "ifb-wan"
@@ -67,23 +69,31 @@ def setup_lines(plan: NodePlan, *, seeded: bool = False) -> list[str]:
     down = downlink(plan)
     lines = [
         f"qdisc replace dev {WAN} root handle 1: htb default 2",
-        f"class add dev {WAN} parent 1: classid 1:1 {_htb(plan.up, plan.up, plan)}",
-        f"class add dev {WAN} parent 1:1 classid 1:2 {_htb(max(plan.up / 100, 8e3), plan.up, plan)}",
+        f"class add dev {WAN} parent 1: classid 1:1 {htb(plan.up, plan.up, plan)}",
+        f"class add dev {WAN} parent 1:1 classid 1:2 {htb(max(plan.up / 100, 8e3), plan.up, plan)}",
     ]
     for index, peer in enumerate(plan.peers):
         number = f"{minor(index):x}"
         lines += [
-            f"class add dev {WAN} parent 1:1 classid 1:{number} {_htb(peer.share, peer.rate, plan)}",
-            f"qdisc add dev {WAN} parent 1:{number} handle {number}: bfifo limit {peer.queue}",
+            f"class add dev {WAN} parent 1:1 classid 1:{number} {htb(peer.share, peer.rate, plan)}",
+            f"qdisc add dev {WAN} parent 1:{number} handle {number}: {_queue(peer, plan)}",
             f"filter add dev {WAN} parent 1: protocol ip prio 1 u32 match ip dst {peer.address}/32 flowid 1:{number}",
         ]
     lines += [
         f"qdisc add dev {down} root handle 1: htb default 1",
-        f"class add dev {down} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
-        f"qdisc add dev {down} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
+        f"class add dev {down} parent 1: classid 1:1 {htb(plan.down, plan.down, plan)}",
+        f"qdisc add dev {down} parent 1:1 handle 10: {_queue_down(plan)}",
         *_redirect(WAN, down),
     ]
     return lines + _delay_lines(plan, seeded) if plan.engine == "netem" else lines
+
+
+def _queue(peer: Peer, plan: NodePlan) -> str:
+    return queue_arguments(peer.queue, peer.control, peer.rate, plan.mtu)
+
+
+def _queue_down(plan: NodePlan) -> str:
+    return queue_arguments(plan.queue_down, plan.control_down, plan.down, plan.mtu)
 
 
 def _redirect(source: str, target: str) -> list[str]:
@@ -102,7 +112,7 @@ def _delay_lines(plan: NodePlan, seeded: bool) -> list[str]:
         number = f"{minor(index):x}"
         arguments = netem_arguments(peer.arrival, plan.down, seeded=seeded)
         lines += [
-            f"class add dev {IFB} parent 1: classid 1:{number} {_htb(_UNLIMITED, _UNLIMITED, plan)}",
+            f"class add dev {IFB} parent 1: classid 1:{number} {htb(_UNLIMITED, _UNLIMITED, plan)}",
             f"qdisc add dev {IFB} parent 1:{number} handle {number}: {arguments}",
             f"filter add dev {IFB} parent 1: protocol ip prio 1 u32 match ip src {peer.address}/32 flowid 1:{number}",
         ]
@@ -112,20 +122,20 @@ def _delay_lines(plan: NodePlan, seeded: bool) -> list[str]:
 def change_lines(plan: NodePlan, *, seeded: bool = False) -> list[str]:
     """For `tc -batch`, on a node already set up: the whole state again, so that no change erases another."""
     down = downlink(plan)
-    lines = [f"class change dev {WAN} parent 1: classid 1:1 {_htb(plan.up, plan.up, plan)}"]
+    lines = [f"class change dev {WAN} parent 1: classid 1:1 {htb(plan.up, plan.up, plan)}"]
     for index, peer in enumerate(plan.peers):
         number = f"{minor(index):x}"
         lines += [
-            f"class change dev {WAN} parent 1:1 classid 1:{number} {_htb(peer.share, peer.rate, plan)}",
-            f"qdisc change dev {WAN} parent 1:{number} handle {number}: bfifo limit {peer.queue}",
+            f"class change dev {WAN} parent 1:1 classid 1:{number} {htb(peer.share, peer.rate, plan)}",
+            f"qdisc change dev {WAN} parent 1:{number} handle {number}: {_queue(peer, plan)}",
         ]
         if plan.engine == "netem":
             arguments = netem_arguments(peer.arrival, plan.down, seeded=seeded)
             lines.append(f"qdisc change dev {IFB} parent 1:{number} handle {number}: {arguments}")
     return [
         *lines,
-        f"class change dev {down} parent 1: classid 1:1 {_htb(plan.down, plan.down, plan)}",
-        f"qdisc change dev {down} parent 1:1 handle 10: bfifo limit {plan.queue_down}",
+        f"class change dev {down} parent 1: classid 1:1 {htb(plan.down, plan.down, plan)}",
+        f"qdisc change dev {down} parent 1:1 handle 10: {_queue_down(plan)}",
     ]
 
 
@@ -138,22 +148,22 @@ def queue_rules(plan: NodePlan) -> str:
     return "\n".join(["*mangle", ":PREROUTING ACCEPT [0:0]", *rules, "COMMIT", ""])
 
 
-_State = dict[str, float | str | dict[str, float]]
+State = dict[str, float | str | dict[str, float]]
 
 
-def expected(plan: NodePlan) -> _State:
+def expected(plan: NodePlan) -> State:
     """What `observed` must return after the set-up: rates per class, limits of queues, and all that netem does."""
     down = downlink(plan)
-    state: _State = {
+    state: State = {
         f"{WAN} 1:1": plan.up,
         f"{down} 1:1": plan.down,
-        f"{down} 10:": f"bfifo limit {plan.queue_down}",
+        f"{down} 10:": queue_expected(plan.queue_down, plan.control_down, plan.mtu),
         f"{WAN} ingress": "ingress",
     }
     for index, peer in enumerate(plan.peers):
         number = f"{minor(index):x}"
         state[f"{WAN} 1:{number}"] = peer.rate
-        state[f"{WAN} {number}:"] = f"bfifo limit {peer.queue}"
+        state[f"{WAN} {number}:"] = queue_expected(peer.queue, peer.control, plan.mtu)
         if plan.engine == "netem":
             state[f"{IFB} {number}:"] = netem_expected(peer.arrival, plan.down)
     if plan.engine == "netem":
@@ -165,9 +175,9 @@ _CLASS = re.compile(r"class htb (\S+) .*\bceil ([0-9]+)([KMGT]?)bit")
 _SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def observed(classes: list[tuple[str, str]], qdiscs: list[tuple[str, dict[str, Any]]]) -> _State:
+def observed(classes: list[tuple[str, str]], qdiscs: list[tuple[str, dict[str, Any]]]) -> State:
     """The same picture from lines of `tc class show` (which has no JSON for HTB) and entries of `tc -j qdisc show`."""
-    state: _State = {}
+    state: State = {}
     for device, line in classes:
         if match := _CLASS.match(line):
             state[f"{device} {match[1]}"] = float(match[2]) * _SCALE[match[3]]
@@ -177,16 +187,15 @@ def observed(classes: list[tuple[str, str]], qdiscs: list[tuple[str, dict[str, A
         elif entry["kind"] == "netem":
             state[f"{device} {entry['handle']}"] = netem_state(entry)
         elif entry.get("parent"):
-            limit = f" limit {entry['options']['limit']}" if entry["kind"] == "bfifo" else ""
-            state[f"{device} {entry['handle']}"] = entry["kind"] + limit
+            state[f"{device} {entry['handle']}"] = queue_state(entry)
     return state
 
 
-def differences(plan: NodePlan, state: _State) -> list[str]:
-    """Where the kernel's state is not the plan's, in words."""
+def differences(plan: NodePlan, state: State, asked: State | None = None) -> list[str]:
+    """Where the kernel's state is not the plan's, in words. asked: instead of `expected(plan)`."""
     return [
         f"{plan.site} {key}: expected {wanted}, found {state.get(key)}"
-        for key, wanted in expected(plan).items()
+        for key, wanted in (expected(plan) if asked is None else asked).items()
         if not _same(wanted, state.get(key))
     ]
 
@@ -194,13 +203,14 @@ def differences(plan: NodePlan, state: _State) -> list[str]:
 def _same(wanted: float | str | dict[str, float], seen: float | str | dict[str, float] | None) -> bool:
     """tc shows four digits of a rate at least, microseconds of a delay, and shares as 32-bit fractions."""
     if isinstance(wanted, dict) and isinstance(seen, dict):
-        return all(abs(seen[name] - value) <= max(2e-6, 1e-3 * value) for name, value in wanted.items())
+        return all(abs(seen.get(name, math.nan) - value) <= max(2e-6, 1e-3 * value) for name, value in wanted.items())
     if isinstance(wanted, float) and isinstance(seen, float):
         return abs(seen - wanted) <= max(8.0, 1e-3 * wanted)
     return wanted == seen
 
 
-def _htb(rate: float, ceiling: float, plan: NodePlan) -> str:
+def htb(rate: float, ceiling: float, plan: NodePlan) -> str:
+    """The class at these rates, bit/s, whose buckets hold what passes between two ticks of the kernel."""
     quantum = max(plan.mtu + ETHERNET, 1514)
     return (
         f"htb rate {round(rate)}bit ceil {round(ceiling)}bit burst {burst(rate, plan.mtu, plan.burst_hz)} "

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from netsim.library import ROOT
@@ -19,6 +19,8 @@ ENABLES = {
     "ifb": "rates of arriving traffic, with either engine",
     "u32": "one rate per pair, with either engine",
     "mirred": "rates of arriving traffic, with either engine",
+    "fq_codel": "queues of this kind",
+    "red": "queues of this kind, also with ECN",
     "netem": "the netem engine",
     "nfqueue": "the nfqueue engine",
     "iptables": "the nfqueue engine",
@@ -115,7 +117,12 @@ def _try(here: bool) -> dict[str, str]:
             ],
         ),
     )
-    attempt("netem", lambda: batch("tc", ["qdisc add dev lh-b root netem delay 1ms"]))
+    for kind, options in (
+        ("fq_codel", "limit 10"),
+        ("red", "limit 100000 min 10000 max 30000 avpkt 1500 burst 20 bandwidth 10mbit"),
+    ):
+        attempt(kind, partial(batch, "tc", [f"qdisc replace dev lh-b root {kind} {options}"]))
+    attempt("netem", lambda: batch("tc", ["qdisc replace dev lh-b root netem delay 1ms"]))
     attempt("nfqueue", lambda: QueueSocket().bind(1, copy=False))
     attempt(
         "iptables",

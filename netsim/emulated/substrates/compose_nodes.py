@@ -11,13 +11,14 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from netsim.emulated.compile import CORE_NODE
 from netsim.emulated.plan import Address
 from netsim.emulated.substrates.capabilities import Capability, named
 from netsim.emulated.substrates.compose_site import MEETING_VARIABLE, SOCKET
@@ -56,13 +57,16 @@ class ComposeSite:
 
 
 def seats(wanted: Sequence[str], present: Sequence[str]) -> dict[str, str] | None:
-    """Which container plays which site: the one of that name, else one that no site is named after. None: too few."""
-    free = sorted(set(present) - set(wanted))
+    """Which container plays which site: the one of that name, else one that no site is named after. None: too few.
+
+    The node of shared core links is always played by its own container, which forwards, and plays nothing else.
+    """
+    free = sorted(set(present) - set(wanted) - {CORE_NODE})
     chosen = {}
     for site in wanted:
         if site in present:
             chosen[site] = site
-        elif free:
+        elif free and site != CORE_NODE:
             chosen[site] = free.pop(0)
         else:
             return None
@@ -89,7 +93,7 @@ class ComposeNodes:
             raise HostError(
                 f"{len(wanted)} sites are asked ({', '.join(wanted)}), and {len(present)} came to "
                 f"{_meeting()} within {_MEET_SECONDS:.0f} s ({', '.join(sorted(present)) or 'none'}); "
-                f"add services to compose.yaml, or let the suite use fewer sites"
+                f"{_lacking(wanted, present)}"
             )
         self._sites = [present.pop(chosen[site]) for site in wanted]
         _release(present.values())
@@ -98,7 +102,7 @@ class ComposeNodes:
                 "argv": launch.argv(program_user(launch.index)),
                 "env": launch.env(order.owner),
                 "log": str(launch.log),
-                "sysctls": dict(order.sysctls),
+                "sysctls": {**order.sysctls, **launch.sysctls},
             }
             with contextlib.suppress(OSError):
                 site.link.sendall(json.dumps(message).encode() + b"\n")
@@ -189,6 +193,12 @@ def _accepted(name: str, site: ComposeSite) -> None:
     answer = json.loads(line) if line else {"error": "its container has ended"}
     if answer["error"]:
         raise LinkError(f"site {name}: {answer['error']}{_remedy(answer['error'])}")
+
+
+def _lacking(wanted: Collection[str], present: Collection[str]) -> str:
+    if CORE_NODE in wanted and CORE_NODE not in present:
+        return f"shared core links need the container {CORE_NODE}, as compose.yaml has it"
+    return "add services to compose.yaml, or let the suite use fewer sites"
 
 
 def _line(link: socket.socket) -> bytes:

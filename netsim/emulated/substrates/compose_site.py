@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from netsim.emulated.node.core_tc import is_entrance
 from netsim.emulated.node.devices import batch, run
 from netsim.emulated.node.tc import DOWN, IFB, MGMT, WAN
 from netsim.errors import HostError, LonghaulError
@@ -158,7 +159,8 @@ def _end(agent: subprocess.Popen[bytes]) -> None:
 def _bare() -> None:
     """Takes away what an agent may have set up, also if it was killed half-way."""
     present = {link["ifname"] for link in json.loads(run(["ip", "-j", "link", "show"]))}
-    batch("ip", [f"link delete {name}" for name in (IFB, DOWN, "lh-a", "lh-i") if name in present])
+    made = (IFB, DOWN, "lh-a", "lh-i")
+    batch("ip", [f"link delete {name}" for name in sorted(present) if name in made or is_entrance(name)])
     for entry in json.loads(run(["tc", "-j", "qdisc", "show", "dev", WAN]) or "[]"):
         if entry["kind"] == "ingress":
             run(["tc", "qdisc", "delete", "dev", WAN, "ingress"])

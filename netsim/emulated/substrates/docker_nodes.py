@@ -7,32 +7,29 @@ trainer runs as an ordinary user without any.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-from collections.abc import Iterator
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import docker
 import requests
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import DockerException
 from docker.models.containers import Container
 from docker.models.networks import Network
 
 from netsim.emulated.node.realtime import set_realtime_in_container
-from netsim.emulated.owner import LABEL, RUN_LABEL, Owner
+from netsim.emulated.owner import LABEL, RUN_LABEL
 from netsim.emulated.plan import Address
+from netsim.emulated.substrates.docker_engine import engine, explained, remove_container, remove_network
+from netsim.emulated.substrates.docker_watch import start_watch
+from netsim.emulated.substrates.gpus import device_files
 from netsim.emulated.substrates.host_image import host_image, mounts
-from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest, program_user
-from netsim.errors import HostError
+from netsim.emulated.substrates.launch import PROCESSES, AgentSpec, NetworkRequest, program_user
 
 # NET_ADMIN: shaping and the delay daemon's queues. SYS_NICE: the daemon's priority. The rest: to start the trainer as
 # another user with fewer rights, and to end it.
 CAPABILITIES = ["NET_ADMIN", "SYS_NICE", "SETUID", "SETGID", "SETPCAP", "KILL"]
-PROCESSES = 4096
-REMOVAL_SECONDS = 20.0  # for the engine to remove a container that was killed
-
-_log = logging.getLogger(__name__)
+SHARED_MEMORY = 2**30  # bytes, at most, for the data loaders of programs
 
 
 class DockerNodes:
@@ -42,7 +39,8 @@ class DockerNodes:
     pins_sysctls = False
 
     def __init__(self) -> None:
-        self._client = _client()
+        self._client = engine()
+        self._watch: subprocess.Popen[bytes] | None = None
         self._networks: dict[str, Network] = {}
         self._containers: list[Container] = []
         self._image = ""
@@ -50,7 +48,8 @@ class DockerNodes:
     def start(self, order: NetworkRequest) -> None:
         """Returns when every container runs; the agents then connect by themselves."""
         labels = {LABEL: str(order.owner), RUN_LABEL: order.run_id}
-        with _explained():
+        self._watch = start_watch(order.owner, order.runtime)
+        with explained():
             self._image = host_image(self._client)
             with ThreadPoolExecutor(max_workers=4) as pool:
                 # Both networks at once would race for the same address range.
@@ -88,8 +87,10 @@ class DockerNodes:
             cap_drop=["ALL"],
             cap_add=[*CAPABILITIES, *(["NET_RAW"] if order.raw_sockets else [])],
             security_opt=["no-new-privileges"],
-            sysctls=dict(order.sysctls),
+            sysctls={**order.sysctls, **launch.sysctls},
             pids_limit=PROCESSES,
+            devices=[f"{path}:{path}:rw" for path in device_files(order.gpus)],
+            shm_size=SHARED_MEMORY,
             nano_cpus=None if order.cpus is None else round(order.cpus * 1e9),
             mem_limit=order.memory,
             auto_remove=True,
@@ -108,7 +109,7 @@ class DockerNodes:
         return program_user(index)
 
     def alive(self) -> bool:
-        with contextlib.suppress(DockerException):
+        with contextlib.suppress(DockerException, requests.RequestException):
             for container in self._containers:
                 container.reload()
                 if container.status not in ("running", "created"):
@@ -125,85 +126,12 @@ class DockerNodes:
     def close(self) -> None:
         """Removes every container and both networks; one that the engine does not let go stays, with a warning."""
         with ThreadPoolExecutor(max_workers=4) as pool:
-            list(pool.map(_remove, self._containers))
+            list(pool.map(remove_container, self._containers))
         self._containers = []
         for network in self._networks.values():
-            _remove_network(network)
+            remove_network(network)
         self._networks = {}
+        if self._watch is not None:
+            self._watch.kill()
+            self._watch.wait()
         self._client.close()
-
-
-def sweep_containers() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Removes what dead owners left; the names of containers and networks. Nothing if no engine answers."""
-    try:
-        client = _client()
-    except HostError:
-        return (), ()
-    try:
-        containers = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-        dead = [container for container in containers if _dead(container.labels.get(LABEL, ""))]
-        for container in dead:
-            _remove(container)
-        networks = client.networks.list(filters={"label": LABEL})
-        loose = [network for network in networks if _dead(network.attrs["Labels"].get(LABEL, ""))]
-        gone = [network for network in loose if _remove_network(network)]
-        return tuple(str(one.name) for one in dead), tuple(str(one.name) for one in gone)
-    finally:
-        client.close()
-
-
-def _dead(label: str) -> bool:
-    owner = Owner.parse(label)
-    return owner is not None and not owner.alive
-
-
-def _remove(container: Container) -> None:
-    """Kills it; the engine then removes it by itself, and only if it does not is it asked to.
-
-    Two removals of one container at once may leave an endpoint behind that holds its network for ever.
-    """
-    with contextlib.suppress(NotFound):
-        container.reload()
-        if container.status == "created":  # and never started, so that its end removes nothing
-            container.remove(force=True, v=True)
-            return
-        with contextlib.suppress(APIError):  # it has ended already
-            container.kill()
-        try:
-            container.wait(condition="removed", timeout=REMOVAL_SECONDS)
-        except (APIError, requests.RequestException):
-            container.remove(force=True, v=True)
-
-
-def _remove_network(network: Network) -> bool:
-    """Whether it is gone; not if the engine counts endpoints of containers that are no more."""
-    try:
-        network.reload()
-        for container in network.containers:
-            with contextlib.suppress(NotFound, APIError):
-                network.disconnect(container, force=True)
-        network.remove()
-    except NotFound:
-        return True
-    except APIError as error:
-        _log.warning(
-            "network %s stays until the Docker engine is restarted: %s", network.name, error.explanation or error
-        )
-        return False
-    return True
-
-
-def _client() -> docker.DockerClient:
-    try:
-        return docker.from_env(timeout=60)
-    except DockerException as error:
-        raise HostError(f"no Docker engine answers: {error}") from None
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except (APIError, DockerException) as error:
-        reason = getattr(error, "explanation", None) or str(error)
-        raise HostError(f"Docker refused: {reason}") from None

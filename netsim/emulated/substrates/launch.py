@@ -6,7 +6,7 @@ import base64
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from netsim.emulated.owner import TOKEN_VARIABLE, VARIABLE, Owner
@@ -15,20 +15,24 @@ from netsim.library import ROOT
 FIRST_USER = 61_000  # of a range that Debian and its kin give to nobody
 
 
+PROCESSES = 4096  # of a node, at most
+
+
 def program_user(index: int) -> int:
-    """The user number that programs of node `index` run as in a container: another one at each site, never root."""
+    """The user number of a confined node's programs: another one at each site, never root."""
     return FIRST_USER + index if os.getuid() == 0 else os.getuid()
 
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """One node to bring up. `control`: the runner's socket; `log`: where the agent complains."""
+    """One node to bring up. `control`: the runner's socket; `log`: where the agent complains; `sysctls`: its own."""
 
     index: int
     site: str
     control: Path
     token: str
     log: Path
+    sysctls: Mapping[str, str] = field(default_factory=dict)
 
     def argv(self, user: int | None) -> list[str]:
         """Without the site packages, which the agent does not need and which cost most of the start."""
@@ -58,6 +62,9 @@ class NetworkRequest:
     sysctls: Mapping[str, str]
     read_only: Sequence[Path] = ()
     writable: Sequence[Path] = ()
-    raw_sockets: bool = False  # for links that duplicate packets
+    raw_sockets: bool = False  # of agents, for links that duplicate packets and for captures
+    program_raw_sockets: bool = False  # of programs
     cpus: float | None = None
     memory: int | None = None
+    confined: bool = False  # programs are not trusted: also where nodes are no containers they are confined as there
+    gpus: Sequence[str] = ()  # that programs may use, as the host numbers them

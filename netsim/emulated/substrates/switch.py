@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -23,9 +24,12 @@ from typing import Any
 from netsim.emulated.node.devices import batch, set_sysctls
 from netsim.emulated.node.realtime import die_with_parent, set_process_name
 from netsim.emulated.node.tc import MGMT, WAN
+from netsim.emulated.substrates.node_root import build_root
+from netsim.emulated.substrates.resource_limits import remove_groups
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
+_NEWNS, _NEWIPC, _NEWUTS = 0x00020000, 0x08000000, 0x04000000
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -53,6 +57,9 @@ def main() -> None:
         os.close(gate)
     print(json.dumps({"pids": [pid for pid, _ in agents]}), flush=True)
     watch([pid for pid, _ in agents])
+    # The runner removes these itself, unless it was killed.
+    remove_groups([Path(group) for node in order["nodes"] for group in node["groups"]])
+    shutil.rmtree(order["runtime"], ignore_errors=True)
 
 
 def watch(agents: list[int]) -> None:
@@ -138,7 +145,10 @@ def become_root() -> None:
 
 
 def start_agent(node: dict[str, Any]) -> tuple[int, int]:
-    """A child in a network namespace of its own, which waits for its interfaces and then becomes the agent."""
+    """A child in namespaces of its own, which waits for its interfaces and then becomes the agent.
+
+    If it is to be confined, it has a root and bounds of its own; `unshare` gives the agent a numbering of processes.
+    """
     entered_read, entered = os.pipe()
     gate_read, gate = os.pipe()
     parent = os.getpid()
@@ -146,13 +156,22 @@ def start_agent(node: dict[str, Any]) -> tuple[int, int]:
     if child:
         os.close(entered)
         os.close(gate_read)
-        if os.read(entered_read, 1) != b".":
-            raise OSError(0, "no network namespace for a node", node["name"])
+        if (said := os.read(entered_read, 4096)) != b".":
+            raise OSError(0, said.decode() or "no namespaces for a node", node["name"])
         os.close(entered_read)
         return child, gate
     try:
         die_with_parent(parent)
-        unshare(_NEWNET)
+        for group in node["groups"]:
+            Path(group, "cgroup.procs").write_text("0")
+        try:
+            unshare(_NEWNET)
+            if (root := node["root"]) is not None:
+                unshare(_NEWNS | _NEWIPC | _NEWUTS)
+                build_root(Path(root["path"]), root["binds"], root["links"], root["files"])
+        except OSError as error:
+            os.write(entered, str(error.strerror).encode())
+            raise
         os.write(entered, b".")
         os.close(gate)
         if os.read(gate_read, 1):

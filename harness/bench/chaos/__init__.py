@@ -1,0 +1,1 @@
+"""`longhaul bench chaos`: runs that are disturbed at random. In the command line's process, over real runners."""

@@ -1,0 +1,1 @@
+"""One site as the cost model sees it: its machines, their memory. Pure functions."""

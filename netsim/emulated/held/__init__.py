@@ -1,0 +1,1 @@
+"""Networks that stay open without a runner: the holder process, and how others list, use and end them."""

@@ -1,0 +1,99 @@
+"""Max-min fair sharing of links (Bertsekas and Gallager 1992, section 6.5.2).
+
+A flow crosses a fixed number of resources: an uplink, a pair cap, a downlink, and perhaps more.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+FREE = 0  # the resource of infinite capacity that stands for "no such constraint"
+_TINY = 1e-9  # relative tolerance in comparisons of rates
+_KEPT = 1 << 26  # bytes of rates that are remembered
+
+
+def max_min(paths: Ints, caps: Floats, capacity: Floats) -> Floats:
+    """Max-min fair rates, bytes/s.
+
+    paths: (flows, resources crossed) indices.  caps: (flows,) own limit.  capacity: (resources,), entry FREE infinite.
+    """
+    rates = np.zeros(len(paths))
+    open_ = np.arange(len(paths))
+    left = capacity.copy()
+    while open_.size:
+        used = paths[open_]
+        count = np.bincount(used.ravel(), minlength=len(capacity))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(count > 0, np.maximum(left, 0) / count, np.inf)
+        share[FREE] = np.inf
+        level = min(share.min(), caps[open_].min())
+        assert np.isfinite(level), "a flow that nothing bounds"
+        bound = (share <= level * (1 + _TINY))[used].any(axis=1) | (caps[open_] <= level * (1 + _TINY))
+        fixed = open_[bound]
+        rates[fixed] = level
+        left -= level * np.bincount(used[bound].ravel(), minlength=len(capacity))
+        left[FREE] = np.inf
+        open_ = open_[~bound]
+    return rates
+
+
+class Routes:
+    """What flows may take: each route's resources and own limit, and the rates of any set of routes in use.
+
+    Rates follow from which routes are in use, and a message that ends is followed by the next one of its pair: of
+    45,000 changes in 8 steps of DDP on 30 unlike sites, 350 were to another set. So each set is solved once.
+
+    paths: (routes, resources crossed).  caps: (routes,) bytes/s.  capacity: (resources,) bytes/s.
+    """
+
+    def __init__(self, paths: Ints, caps: Floats, capacity: Floats) -> None:
+        self._paths = paths
+        self._caps, self._capacity = caps.astype(float), capacity.astype(float)
+        self._slot = np.full(len(paths), -1, dtype=np.int64)
+        self._route = np.empty(0, dtype=np.int64)
+        self._known: dict[tuple[int, bytes], Floats] = {}
+
+    def become(self, caps: Floats, capacity: Floats) -> None:
+        """Other limits and capacities."""
+        if not (np.array_equal(caps, self._caps) and np.array_equal(capacity, self._capacity)):
+            self._caps, self._capacity = caps.astype(float), capacity.astype(float)
+            self._known.clear()
+
+    @property
+    def slots(self) -> int:
+        """How many routes have been in use."""
+        return len(self._route)
+
+    def slots_of(self, routes: Ints) -> Ints:
+        """Places of the routes among those that have been in use; of many possible routes few may ever be."""
+        found = self._slot[routes]
+        if (new := found < 0).any():
+            added = routes[new]
+            self._slot[added] = self.slots + np.arange(len(added))
+            self._route = np.concatenate([self._route, added])
+            found = self._slot[routes]
+        return found
+
+    def routes_of(self, slots: Ints) -> Ints:
+        """The routes at these places."""
+        found: Ints = self._route[slots]
+        return found
+
+    def rates(self, used: Flags) -> Floats:
+        """(slots,) bytes/s of the routes that are in use, 0 of the others."""
+        key = len(used), np.packbits(used).tobytes()
+        if (known := self._known.get(key)) is None:
+            if len(self._known) * used.size * 8 > _KEPT:
+                self._known.clear()
+            routes = self._route[used]
+            known = np.zeros(len(used))
+            known[used] = max_min(self._paths[routes], self._caps[routes], self._capacity)
+            self._known[key] = known
+        return known

@@ -1,0 +1,1 @@
+"""A folder for a paper: LaTeX tables, figures at column width, published beside measured, and a main.tex."""

@@ -1,0 +1,1 @@
+"""Archives: records with their report in one file, written, and read anywhere. In the command line's process."""
