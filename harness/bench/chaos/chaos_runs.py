@@ -9,6 +9,7 @@ other parameters. However a run is left, its runner is ended.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -58,7 +59,6 @@ MODEL: dict[str, Any] = {  # as small as models are: the runs are about processe
 }
 LOOK_SECONDS = 0.25  # between two looks at the host's processes
 LIMIT_SECONDS = 400.0  # above every bound: a run that takes longer hangs
-CLOCK_LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 CLOCK_STEP_SECONDS = 3600
 OPTIONS: dict[str, dict[str, Any]] = {"ddp": {}, "fomoe": {"sync_every": SYNC, "replication": 3}}
 FACTS: dict[str, dict[str, Any]] = {
@@ -73,7 +73,18 @@ FACTS: dict[str, dict[str, Any]] = {
 def abilities() -> list[str]:
     """Disturbances beyond signals that this host can do: a disk of its own for the run, a clock of its own."""
     found = ["disk full"] if os.geteuid() == 0 else []
-    return [*found, "clock step"] if CLOCK_LIBRARY.exists() else found
+    return [*found, "clock step"] if clock_library() is not None else found
+
+
+def clock_library() -> Path | None:
+    """The library by which a run has a clock of its own, where Python's package libfaketime is installed.
+
+    Debian's libfaketime 0.9.10 is of no use: with it, Python's time.sleep fails where the monotonic clock is left alone
+    (its issue 426).
+    """
+    package = importlib.util.find_spec("libfaketime")
+    folders = package.submodule_search_locations if package else None
+    return next((found for folder in folders or () for found in sorted(Path(folder).rglob("libfaketime.so.1"))), None)
 
 
 class Chaos:
@@ -137,7 +148,7 @@ class Chaos:
         if any(one.disturbance == "clock step" for one in schedule.injections):
             clock.write_text("+0")
             environment |= {
-                "LD_PRELOAD": str(CLOCK_LIBRARY),
+                "LD_PRELOAD": str(clock_library()),
                 "FAKETIME_TIMESTAMP_FILE": str(clock),
                 "FAKETIME_NO_CACHE": "1",
                 "DONT_FAKE_MONOTONIC": "1",
