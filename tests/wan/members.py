@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from harness.transport.wan_exchange import WanExchange
 
 T = TypeVar("T")
 
-_ports = itertools.count(20000 + os.getpid() * 7 % 20000)
+FIRST_PORT, PORTS = 20000, 12000  # below those that a kernel gives to outgoing connections
+
+_ports = itertools.count(os.getpid() * 499)  # far from those of a process that started a moment earlier
 
 
 def addresses(world: int) -> list[str]:
@@ -20,7 +24,13 @@ def addresses(world: int) -> list[str]:
 
 
 def free_port() -> int:
-    return next(_ports)
+    """A port that no address of this host has in use."""
+    for number in _ports:
+        port = FIRST_PORT + number % PORTS
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("", port))
+            return port
+    raise AssertionError("the count has no end")
 
 
 def together(ranks: Sequence[int], work: Callable[[int], T]) -> list[T]:
