@@ -29,11 +29,10 @@ def main() -> int:
         trainer = Trainer(job) if job.store is None else ElasticTrainer(job)
         freeze_gc()
         start_heartbeat(job.files.heartbeat)
-        summary = trainer.run()
+        write_json(job.files.summary, trainer.run())
     except (LonghaulError, OSError) as error:
         print(json.dumps({"rank": job.rank, "error": str(error)}), flush=True)
         return 3
-    write_json(job.files.summary, summary)
     return 0
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TextIO
 
+from netsim.errors import HostError
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -51,11 +53,16 @@ class Ledger:
             self.header_bytes += header
 
     def finish(self, entry: Entry) -> None:
+        """HostError if the line cannot be written: as an OSError it would be taken for a peer's connection's."""
         with self._lock:
             self.entries.append(entry)
-            if self._stream is not None:
+            if self._stream is None:
+                return
+            try:
                 self._stream.write(json.dumps(asdict(entry)) + "\n")
                 self._stream.flush()
+            except OSError as error:
+                raise HostError(f"the ledger cannot be written: {error.strerror}") from error
 
     @property
     def total(self) -> int:

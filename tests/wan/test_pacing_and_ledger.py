@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from harness.transport import wan_exchange as exchange_module
+from harness.transport.ledger import Ledger
+from netsim.errors import HostError
 from netsim.traffic import Algorithm, Collective, Transfer
 from tests.wan.members import addresses, close_all, connect_all, free_port, together
 
@@ -84,6 +87,20 @@ def test_the_ledger_has_a_line_per_transfer_cold_or_warm() -> None:
     assert [line["payload_bytes"] for line in lines[1]] == [4000, 40]
     assert exchanges[0].ledger.header_bytes > 0
     close_all(exchanges)
+
+
+def test_a_ledger_on_a_full_disk_ends_the_transfer() -> None:
+    """It is no peer's fault, and nobody waits for what was lost with it."""
+    exchanges = connect_all(2)
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115  # its end fails, too
+    exchanges[0].ledger = Ledger(full)
+    handles = [exchange.start(1, PAIR, torch.ones(1000)) for exchange in exchanges]
+    with pytest.raises(HostError, match="the ledger cannot be written: No space left on device"):
+        handles[0].wait()
+    handles[1].wait()
+    close_all(exchanges)
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
 
 
 def test_those_who_do_not_take_part_are_not_needed() -> None:
