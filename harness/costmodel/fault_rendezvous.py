@@ -1,6 +1,6 @@
 """The rendezvous model: how simulated workers form the next generation, and what that costs. Pure.
 
-`harness.elastic.views.decide`, which decides in a run, decides here.
+`harness.elastic.decision.decide`, which decides in a run, decides here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from harness.costmodel.fault_group import SimulatedGroup
 from harness.costmodel.fault_steps import Loss
 from harness.costmodel.fault_terms import FaultModelInputs, broken_off
+from harness.elastic.decision import decide
 from harness.elastic.returns import lets_in, steps_in
-from harness.elastic.views import MAX_GENERATIONS, RETURN_SECONDS, Report, View, decide
+from harness.elastic.views import MAX_GENERATIONS, RETURN_SECONDS, Report, View
 
 
 class RendezvousModel:

@@ -16,9 +16,10 @@ from pathlib import Path
 from torch._C._distributed_c10d import TCPStore
 
 from algorithms.method import find
+from harness.elastic.decision import decide
 from harness.elastic.membership import JoinRequest
 from harness.elastic.returns import Absence, absence, declared_absence
-from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS, RETURN_SECONDS, Report, View, decide
+from harness.elastic.views import GRACE_SECONDS, POLL_SECONDS, RETURN_SECONDS, Report, View
 from harness.records.layout import RunDirectory
 from harness.records.run_record import read_json
 from harness.spec.resolved import ResolvedRun

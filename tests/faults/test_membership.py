@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from harness.elastic.decision import decide
 from harness.elastic.rendezvous import suspects_of
-from harness.elastic.views import Report, View, decide
+from harness.elastic.views import Report, View
 from netsim.errors import PeerError
 
 FOUR = View(generation=3, members=(0, 1, 2, 3), source=0)

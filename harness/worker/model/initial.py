@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A product without bias, not filled in yet; torch's own filling would be overwritten."""
+    """A product without bias, not filled in yet; torch's own filling would be overwritten.
+
+    The storage is given by hand: `to_empty` would import sympy, which takes longer than to build a small model.
+    """
     with torch.device("meta"):
-        return nn.Linear(inputs, outputs, bias=False).to_empty(device="cpu")
+        product = nn.Linear(inputs, outputs, bias=False)
+    product.weight = nn.Parameter(torch.empty(outputs, inputs))
+    return product
 
 
 def embedding(tokens: int, width: int) -> nn.Embedding:
