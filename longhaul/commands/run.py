@@ -63,6 +63,12 @@ def run(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write TensorBoard event files under this directory while it runs.")
     ] = None,
+    wandb: Annotated[
+        Path | None, typer.Option(help="Write offline runs of W&B under this directory while it runs.")
+    ] = None,
+    trackio: Annotated[
+        Path | None, typer.Option(help="Write trackio's databases in this directory while it runs.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Run every cell of SUITE: complete ones are reused, a failed one does not stop the rest."""
@@ -70,7 +76,9 @@ def run(
     from harness.run.suite_runner import cells_of, describe, run_suite
     from longhaul.commands.sharing.companions import followed
     from longhaul.progress import RunProgress
+    from reports.live.trackers import Trackers
 
+    trackers = Trackers(tensorboard, wandb, trackio)
     record = recorded_spec(suite)
     loaded = load_suite(find_suite(suite)) if record is None else replay_of(record)
     cells = cells_of(loaded, runs, substrate, engine)
@@ -105,7 +113,7 @@ def run(
         return
     if record is None or not suite_description(runs / loaded.name).exists():
         describe(loaded, runs, cells)
-    with RunProgress(len(cells), quiet=as_json) as progress, followed(cells, serve, tensorboard):
+    with RunProgress(len(cells), quiet=as_json) as progress, followed(cells, serve, trackers):
         try:
             if scheduler is None:
                 outcomes = list(run_suite(cells, runs, fresh, progress))

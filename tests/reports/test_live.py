@@ -16,7 +16,6 @@ from harness.records.layout import RunDirectory
 from harness.records.run_record import write_json
 from netsim.errors import HostError, InputError
 from reports.live.cell_follower import SILENCE_SECONDS
-from reports.live.event_files import EventFiles
 from reports.live.lines import fitted, status_table
 from reports.live.log_follower import LogFollower
 from reports.live.server import LiveServer, served
@@ -181,24 +180,3 @@ def test_a_state_is_shown_whole_in_eighty_columns(running: Path) -> None:
 def test_no_directory_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such directory"):
         SuiteFollower(tmp_path / "runs").read()
-
-
-@pytest.mark.slow
-def test_event_files_grow_while_a_suite_runs(running: Path, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    follower, out = SuiteFollower(running), tmp_path / "events"
-    note = out / "ddp-wan-s1-0123456789" / "note.txt"
-    note.parent.mkdir(parents=True)
-    note.write_text("mine")
-    for count in (25, 26, 26):  # the third is a second start
-        if count == 26 and count not in [point.step for point in follower.runs()["diloco-wan-s1-0123456789"].points]:
-            with (running / "diloco-wan-s1-0123456789" / "rank-0" / "steps.jsonl").open("a") as file:
-                file.write('ck": 9}\n{"step": 26, "clock": 90.0, "loss": 1.0, "payload_bytes": 1}\n')
-        follower.read()
-        with EventFiles(out) as files:
-            files.write(follower.runs())
-        events = EventAccumulator(str(out / "diloco-wan-s1-0123456789"))
-        events.Reload()
-        assert [scalar.step for scalar in events.Scalars("loss")] == list(range(1, count + 1))
-    assert note.read_text() == "mine"

@@ -1,4 +1,4 @@
-"""What may go along with a suite that runs: the page on loopback, and TensorBoard event files."""
+"""What may go along with a suite that runs: the page on loopback, and trackers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from netsim.errors import LonghaulError
 from reports.live.event_files import EventFiles
 from reports.live.server import served
 from reports.live.suite_follower import SuiteFollower
+from reports.live.trackers import Trackers, tracked_offline
 
 WRITING_SECONDS = 5.0  # between two readings for event files: the host belongs to the trainers
 
@@ -22,9 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def followed(cells: Sequence[Cell], serve: int | None, tensorboard: Path | None) -> Iterator[None]:
-    """Until the block ends, the page at port `serve` and event files under `tensorboard`, where these are given."""
-    follower = SuiteFollower(cells[0].directory.parent, frozenset(cell.run_id for cell in cells))
+def followed(cells: Sequence[Cell], serve: int | None, trackers: Trackers) -> Iterator[None]:
+    """Until the block ends, the page at port `serve`, if that is given, and what the trackers write."""
+    ids = [cell.run_id for cell in cells]
+    follower = SuiteFollower(_root(cells), frozenset(ids))
     with ExitStack() as stack:
         if serve is not None:
             server = stack.enter_context(served(serve, lambda: follower.read().json()))
@@ -32,8 +34,10 @@ def followed(cells: Sequence[Cell], serve: int | None, tensorboard: Path | None)
                 f"serving {server.url} while it runs; afterwards: longhaul watch --serve {serve} {_root(cells)}",
                 err=True,
             )
-        if tensorboard is not None:
-            stack.enter_context(_written(EventFiles(tensorboard), follower))
+        if trackers.tensorboard is not None:
+            stack.enter_context(_written(EventFiles(trackers.tensorboard), follower))
+        for package, folder in trackers.offline.items():
+            stack.enter_context(tracked_offline(package, folder, _root(cells), ids))
         yield
 
 

@@ -13,6 +13,7 @@ from rich.live import Live
 
 from reports.live.lines import event_line, status_table, summary_line
 from reports.live.suite_follower import SuiteFollower
+from reports.live.trackers import Trackers, tracked_offline
 
 if TYPE_CHECKING:
     from reports.live.status import LiveStatus
@@ -30,10 +31,13 @@ def watch(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Also write TensorBoard event files under this directory.")
     ] = None,
+    wandb: Annotated[Path | None, typer.Option(help="Also write offline runs of W&B under this directory.")] = None,
+    trackio: Annotated[Path | None, typer.Option(help="Also write trackio's databases in this directory.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Show what is known now, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --once: one JSON document on stdout.")] = False,
 ) -> None:
     """Show cells, losses, link checks, bytes and the time left until every cell is done. Reads record files only."""
+    trackers = Trackers(tensorboard, wandb, trackio)
     follower = SuiteFollower(runs)
     status = follower.read()
     if as_json:
@@ -43,12 +47,14 @@ def watch(
         return
     console = Console(highlight=False)
     with ExitStack() as stack:
-        if tensorboard is not None:
+        if trackers.tensorboard is not None:
             from reports.live.event_files import EventFiles
 
-            files = stack.enter_context(EventFiles(tensorboard))
+            files = stack.enter_context(EventFiles(trackers.tensorboard))
         else:
             files = None
+        for package, folder in trackers.offline.items():
+            stack.enter_context(tracked_offline(package, folder, runs))
         if serve is not None:
             from reports.live.server import served
 
