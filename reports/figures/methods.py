@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from reports.figures.conditions import conditions, repeats, styles_of
 from reports.study import Study
-from reports.style.drawing import DOUBLE, Drawing, legend, linear_axis, panels, plain
-from reports.style.palette import GREY, SeriesStyle, series_styles
+from reports.style.drawing import DOUBLE, REFERENCE, Drawing, legend, linear_axis, panels, plain
+from reports.style.palette import SeriesStyle, series_styles
+from reports.style.point_labels import label_marks
 from reports.style.quantities import scale_for
 
 _METRICS = {
@@ -69,20 +70,14 @@ def replication_frontier(study: Study) -> Drawing | None:
         for one in series:
             mine = data[data["series"] == one].sort_values("replication")
             panel.plot(mine[column], mine["final_loss"], **styles[one].keywords)
-            for row in mine.to_dict("records"):
-                place, above = (row[column], row["final_loss"]), series.index(one) % 2 == 0
-                panel.annotate(
-                    f"{row['replication']:.0f}",
-                    place,
-                    xytext=(3, 3 if above else -8),
-                    textcoords="offset points",
-                    fontsize=6,
-                )
         linear_axis(panel, "x", scale)
         panel.set_xlabel(f"{name} ({scale.unit})")
-        _baseline_line(panel, study, "fomoe")
+        references = _baseline_lines(panel, study, "fomoe")
+        curves = [data[data["series"] == one].sort_values("replication") for one in series]
+        places = [zip(curve[column], curve["final_loss"], curve["replication"], strict=True) for curve in curves]
+        label_marks(panel, [[(x, y, f"{copies:.0f}") for x, y, copies in curve] for curve in places])
     axes[0].set_ylabel("final held-out loss (nats/token)")
-    legend(figure, styles, series)
+    legend(figure, styles, series, references=references)
     caption = (
         "Final loss against what it costs, as the number of workers that hold each expert (beside the marks) varies. "
     )
@@ -90,17 +85,17 @@ def replication_frontier(study: Study) -> Drawing | None:
     return Drawing("fomoe-frontier", "FoMoE: replication frontier", caption, figure, data)
 
 
-def _baseline_line(panel: Axes, study: Study, algorithm: str) -> None:
-    """The final loss of the baseline that `algorithm` is compared with, where it is another method."""
+def _baseline_lines(panel: Axes, study: Study, algorithm: str) -> list[str]:
+    """The final loss of the baseline that `algorithm` is compared with, where it is another method; its labels."""
+    drawn = []
     for group in dict.fromkeys(study.runs.loc[study.runs["algorithm"] == algorithm, "group"]):
         label = study.collection.baselines[str(group)]
         runs = study.at(str(group), label=label)
         if len(runs) and algorithm not in set(runs["algorithm"]):
             loss = float(runs["final_loss"].median())
-            panel.axhline(loss, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
-            panel.annotate(
-                plain(label), (1.0, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6
-            )
+            panel.axhline(loss, **REFERENCE)
+            drawn.append(label)
+    return list(dict.fromkeys(drawn))
 
 
 def lordo_rank(study: Study) -> Drawing | None:
@@ -132,10 +127,10 @@ def _loss_against(study: Study, option: str, axis: str, title: str, log: bool) -
         panel.set_xscale("log", base=2)
         panel.set_xticks(sorted(data[option].unique()), [f"{value:.0f}" for value in sorted(data[option].unique())])
         panel.minorticks_off()
-    _baseline_line(panel, study, "lordo")
+    references = _baseline_lines(panel, study, "lordo")
     panel.set_xlabel(axis)
     panel.set_ylabel("final held-out loss (nats/token)")
-    legend(figure, styles, series)
+    legend(figure, styles, series, references=references)
     caption = f"Median of runs, bars from the best to the worst. {repeats(study)} {conditions(study)}"
     return Drawing(f"lordo-{option}", title, caption, figure, data)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
-from typing import Literal
 
 from jinja2 import Environment, StrictUndefined
 
-from reports.style.drawing import SINGLE, Drawing
+from reports.style.drawing import DOUBLE, SINGLE, Drawing
 from reports.style.tables import EMPTY, Table, as_latex
 
 MOST_ROWS = 40  # of a table on one page
@@ -39,16 +38,6 @@ _SYMBOLS = {
     "μ": r"\ensuremath{\mu}",
 }
 _FIRST_FOREIGN = 0x180  # below are Latin letters and signs that every LaTeX knows in UTF-8
-
-
-@dataclass(frozen=True)
-class Part:
-    """A table or a figure in a file of its own, without its ending."""
-
-    kind: Literal["Table", "Figure"]
-    label: str
-    title: str
-    file: str
 
 
 def unicode_declarations(texts: Iterable[str]) -> str:
@@ -103,9 +92,11 @@ def _stacked(heading: str) -> str:
 
 
 def figure_source(drawing: Drawing) -> str:
-    """The figure at the width of a column, or of the text."""
-    narrow = drawing.figure.get_figwidth() <= SINGLE + 0.01
-    kind, width = ("figure", r"\columnwidth") if narrow else ("figure*", r"\textwidth")
+    """The figure at the width of a column, or at its share of the text's, so that letters have one size in all."""
+    wide = drawing.figure.get_figwidth()
+    kind, width = ("figure*", rf"{min(1.0, wide / DOUBLE):.3g}\textwidth")
+    if wide <= SINGLE + 0.01:
+        kind, width = ("figure", r"\columnwidth")
     caption = as_latex(f"{drawing.title}. {' '.join(drawing.caption.split())}")
     return (
         f"\\begin{{{kind}}}\n\\centering\n\\includegraphics[width={width}]{{figures/{drawing.name}}}\n"
@@ -113,8 +104,8 @@ def figure_source(drawing: Drawing) -> str:
     )
 
 
-def main_source(title: str, scope: str, sections: Sequence[tuple[str, Sequence[Part]]], texts: Sequence[str]) -> str:
-    """main.tex. sections: by title, what each inputs. texts: of the files that are input."""
+def main_source(title: str, scope: str, sections: Sequence[tuple[str, Sequence[str]]], texts: Sequence[str]) -> str:
+    """main.tex. sections: by title, the files that each inputs, without their ending. texts: of these files."""
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -132,9 +123,7 @@ def main_source(title: str, scope: str, sections: Sequence[tuple[str, Sequence[P
     return template.render(
         title=title,
         scope=scope,
-        sections=[
-            (as_latex(name), [replace(part, title=as_latex(part.title)) for part in parts]) for name, parts in sections
-        ],
+        sections=[(as_latex(name), files) for name, files in sections],
         declarations=unicode_declarations([title, scope, *texts]),
     )
 

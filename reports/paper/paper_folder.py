@@ -9,7 +9,7 @@ from reports import summary
 from reports.build import draw_all
 from reports.faults import faults_table
 from reports.manifest import check_place, new_report
-from reports.paper.latex import Part, figure_source, file_name, main_source, table_parts, table_source
+from reports.paper.latex import figure_source, file_name, main_source, table_parts, table_source
 from reports.paper.published_figures import published_beside_measured
 from reports.predictions import predict_runs
 from reports.records import collect
@@ -40,7 +40,7 @@ def _write(study: Study, folder: Path) -> None:
     texts: list[str] = []
     tables = [summary.methods_table(study), summary.memory_table(study), summary.convergence_table(study)]
     tables += [scaled_table(study), faults_table(study)]
-    sections: list[tuple[str, list[Part]]] = [("Results", _tables(tables, folder, texts))]
+    sections: list[tuple[str, list[str]]] = [("Results", _tables(tables, folder, texts))]
     with report_style():
         published = published_beside_measured(study)
     for title, drawings in {**draw_all(study), _PUBLISHED: published}.items():
@@ -50,18 +50,18 @@ def _write(study: Study, folder: Path) -> None:
     (folder / "main.tex").write_text(main_source(title, _scope(study), sections, texts), encoding="utf-8")
 
 
-def _tables(tables: Sequence[Table], folder: Path, texts: list[str]) -> list[Part]:
-    parts = []
+def _tables(tables: Sequence[Table], folder: Path, texts: list[str]) -> list[str]:
+    files = []
     for table in (part for whole in tables if whole.rows for part in table_parts(whole)):
         texts.append(table_source(table))
         name = f"tables/{file_name(table.name)}"
         (folder / f"{name}.tex").write_text(texts[-1], encoding="utf-8")
-        parts.append(Part("Table", f"tab:{table.name}", table.title, name))
-    return parts
+        files.append(name)
+    return files
 
 
-def _figures(drawings: Sequence[Drawing], folder: Path, texts: list[str]) -> list[Part]:
-    parts = []
+def _figures(drawings: Sequence[Drawing], folder: Path, texts: list[str]) -> list[str]:
+    files = []
     for drawing in drawings:
         texts.append(figure_source(drawing))
         write(drawing, folder / "figures")
@@ -69,16 +69,20 @@ def _figures(drawings: Sequence[Drawing], folder: Path, texts: list[str]) -> lis
             (folder / "figures" / f"{drawing.name}{unused}").unlink()
         name = f"figures/{file_name(drawing.name)}"
         (folder / f"{name}.tex").write_text(texts[-1], encoding="utf-8")
-        parts.append(Part("Figure", f"fig:{drawing.name}", drawing.title, name))
-    return parts
+        files.append(name)
+    return files
 
 
 def _scope(study: Study) -> str:
     runs = study.runs
-    seeds = runs["seed"].nunique()
+    methods = _counted(len(study.labels), "method")
+    networks, seeds = _counted(runs["topology"].nunique(), "network"), _counted(runs["seed"].nunique(), "seed")
     return (
-        f"{len(study.labels)} methods on {runs['topology'].nunique()} networks with {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}: {len(runs)} valid runs of "
+        f"{methods} on {networks} with {seeds}: {len(runs)} valid runs of "
         f"{len(study.everything) + len(study.collection.unfinished)}. Training time leaves out evaluation and "
         f"checkpoints. Every number is measured on an emulated network unless it is marked as published or predicted."
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -22,11 +22,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from reports.style.fonts import font_families
 from reports.style.frame_csv import frame_csv
-from reports.style.palette import DARK, INK, SeriesStyle
+from reports.style.palette import DARK, GREY, INK, SeriesStyle
 from reports.style.quantities import Scale
 from reports.style.tables import as_markdown, headed
 
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
+REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (2, 2))}  # a line to compare with
 MOST_ABOVE = 6  # series in a legend above one narrow panel
 
 
@@ -74,18 +75,28 @@ def panels(count: int, height: float = 2.1, columns: int = 3, share: bool = True
     return figure, axes[:count]
 
 
-def legend(figure: Figure, styles: dict[str, SeriesStyle], labels: Sequence[str], line: bool = True) -> None:
-    """One legend for the whole figure: above it, or beside a single panel that has many series."""
+def legend(
+    figure: Figure,
+    styles: dict[str, SeriesStyle],
+    labels: Sequence[str],
+    line: bool = True,
+    references: Sequence[str] = (),
+) -> None:
+    """One legend for the whole figure: above it, or beside a single panel that has many series.
+
+    references: names of the horizontal lines that are drawn as `REFERENCE`.
+    """
     handles = [
         Line2D([], [], label=plain(label), **(style.keywords | ({} if line else {"linestyle": "none"})))
         for label in labels
         if (style := styles[label])
     ]
+    handles += [Line2D([], [], label=plain(label), marker="", **REFERENCE) for label in references]
     if len(handles) > MOST_ABOVE and figure.get_figwidth() <= SINGLE:
         figure.set_figwidth(DOUBLE)
         figure.legend(handles=handles, loc="outside right upper")
         return
-    longest = max((len(plain(label)) for label in labels), default=0)
+    longest = max((len(plain(label)) for label in (*labels, *references)), default=0)
     columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + 0.06 * longest))))
     figure.set_figheight(figure.get_figheight() + 0.14 * (-(-len(handles) // columns) - 1))
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)
