@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.records.logs import Events
 from netsim.emulated.network import LinkReport, Network
-from netsim.emulated.overload import crowding, overloads, works
+from netsim.emulated.overload import crowding, overloads
+from netsim.emulated.traffic_counts import handled
 from netsim.errors import LinkError
 
 
@@ -54,7 +55,7 @@ def checked_links(network: Network, wanted: bool, events: Events) -> Iterator[Ch
         if not checked.before.passed:
             raise LinkError("; ".join(checked.before.problems()))
     began = network.traffic()
-    checked.crowding = crowding(works(opened, began), network.full_packet_rates(), len(os.sched_getaffinity(0)))
+    checked.crowding = crowding(handled(opened, began), network.full_packet_rates(), len(os.sched_getaffinity(0)))
     yield checked
     checked.overloads = overloads(began, network.traffic())
     if checked.overloads:

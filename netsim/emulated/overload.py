@@ -7,44 +7,17 @@ the daemons know. Pure functions over what they counted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from netsim.emulated.traffic_counts import DaemonCounts, TrafficCounts, carried
+from netsim.emulated.traffic_counts import DaemonCounts, TrafficCounts, carried, handled
 
 LATE_SHARE = 0.1  # of the tenths of a second with traffic
 FEWEST_LATE = 5  # of them: a moment's stall of the host makes two late
 FEWEST_PACKETS = 200  # that tell what one costs
 
 
-@dataclass(frozen=True)
-class DaemonWork:
-    """What the daemon of a site did between two readings."""
-
-    site: str
-    packets: int
-    slots: int
-    late_slots: int
-    processor_seconds: float
-
-    @property
-    def late(self) -> bool:
-        return self.late_slots >= FEWEST_LATE and self.late_slots > LATE_SHARE * self.slots
-
-
-def works(before: TrafficCounts, after: TrafficCounts) -> list[DaemonWork]:
-    """What each daemon did between two readings."""
-    earlier = {daemon.site: daemon for daemon in before.daemons}
-    return [_work(earlier[daemon.site], daemon) for daemon in after.daemons if daemon.site in earlier]
-
-
-def _work(before: DaemonCounts, after: DaemonCounts) -> DaemonWork:
-    return DaemonWork(
-        after.site,
-        after.packets - before.packets,
-        after.slots - before.slots,
-        after.late_slots - before.late_slots,
-        after.processor_seconds - before.processor_seconds,
-    )
+def is_late(work: DaemonCounts) -> bool:
+    """Whether a daemon did not keep up in what it counted between two readings."""
+    return work.late_slots >= FEWEST_LATE and work.late_slots > LATE_SHARE * work.slots
 
 
 def overloads(before: TrafficCounts, after: TrafficCounts) -> list[str]:
@@ -58,12 +31,12 @@ def overloads(before: TrafficCounts, after: TrafficCounts) -> list[str]:
     return dropped + [
         f"{work.site}: its delay daemon did not keep up with {work.packets / work.slots * 10:.0f} packets a second: "
         f"more than 20 ms late in {work.late_slots} of {work.slots} tenths of a second with traffic"
-        for work in works(before, after)
-        if work.late
+        for work in handled(before, after)
+        if is_late(work)
     ]
 
 
-def crowding(checked: Iterable[DaemonWork], packets_per_second: Mapping[str, float], cores: int) -> list[str]:
+def crowding(checked: Iterable[DaemonCounts], packets_per_second: Mapping[str, float], cores: int) -> list[str]:
     """Whether the daemons could carry these packets at once, by what each cost while the links were checked; in words.
 
     packets_per_second: by site, what arrives there at its full rate. cores: that the host has.

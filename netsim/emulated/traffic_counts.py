@@ -8,7 +8,9 @@ from typing import Any
 
 from netsim.emulated.node.requests import NodeTraffic
 
-_COUNTED = ("bytes", "packets", "drops", "lost", "overrun")  # of a link, ever since it was opened
+# What grows as long as a network is open.
+_COUNTED = ("bytes", "packets", "drops", "lost", "overrun")  # of a link
+_COUNTED_BY_DAEMONS = ("packets", "slots", "late_slots", "processor_seconds")
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,24 @@ def carried(before: TrafficCounts, after: TrafficCounts) -> list[LinkCounts]:
     """What each link counted between two readings, and what its queue holds at the second."""
     earlier = {(link.source, link.target): link for link in before.links}
     return [
-        replace(link, **{name: getattr(link, name) - getattr(past, name) for name in _COUNTED})
+        replace(link, **_growth(past, link, _COUNTED))
         for link in after.links
         if (past := earlier.get((link.source, link.target))) is not None
     ]
+
+
+def handled(before: TrafficCounts, after: TrafficCounts) -> list[DaemonCounts]:
+    """What each delay daemon counted between two readings; `most_behind` remains that since the network was opened."""
+    earlier = {daemon.site: daemon for daemon in before.daemons}
+    return [
+        replace(daemon, **_growth(past, daemon, _COUNTED_BY_DAEMONS))
+        for daemon in after.daemons
+        if (past := earlier.get(daemon.site)) is not None
+    ]
+
+
+def _growth(before: object, after: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(after, name) - getattr(before, name) for name in names}
 
 
 def link_rates(before: TrafficCounts, after: TrafficCounts) -> list[LinkRates]:

@@ -16,9 +16,9 @@ from harness.records.logs import Events
 from harness.run.link_gate import checked_links
 from netsim.emulated.network import open_network
 from netsim.emulated.node.punctuality import LATE, Backlog, Punctuality, read_overruns
-from netsim.emulated.overload import DaemonWork, crowding, overloads, works
+from netsim.emulated.overload import crowding, overloads
 from netsim.emulated.owner import Owner
-from netsim.emulated.traffic_counts import DaemonCounts, LinkCounts, TrafficCounts
+from netsim.emulated.traffic_counts import DaemonCounts, LinkCounts, TrafficCounts, handled
 from tests.emulated.networks import command_of, need, pair, processes_of
 
 IDLE = TrafficCounts(1.0, (LinkCounts("a", "b", 0, 0, 0, 0, 0, 0),), (), (DaemonCounts("b", 0, 0, 0, 0.0, 0.0),))
@@ -50,8 +50,9 @@ def test_a_packet_dropped_ahead_of_the_daemon_is_named() -> None:
 
 
 def test_what_the_links_could_carry_is_held_against_the_cores() -> None:
-    work = works(IDLE, after(50_000, 30, 0))  # 10 us a packet
-    assert work == [DaemonWork("b", 50_000, 30, 0, 0.5)]
+    work = handled(IDLE, after(50_000, 30, 0))  # 10 us a packet
+    assert work == [DaemonCounts("b", 50_000, 30, 0, 0.2, 0.5)]
+    assert handled(after(50_000, 30, 2), after(60_000, 35, 2)) == [DaemonCounts("b", 10_000, 5, 0, 0.2, 0.0)]
     assert crowding(work, {"b": 80_000}, 1) == []
     assert "250000 packets a second" in crowding(work, {"b": 250_000}, 2)[0]
     assert "2.5 of this host's 2 cores" in crowding(work, {"b": 250_000}, 2)[0]
