@@ -10,9 +10,9 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch import Tensor
 
-from harness.transport.process_group import create_process_group
+from harness.transport.backend_registration import BACKEND, register_backend
 
-GLOO, OURS = "gloo", "longhaul"
+GLOO, OURS = "gloo", BACKEND
 
 
 @contextmanager
@@ -21,9 +21,7 @@ def torch_group(
 ) -> Iterator[None]:
     """The default group, its data on `interface` and its rendezvous at `store`:`port` (rank 0's own address)."""
     os.environ["GLOO_SOCKET_IFNAME"] = interface
-    if backend == OURS and OURS not in dist.Backend.backend_list:
-        # As the package longhaul does, which nodes need not have.
-        dist.Backend.register_backend(OURS, create_process_group, devices=["cpu"])
+    register_backend()
     wait = timedelta(seconds=timeout)
     dist.init_process_group(backend, init_method=f"tcp://{store}:{port}", rank=rank, world_size=world, timeout=wait)
     try:
