@@ -113,7 +113,6 @@ class Links:
 
     def routes(self) -> Routes:
         """Pairs of sites, source by source, with the limits and capacities of now. One object, which is kept."""
-        limits = self.limits().ravel()
         if self._routes is None:
             shape = self.pair.shape
             crossed = [
@@ -124,9 +123,14 @@ class Links:
             ]
             if self.link_model.host_bandwidth is not None:
                 crossed.append(np.full(shape, self.host))
-            self._routes = Routes(np.stack([c.ravel() for c in crossed], axis=1), limits, self.capacity)
-        self._routes.become(limits, self.capacity)
+            self._routes = Routes(np.stack([c.ravel() for c in crossed], axis=1), self.limits().ravel(), self.capacity)
+        self.refresh()
         return self._routes
+
+    def refresh(self) -> None:
+        """Give the routes the limits and capacities of now. Due after every change of the links or of a window."""
+        if self._routes is not None:
+            self._routes.become(self.limits().ravel(), self.capacity)
 
 
 class Fabric:
@@ -223,7 +227,7 @@ class Fabric:
         pairs = np.array(self._due.pop(due), dtype=np.int64)
         self._growing.difference_update(pairs.tolist())
         links.window[pairs // n, pairs % n] *= 2
-        links.routes()
+        links.refresh()
         if (used := self.flows.under_way).size:
             self.flows.change()
             self._watch(np.intersect1d(pairs, used))

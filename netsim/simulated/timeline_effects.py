@@ -64,5 +64,5 @@ def _running(traffic: list[CrossTraffic], time: float) -> list[CrossTraffic]:
 
 def _apply(state: Topology, traffic: list[CrossTraffic], links: Links, flows: FlowNetwork) -> None:
     links.become(state, [(stretch.source, stretch.target, stretch.rate) for stretch in traffic])
-    links.routes()
+    links.refresh()
     flows.change()
