@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,13 @@ from netsim.errors import InputError
 from netsim.units import Rate
 
 MOST_SITES, MOST_GROUPS = 4096, 64
+
+# What a field of a site may be, for all sites in SiteEntry and for some in EqualSitesEntry.
+Machine = str | dict[str, Any]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Attention = Literal["fused", "plain"]
+Recompute = Literal["none", "selective", "full"]
+Offload = Literal["none", "optimizer", "outer", "both"]
 
 
 class Reasoned(Document):
@@ -36,16 +43,16 @@ class SiteEntry(Document):
     `worker_nic`.
     """
 
-    device: str | dict[str, Any]
-    devices: int = Field(default=1, ge=1, le=1_000_000)
-    micro_batch: int = Field(default=1, ge=1, le=1_000_000)
-    attention: Literal["fused", "plain"] = "fused"
-    recompute: Literal["none", "selective", "full"] = "none"
+    device: Machine
+    devices: Count = 1
+    micro_batch: Count = 1
+    attention: Attention = "fused"
+    recompute: Recompute = "none"
     step_time_factor: Reasoned | None = None
     parallel: DeviceLayout | None = None
-    offload: Literal["none", "optimizer", "outer", "both"] = "none"
+    offload: Offload = "none"
     host_link: Rate | None = Field(default=None, gt=0)
-    workers: int = Field(default=1, ge=1, le=1_000_000)
+    workers: Count = 1
     worker_nic: Rate | None = Field(default=None, gt=0)
     inside: Rate | None = Field(default=None, gt=0)
 
@@ -74,16 +81,16 @@ class EqualSitesEntry(Document):
     name: Label | None = None
     up: Rate | None = Field(default=None, gt=0)
     down: Rate | None = Field(default=None, gt=0)
-    device: str | dict[str, Any] | None = None
-    devices: int | None = Field(default=None, ge=1, le=1_000_000)
-    micro_batch: int | None = Field(default=None, ge=1, le=1_000_000)
-    attention: Literal["fused", "plain"] | None = None
-    recompute: Literal["none", "selective", "full"] | None = None
+    device: Machine | None = None
+    devices: Count | None = None
+    micro_batch: Count | None = None
+    attention: Attention | None = None
+    recompute: Recompute | None = None
     step_time_factor: Reasoned | None = None
     parallel: DeviceLayout | None = None
-    offload: Literal["none", "optimizer", "outer", "both"] | None = None
+    offload: Offload | None = None
     host_link: Rate | None = Field(default=None, gt=0)
-    workers: int | None = Field(default=None, ge=1, le=1_000_000)
+    workers: Count | None = None
     worker_nic: Rate | None = Field(default=None, gt=0)
     inside: Rate | None = Field(default=None, gt=0)
 
