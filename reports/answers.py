@@ -51,6 +51,7 @@ class Answer:
     fastest: str | None
     seconds: float | None
     level_with: tuple[str, ...]  # methods that are within 2 % of the fastest
+    rivals: tuple[str, ...]  # others that may be as fast, for all that the evaluations around the loss tell
     baseline_seconds: float | None
     speedup: Comparison | None
     speedup_range: Range | None  # between the evaluations around the loss
@@ -84,9 +85,7 @@ class Answer:
         seconds = f"{bound}{show(self.seconds, 's')}"
         if self.level_with:
             return f"{_listed((self.fastest, *self.level_with))} are level: loss {self.loss:.3f} in {seconds}"
-        between = self.speedup_range
-        sure = "seems" if between is not None and between.low <= 1 <= between.high else "is"
-        return f"{self.fastest} {sure} fastest: loss {self.loss:.3f} in {seconds}"
+        return f"{self.fastest} {'seems' if self.rivals else 'is'} fastest: loss {self.loss:.3f} in {seconds}"
 
     @property
     def evidence(self) -> str:
@@ -105,6 +104,8 @@ class Answer:
             parts.append(f"the baseline {self.baseline} has no valid run here")
         if self.upper_bound and self.fastest is not None:
             parts.append(f"{_listed(self.upper_bound)} had reached it at the first evaluation: that time is a bound")
+        if rivals := tuple(label for label in self.rivals if label != self.baseline):
+            parts.append(f"{_listed(rivals)} may be as fast between the evaluations around the loss")
         others = tuple(label for label in self.not_reached if label != self.baseline or self.fastest is None)
         if others and self.fastest is not None:
             parts.append(f"not reached by every run of {_listed(others)}")
@@ -203,6 +204,12 @@ def _answer(study: Study, group: str, topology: str) -> Answer:
     fastest = min(times, key=lambda label: times[label], default=None)
     level = study.levels.get(group)
     close = [label for label in times if fastest and label != fastest and times[label] < TIE * times[fastest]]
+    rivals = [
+        label
+        for label in times
+        if fastest and label != fastest and label not in close
+        if (lead := study.speedup_range(group, topology, fastest, over=label)) is not None and lead.low <= 1
+    ]
     compared = spread = None
     if fastest is not None and fastest != baseline and baseline in times:
         compared = study.against_baseline(group, topology, fastest, "seconds_to_level")
@@ -219,6 +226,7 @@ def _answer(study: Study, group: str, topology: str) -> Answer:
         fastest=fastest,
         seconds=times.get(fastest) if fastest else None,
         level_with=tuple(close),
+        rivals=tuple(rivals),
         baseline_seconds=times.get(baseline),
         speedup=compared,
         speedup_range=spread,

@@ -35,8 +35,19 @@ _LONGEST = 120  # characters of a value that a card has room for
 
 def environment_card(study: Study) -> list[CardEntry]:
     """Longer entries, like the queueing disciplines of every node, are left to each run's environment.json."""
-    entries = _card({name: value for name, value in run.environment.items() if name != "code"} for run in study.stored)
+    left_out = ("code", "modules")
+    entries = _card({name: v for name, v in run.environment.items() if name not in left_out} for run in study.stored)
     return [*entries, *_code_entries(study)]
+
+
+def modules_card(study: Study) -> list[CardEntry]:
+    """The hash of each module that ran, under its own name."""
+    found: dict[str, dict[str, None]] = {}
+    for run in study.stored:
+        modules = run.environment.get("modules")
+        for name, digest in modules.items() if isinstance(modules, dict) else ():
+            found.setdefault(str(name), {})[str(digest)[:12]] = None
+    return [CardEntry(name, tuple(digests)) for name, digests in sorted(found.items())]
 
 
 def _code_entries(study: Study) -> list[CardEntry]:
@@ -185,7 +196,7 @@ def _link_row(name: Any, probes: pd.DataFrame) -> dict[str, Value]:
     goodput_off = ((probes["goodput_mbit"] / probes["goodput_mbit_expected"] - 1) * 100).astype(float)
     passed, total = int(probes["passed"].sum()), len(probes)
     return {
-        "link": Value(f"{source} -> {target}", f"{source}\u00a0→\u00a0{target}"),
+        "link": Value(f"{source} -> {target}", f"{source} →\u00a0{target}"),
         "rtt_asked": _middle(probes["rtt_ms_asked"]),
         "rtt": _middle(probes["rtt_ms"]),
         "rtt_worst": _furthest(rtt_off),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from reports.answers import Answer, overview
-from reports.cards import environment_card, network_cards, options_table, workload_cards
+from reports.cards import environment_card, modules_card, network_cards, options_table, workload_cards
 from reports.figures.conditions import conditions, networks, repeats
 from reports.interactive.page_data import page_curves, page_data
 from reports.study import Study
@@ -102,6 +102,7 @@ def render_page(
         options=options_table(study),
         workloads=workload_cards(study),
         environment=environment_card(study),
+        modules=modules_card(study),
         excluded=excluded,
         superseded=study.collection.superseded,
         css=page_css(_VENDOR / "uPlot.min.css"),

@@ -200,11 +200,14 @@ class Study:
         pairs = self._pairs(self.at(group, topology, baseline), self.at(group, topology, label), column)
         return compare(pairs["reference"].tolist(), pairs["candidate"].tolist()) if len(pairs) else None
 
-    def speedup_range(self, group: str, topology: str, label: str) -> Range | None:
-        """Bounds of the speed-up to the level that follow from the evaluations around it, medians over seeds."""
-        baseline = self.at(group, topology, self.collection.baselines[group])
+    def speedup_range(self, group: str, topology: str, label: str, over: str | None = None) -> Range | None:
+        """Bounds of the speed-up to the level that follow from the evaluations around it, medians over seeds.
+
+        over: the method that is compared with, by default the baseline.
+        """
+        reference = self.at(group, topology, over or self.collection.baselines[group])
         ends = ["seed", "seconds_to_level_low", "seconds_to_level_high"]
-        pairs = baseline[ends].merge(self.at(group, topology, label)[ends], on="seed").dropna()
+        pairs = reference[ends].merge(self.at(group, topology, label)[ends], on="seed").dropna()
         sides = [list(zip(pairs[f"{ends[1]}_{s}"], pairs[f"{ends[2]}_{s}"], strict=True)) for s in ("x", "y")]
         return ratio_range(*sides)
 

@@ -104,7 +104,11 @@ function answerAt(study, place, level) {
   const seconds = `${fastest.atFirst ? "at most " : ""}${show(fastest.seconds, "s")}`;
   const level_with = [fastest, ...close].map((one) => name(one.method));
   const compared = baseline && baseline !== fastest ? speedupAt(place, fastest.method, level) : null;
-  const sure = compared && compared.low <= 1 && compared.high >= 1 ? "seems" : "is"; // between the evaluations around the loss
+  // Those that may be as fast, for all that the evaluations around the loss tell.
+  const rivals = reached
+    .filter((one) => one !== fastest && !close.includes(one))
+    .filter((one) => speedupAt(place, fastest.method, level, bySeed(place, one.method, level))?.low <= 1);
+  const sure = rivals.length ? "seems" : "is";
   answer.headline = close.length ? `${listed(level_with)} are level: loss ${loss} in ${seconds}` : `${name(fastest.method)} ${sure} fastest: loss ${loss} in ${seconds}`;
   const parts = [];
   if (fastest.method === place.baseline) parts.push("it is the baseline itself");
@@ -115,6 +119,8 @@ function answerAt(study, place, level) {
   else parts.push(`the baseline ${name(place.baseline)} has no valid run here`);
   const pair = [...new Set([baseline, fastest])].filter((one) => one && one.atFirst).map((one) => name(one.method));
   if (pair.length) parts.push(`${listed(pair)} had reached it at the first evaluation: that time is a bound`);
+  const open = rivals.filter((one) => one.method !== place.baseline).map((one) => name(one.method));
+  if (open.length) parts.push(`${listed(open)} may be as fast between the evaluations around the loss`);
   const others = missed.filter((one) => one.method !== place.baseline).map((one) => name(one.method));
   if (others.length) parts.push(`not reached by every run of ${listed(others)}`);
   const fell = reached.filter((one) => (place.final[one.method] ?? -Infinity) > level).map((one) => name(one.method));

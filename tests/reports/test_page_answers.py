@@ -24,6 +24,7 @@ return levels.map((level) => study.places.map((place) => {
   const speedups = place.methods.map((method) => [study.methods[method].label, speedupAt(place, method, level)]);
   return {
     headline: answer.headline,
+    evidence: answer.evidence,
     times: Object.fromEntries(answer.times.map((one) => [study.methods[one.method].label, one.seconds])),
     speedups: Object.fromEntries(
       speedups.map(([label, one]) => [label, one && [one.ratio, one.low, String(one.high), one.n]])),
@@ -55,6 +56,7 @@ def test_the_browser_computes_what_python_computes(built: Built, page: Any) -> N
         study = Study(collection, loss=loss)
         for answer, found in zip(answers(study), shown, strict=True):
             assert found["headline"] == answer.headline
+            assert all(found["evidence"].count(label) for label in answer.rivals)
             for label, seconds in found["times"].items():
                 runs = study.at(answer.group, answer.topology, label)
                 expected = summarise(runs["seconds_to_level"].tolist())
