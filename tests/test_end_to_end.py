@@ -27,6 +27,7 @@ SUITE: dict[str, Any] = {
     "methods": ["ddp", {"method": "diloco", "options": {"sync_every": 3}}],
     "topologies": ["lan", "transatlantic"],
 }
+UNCHECKED = {"gate": False}  # where the links do not matter
 
 
 def longhaul(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -97,7 +98,7 @@ def test_a_second_call_reuses_what_is_complete(netns: tuple[Path, list[dict[str,
 def test_a_failed_cell_does_not_stop_the_rest(netns: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("Too little text for four shards.")
     methods = [{"method": "ddp", "data": {"source": "text", "path": "short.txt"}}, SUITE["methods"][1]]
-    code, rows = run_suite(tmp_path, "netns", methods=methods, topologies=["lan"])
+    code, rows = run_suite(tmp_path, "netns", methods=methods, topologies=["lan"], network=UNCHECKED)
     assert code == 1
     assert [row["state"] for row in rows] == ["failed", "complete"]
     assert "more text, fewer sites" in rows[0]["reason"]
@@ -110,7 +111,7 @@ def test_a_failed_cell_does_not_stop_the_rest(netns: tuple[Path, list[dict[str, 
 def test_containers_give_the_same_losses_as_namespaces(
     netns: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    code, rows = run_suite(tmp_path, "docker", topologies=["transatlantic"])
+    code, rows = run_suite(tmp_path, "docker", topologies=["transatlantic"], network=UNCHECKED)
     assert code == 0, rows
     expected = losses(netns[1])
     assert losses(rows) == {key: value for key, value in expected.items() if key[1] == "transatlantic"}

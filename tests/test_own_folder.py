@@ -59,6 +59,7 @@ SUITE: dict[str, Any] = {
     "methods": [{"method": "mine.py", "options": {"sync_every": 2}}],
     "topologies": ["lan"],
     "sites": 2,
+    "network": {"gate": False},
 }
 
 

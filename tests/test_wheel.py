@@ -27,7 +27,7 @@ compute: {mode: paced, step_seconds: 0.3}
 methods: [ddp, {method: diloco, options: {sync_every: 3}}]
 topologies: [lan]
 sites: 2
-network: {substrate: netns}
+network: {substrate: netns, gate: no}
 """
 
 

@@ -27,7 +27,8 @@ METHODS = [{"method": "ddp", "options": {"bucket_mb": 0.5}}, {"method": "photon"
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("scaled")
-    write_suite(folder, methods=METHODS, compute={"mode": "paced", "step_seconds": 0.2})
+    train = {"steps": 4, "batch": 2, "warmup": 2, "evaluate_every": 4, "evaluation_sequences": 8}
+    write_suite(folder, methods=METHODS, train=train, compute={"mode": "paced", "step_seconds": 0.2})
     command = [sys.executable, "-m", "longhaul", "run", "suite.yaml", "--substrate", "netns", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
