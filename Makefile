@@ -51,7 +51,7 @@ demo: bootstrap-demo $(RUNTIME)  ## train the methods of SUITE across the emulat
 
 # Then those beside which others may run, one emulated network at a time; last, alone, those that measure or time.
 test: bootstrap-test test-fast  ## run every test that this machine can run: the fast ones first, the others if those pass
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not fast and not timing" --numprocesses auto --dist loadgroup --durations 60
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not fast and not timing" --numprocesses auto --dist loadgroup --no-loadscope-reorder --durations 60
 	$(VENV)/bin/python -m pytest -m "not fast and timing" --durations 30
 
 # On every core, each with one thread: the models are too small for two to help.

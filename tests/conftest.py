@@ -9,13 +9,24 @@ SLOW = frozenset({"slow", "root", "docker", "qemu", "browser", "bare"})
 NETWORK = frozenset({"root", "docker"})
 # Fixtures that take seconds and serve many tests: those go to one worker, too, so that it is made once.
 SHARED = frozenset({"browser", "built", "faulted", "fitted", "run_of", "scheduler", "validation", "wheel"})
+# In which order groups are begun where several workers take them: the longest first; last the one that waits for what
+# .ci/run has measured meanwhile.
+FIRST, LAST = ("network", "bare"), "guest"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if not any(mark.name in SLOW for mark in item.iter_markers()):
             item.add_marker("fast")
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    name = group.args[0] if group else ""
+    return FIRST.index(name) if name in FIRST else len(FIRST) + (name == LAST)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-"""The guest: where it lies, how it is built (`python -m tests.qemu.lab`), and what it runs."""
+"""The guest: where it lies, how it is built, and what it runs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,3 @@ def _build() -> None:
     if built.returncode:
         raise LonghaulError(f"the guest could not be built: {built.stdout.strip()[-2000:] or built.returncode}")
     part.rename(LAB)
-
-
-if __name__ == "__main__":
-    lab()
