@@ -60,7 +60,10 @@ class Send:
 
 
 def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
-    """The pieces of a transfer, round robin over the owners. Every piece starts on a block, so its size adds up."""
+    """The pieces of a transfer, round robin over the owners, as equal as blocks allow: a phase waits for the largest.
+
+    Every piece starts on a block, so its size adds up.
+    """
     members = transfer.members
     if transfer.collective.in_rows:
         chunks = ((0, transfer.elements),) * len(members)  # of the row of each
@@ -72,10 +75,12 @@ def pieces_of(transfer: Transfer, algorithm: Algorithm) -> tuple[Piece, ...]:
     unit = BLOCK if transfer.wire.blocked else 2
     largest = max(end - start for start, end in chunks)
     size = int(Chunking().size(transfer.wire.bytes_for(largest)))
-    numbers = max(1, size * 8 // transfer.wire.bits // unit) * unit
+    most = max(1, size * 8 // transfer.wire.bits // unit) * unit
+    parts = -(-largest // most)
+    numbers = max(1, -(-largest // (max(parts, 1) * unit))) * unit
     return tuple(
         Piece(place, low, min(low + numbers, end))
-        for part in range(-(-largest // numbers))
+        for part in range(parts)
         for place, (start, end) in enumerate(chunks)
         if (low := start + part * numbers) < end
     )

@@ -19,9 +19,9 @@ from harness.transport.buffers import Body
 from harness.transport.frames import HEADER_SIZE, Header, unpack_header, word_sum
 from netsim.errors import PeerError
 
-# tcpi_pacing_rate, tcpi_bytes_acked (and tcpi_bytes_received after it), tcpi_notsent_bytes in struct tcp_info of
-# linux/tcp.h.
-_RATE_AT, _ACKED_AT, _UNSENT_AT, _INFO_SIZE = 104, 120, 144, 148
+# tcpi_snd_mss, tcpi_unacked, tcpi_pacing_rate, tcpi_bytes_acked (and tcpi_bytes_received after it), tcpi_notsent_bytes
+# in struct tcp_info of linux/tcp.h.
+_SEGMENT_AT, _FLYING_AT, _RATE_AT, _ACKED_AT, _UNSENT_AT, _INFO_SIZE = 16, 24, 104, 120, 144, 148
 PROGRESS = 4096  # bytes, both ways together, that are more than questions and answers about who is there
 BATCH = 1 << 17  # bytes
 BUDGET = 1 << 22  # bytes per turn, so that one fast stream does not keep the others waiting
@@ -108,11 +108,15 @@ class Stream:
             self._moved_to, self.moved = acknowledged + received, now
 
     def pace(self) -> tuple[int, float]:
-        """Bytes that wait in the kernel for the window, and bytes per second at which the window lets them go."""
+        """Bytes that the peer has not acknowledged, sent or not, and bytes per second at which the window lets them go.
+
+        Those in flight count: they fill a window that an idle connection has free."""
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
         rate: int = struct.unpack_from("=Q", info, _RATE_AT)[0]
-        unsent: int = struct.unpack_from("=I", info, _UNSENT_AT)[0]
-        return unsent, float(max(rate, 1))
+        segment, flying, unsent = (
+            struct.unpack_from("=I", info, at)[0] for at in (_SEGMENT_AT, _FLYING_AT, _UNSENT_AT)
+        )
+        return unsent + flying * segment, float(max(rate, 1))
 
     @property
     def idle(self) -> bool:

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from harness.transport import wan_exchange as exchange_module
+from harness.transport.collective_state import pieces_of
 from harness.transport.ledger import Ledger
+from harness.transport.peers import earliest
 from netsim.errors import HostError
-from netsim.traffic import Algorithm, Collective, Transfer
+from netsim.traffic import BLOCK, Algorithm, Collective, Transfer, WireType
 from tests.wan.members import addresses, close_all, connect_all, free_port, together
 
 PAIR = Transfer("t", 1000, (0, 1), algorithm=Algorithm.DIRECT)
@@ -111,6 +113,27 @@ def test_those_who_do_not_take_part_are_not_needed() -> None:
     assert float(tensors[1][0]) == 4.0
     assert exchanges[0].ledger.total == 0
     close_all(exchanges)
+
+
+@pytest.mark.parametrize("wire", [WireType.FP32, WireType.INT8])
+@pytest.mark.parametrize("elements", [1, 20_000, 74_000, 3_000_001])
+def test_pieces_are_as_equal_as_blocks_allow(wire: WireType, elements: int) -> None:
+    pieces = pieces_of(Transfer("x", elements, (0, 1, 2, 3), wire=wire), Algorithm.DIRECT)
+    assert sum(piece.end - piece.start for piece in pieces) == elements
+    sizes = [piece.end - piece.start for piece in pieces if piece.place == 0]
+    assert max(sizes) - min(sizes) <= BLOCK * len(sizes)
+
+
+@pytest.mark.parametrize(
+    ("paces", "first"),
+    [
+        ([(0, 1e6), (0, 2e6), (0, 1e6)], 1),  # the widest window
+        ([(300_000, 2e6), (0, 1e6), (0, 1e6)], 1),  # behind it, so much waits that an idle one is sooner
+        ([(50_000, 2e6), (0, 1e6)], 0),  # a frame is not cut, so many idle connections are no better than one
+    ],
+)
+def test_a_frame_takes_the_stream_that_delivers_it_first(paces: list[tuple[int, float]], first: int) -> None:
+    assert earliest(paces, 65_536) == first
 
 
 def test_parallel_streams_carry_one_transfer() -> None:
