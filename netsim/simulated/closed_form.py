@@ -9,6 +9,9 @@ the first where the link never idles, the second where every hop waits for the o
 for buckets along a backward pass and for transfers of several steps that overlap, the link is followed from release to
 release (`netsim.simulated.fifo_link`), which is exact in steady state, and a steady state is found and repeated. Equal
 to the simulator to 0.5 % (`tests/simulated/test_closed_form.py`), and never less than bytes over goodput.
+
+It knows no loss of packets: what windows and timeouts then cost has no formula of this kind, and is in the simulator
+only (`netsim.simulated.lossy_connections`).
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ import numpy as np
 import simpy
 
 from netsim.framing import segment
-from netsim.simulated.fair_rates import FREE, Floats, Ints, Routes
+from netsim.simulated.fair_rates import FREE, Flags, Floats, Ints, Routes
 from netsim.simulated.flows import FlowNetwork
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.loss_stalls import stall_of_phases
+from netsim.simulated.lossy_connections import LossyConnections
 from netsim.simulated.messages import Messages, messages_for
 from netsim.simulated.send_buffers import SendBuffers
 from netsim.topology import Topology
@@ -58,7 +58,7 @@ class Links:
         if link_model.host_bandwidth is not None:
             self.capacity[self.host] = link_model.host_bandwidth
         self.delay, self.rtt, self.loss = np.zeros((3, n, n))
-        self.streams: Floats = np.ones((n, n))  # connections of a pair, where packets are lost
+        self.connections: LossyConnections | None = None  # of all pairs, once packets of any are lost
         self.cap: Floats = np.full((n, n), np.inf)
         self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
         self.room: Floats = np.zeros((n, n))  # bytes that kernels hold beyond those
@@ -89,8 +89,6 @@ class Links:
             self.rtt[i, j] = topology.rtt(link.source, link.target)
             severed = link.mean_loss == 1
             self.loss[i, j] = 0.0 if severed else link.mean_loss
-            if self.loss[i, j]:
-                self.streams[i, j] = link_model.connections(topology, link.source, link.target)
             self.cap[i, j] = np.inf if severed else link_model.window_cap(topology, link.source, link.target)
             if link_model.send_buffers:  # which never shrink
                 self.room[i, j] = max(self.room[i, j], link_model.held_bytes(topology, link.source, link.target))
@@ -98,18 +96,24 @@ class Links:
                 others = sum(rate for a, b, rate in taken if (a, b) == (link.source, link.target))
                 rate = np.inf if link.rate is None else goodput(link.rate - others)
                 self.capacity[self.pair[i, j]] = 0.0 if severed else rate
+        if self.connections is None and self.loss.any():
+            streams = np.ones(self.loss.shape, dtype=np.int64)
+            for a, b in topology.pairs():
+                streams[place[a.name], place[b.name]] = link_model.connections(topology, a.name, b.name)
+            self.connections = LossyConnections(streams.ravel(), topology.transport)
 
     def state(self) -> tuple[bytes, ...]:
         """What a round or the timeline can change for the next one; equal states behave equally."""
         return tuple(part.tobytes() for part in (self.capacity, self.delay, self.window, self.cap, self.loss))
 
     def limits(self) -> Floats:
-        """(sites, sites) bytes per second that a pair may have at most: buffers, loss, the window while it grows."""
+        """(sites, sites) bytes per second that a pair may have at most: buffers, and the window while it grows. Where
+        packets are lost, windows are followed by themselves."""
         if not self.link_model.cold_start:
             return self.cap
         with np.errstate(divide="ignore", invalid="ignore"):
             grown = self.window / self.rtt
-        return np.minimum(self.cap, np.where(self.rtt > 0, grown, np.inf))
+        return np.minimum(self.cap, np.where((self.rtt > 0) & (self.loss == 0), grown, np.inf))
 
     def routes(self) -> Routes:
         """Pairs of sites, source by source, with the limits and capacities of now. One object, which is kept."""
@@ -165,6 +169,7 @@ class Fabric:
     def enqueue(self, transfer: ActiveTransfer, messages: Ints) -> None:
         """Messages that are ready: each leaves when those before it on its pair have left."""
         messages = np.sort(messages)
+        transfer.hand_over(messages)
         pairs, first = np.unique(transfer.pairs[messages], return_index=True)
         leaving = first[~self._busy[pairs]]
         self._busy[pairs] = True
@@ -206,6 +211,15 @@ class Fabric:
         self.flows.start(routes, sizes, drained, messages)
         if self.links.link_model.cold_start:
             self._watch(np.unique(routes))
+
+    def repaired(self, pairs: Ints, chosen: Ints, sizes: Floats, begun: Floats) -> Floats:
+        """When messages that the links have carried since they began, each between another pair of sites, have left for
+        good, with what was lost."""
+        links, n = self.links, len(self.links.place)
+        assert links.connections is not None
+        loss, rtt = links.loss[pairs // n, pairs % n], links.rtt[pairs // n, pairs % n]
+        rate = sizes / np.maximum(self.env.now - begun, 1e-9)
+        return links.connections.send(pairs, chosen, sizes, begun, loss, rtt, rate)
 
     def _watch(self, pairs: Ints) -> None:
         """Slow start: the window of every pair in use doubles each round trip until its links are the limit."""
@@ -252,8 +266,11 @@ class ActiveTransfer:
         own = self.messages.source == self.messages.target
         self._routes = sources * len(links.place) + targets
         self._delay = links.delay[sources, targets] + links.link_model.message_seconds
-        self._delay += self._stalls(sources, targets)
         self._delay[own] = 0.0
+        self._lossy: Flags = links.loss[sources, targets] > 0
+        # When a message began to leave, and when the last of it that was lost has left again.
+        self._begun, self._repaired = np.zeros((2, len(self.messages)))
+        self._connection: Ints = np.zeros(len(self.messages), dtype=np.int64)
         self._free = own | (sources == targets) | (self.messages.size == 0)
         self._needs = self.messages.needs.copy()
         self._arrival: Floats = np.zeros(self.messages.nodes)  # of the latest message that has left for each node
@@ -264,27 +281,6 @@ class ActiveTransfer:
         self._unsent = np.bincount(self.messages.source[~own], minlength=self.messages.members)
         self._has_result = np.zeros(self.messages.members, dtype=bool)
         self.pairs = self._ranks[self.messages.source] * len(links.site_of) + self._ranks[self.messages.target]
-
-    def _stalls(self, sources: Ints, targets: Ints) -> Floats | float:
-        """(messages,) seconds by which losses delay what arrives, on average; sites by message."""
-        links, messages = self.fabric.links, self.messages
-        if not links.loss[sources, targets].any():
-            return 0.0
-        crossing = messages.size * (sources != targets)
-        sent = np.zeros((messages.phase.max() + 1, len(links.place)))
-        np.add.at(sent, (messages.phase, sources), crossing)
-        # The messages of a pair are dealt out to its connections, each of which has one that is the last.
-        several = np.zeros((len(sent), *links.loss.shape))
-        np.add.at(several, (messages.phase, sources, targets), crossing > 0)
-        count = np.maximum(several[messages.phase, sources, targets], 1)
-        return stall_of_phases(
-            messages.phase,
-            crossing / links.segment,
-            (crossing > 0) * np.minimum(1, links.streams[sources, targets] / count),
-            links.loss[sources, targets],
-            links.rtt[sources, targets],
-            (sent / links.capacity[links.up]).max(axis=1),
-        )
 
     def ready(self, rank: int) -> None:
         """The member has its numbers."""
@@ -314,10 +310,19 @@ class ActiveTransfer:
         if free.any():
             self._left(messages[free])
 
+    def hand_over(self, messages: Ints) -> None:
+        """Messages that are queued: where packets are lost, each is one connection's."""
+        if (lossy := messages[self._lossy[messages]]).size:
+            links, routes, n = self.fabric.links, self._routes[lossy], len(self.fabric.links.place)
+            assert links.connections is not None
+            sizes, rtt = self.messages.size[lossy], links.rtt[routes // n, routes % n]
+            self._connection[lossy] = links.connections.choose(routes, sizes, self.fabric.env.now, rtt)
+
     def leave(self, messages: Ints) -> None:
         """Send messages whose turn has come, each on another pair."""
         sizes = self.messages.size[messages]
         np.add.at(self.fabric.payload, self._ranks[self.messages.source[messages]], sizes)
+        self._begun[messages] = self.fabric.env.now
         if (buffers := self.fabric.buffers) is not None:
             pairs = self.pairs[messages].tolist()
             parts = np.array([buffers.first_part(pair, size) for pair, size in zip(pairs, sizes.tolist(), strict=True)])
@@ -339,6 +344,10 @@ class ActiveTransfer:
     def _drained(self, messages: Ints) -> None:
         if (buffers := self.fabric.buffers) is not None:
             messages = self._drained_parts(messages, buffers)
+        if (lossy := messages[self._lossy[messages]]).size:
+            routes, sizes = self._routes[lossy], self.messages.size[lossy]
+            chosen, begun = self._connection[lossy], self._begun[lossy]
+            self._repaired[lossy] = self.fabric.repaired(routes, chosen, sizes, begun)
         if messages.size:
             self.fabric.departed(self.pairs[messages])
             self._left(messages)
@@ -361,7 +370,7 @@ class ActiveTransfer:
         free = messages if self.fabric.buffers is None else messages[self._free[messages]]
         self.handed_over(free[self.messages.source[free] != self.messages.target[free]])
         now, nodes = self.fabric.env.now, self.messages.into[messages]
-        np.maximum.at(self._arrival, nodes, now + self._delay[messages])
+        np.maximum.at(self._arrival, nodes, np.maximum(now, self._repaired[messages]) + self._delay[messages])
         np.subtract.at(self._needs, nodes, 1)
         complete = np.unique(nodes[self._needs[nodes] == 0])
         if not complete.size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from netsim.collectives import Chunking, loss_cap, streams_per_pair, unsent_limit
+from netsim.collectives import Chunking, streams_per_pair, unsent_limit
 from netsim.framing import goodput, segment
 from netsim.simulated.send_buffers import held_bytes
 from netsim.topology import Topology, Transport
@@ -50,12 +50,11 @@ class LinkModel:
         return self.streams or streams_per_pair(topology, source, target)
 
     def window_cap(self, topology: Topology, source: str, target: str) -> float:
-        """Bytes per second that windows and loss allow on the pair, however wide the links; inf when nothing bounds."""
-        link, rtt = topology.link(source, target), topology.rtt(source, target)
+        """Bytes per second that buffers allow on the pair, however wide the links; inf when nothing bounds."""
+        rtt = topology.rtt(source, target)
         if rtt == 0:
             return inf
-        single = min(topology.transport.buffer / rtt, loss_cap(link, rtt, topology.transport))
-        return self.connections(topology, source, target) * single
+        return self.connections(topology, source, target) * (topology.transport.buffer / rtt)
 
     def held_bytes(self, topology: Topology, source: str, target: str) -> float:
         """Bytes that the kernels of a pair hold besides those in flight, where every site sends to every other one."""

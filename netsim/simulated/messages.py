@@ -13,7 +13,7 @@ is still being reduced.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -42,19 +42,6 @@ class Messages:
 
     def __len__(self) -> int:
         return len(self.size)
-
-    @cached_property
-    def phase(self) -> Ints:
-        """Of each message, how many messages that cross the network must have arrived before it may leave."""
-        depth = np.zeros(self.nodes, dtype=np.int64)
-        step = (self.source != self.target) & (self.size > 0)
-        for _ in range(self.nodes):  # as often as the longest chain is long
-            before = depth.copy()
-            np.maximum.at(depth, self.into, before[self.after] + step)
-            if np.array_equal(depth, before):
-                break
-        found: Ints = depth[self.after]
-        return found
 
     @property
     def payload(self) -> float:

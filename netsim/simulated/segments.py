@@ -6,7 +6,7 @@ the next step when the transfers that it must wait for are done; `Transfer.overl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -54,6 +54,14 @@ def idle(ranks: int) -> SegmentProgress:
     """Nothing done yet."""
     clocks, computing, waiting, evaluating, payload = np.zeros((5, ranks))
     return SegmentProgress(clocks, computing, waiting, evaluating, payload)
+
+
+def mean_progress(drawn: Sequence[SegmentProgress]) -> SegmentProgress:
+    """The mean of one segment drawn several times; without a log."""
+    if len(drawn) == 1:
+        return drawn[0]
+    names = ("clocks", "computing", "waiting", "evaluating", "payload", "left")
+    return SegmentProgress(*(np.mean([getattr(progress, name) for progress in drawn], axis=0) for name in names))
 
 
 Change = tuple[float, Callable[[Links, FlowNetwork], None]]  # seconds since the origin, and what changes then

@@ -4,6 +4,7 @@ Between two moments at which nothing is under way, a segment of the run follows 
 the links and the plan. Equal segments from equal states have equal outcomes, so each kind is simulated once and
 repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number. With jitter every round
 differs; where a round ends with a synchronisation of everyone, the rest are drawn from a sample (`sampled_rounds`).
+Where packets are lost, a segment is the mean of many draws, and one that comes again is as long as at the third time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.fair_rates import Floats
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.sampled_rounds import Samples, after_everyone
-from netsim.simulated.segments import Change, Segment, SegmentProgress, Setting, idle, simulate_segment
+from netsim.simulated.segments import (
+    Change,
+    Segment,
+    SegmentProgress,
+    Setting,
+    idle,
+    mean_progress,
+    simulate_segment,
+)
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
@@ -29,6 +38,7 @@ _DIGITS = 9  # clocks that agree to the nanosecond are equal
 # Transfers that overlap without end are simulated so many periods, and steps, at a time: to wait for all of them after
 # every two periods cost up to 5 %.
 _UNBROKEN, _LEAST_UNBROKEN = 8, 200
+_SETTLED = 3  # segments of a kind, until windows of connections that lose packets are what they will stay like
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,8 @@ class _Run:
         self.rounds: list[Round] = []
         self.known: dict[object, tuple[SegmentProgress, object, Floats]] = {}
         self.samples: dict[Segment, Samples] = {}
+        # Where packets are lost: of a kind, the clocks from which segments began, and what they were.
+        self.settled: dict[object, list[tuple[Floats, SegmentProgress]]] = {}
         self.simulated = 0
 
     def outcome(self) -> SimulatedRun:
@@ -156,7 +168,10 @@ class _Run:
             (np.round(self.backlog, _DIGITS) + 0.0).tobytes(),
             state,
         )
-        deterministic = not self.setting.compute.jitter
+        jitter, lossy = self.setting.compute.jitter, links.connections is not None
+        deterministic = not jitter and not lossy
+        if lossy and not jitter and (again := self._settled((segment, state), repeats, clocks, due)) is not None:
+            return self._book(step, segment, *again)
         if deterministic and (found := self.known.get(key)) is not None:
             progress, after, window = found
             moved, span = float(progress.clocks.min()), float(progress.clocks.max())
@@ -173,29 +188,59 @@ class _Run:
                     times = min(times, int((due - self.now - span) // moved) + 1)
                 links.window = window.copy()
                 return self._book(step, segment, progress, times)
-        if not deterministic and repeats > 1 and due == np.inf and after_everyone(segment, len(clocks)):
+        if jitter and repeats > 1 and due == np.inf and after_everyone(segment, len(clocks)):
             samples = self.samples.setdefault(segment, Samples())
             if samples.enough and state == samples.state:
                 progress = samples.many(self.setting.compute, segment.steps, repeats, clocks, self.random)
                 return self._book(step, replace(segment, steps=repeats * segment.steps), progress, 1, repeats)
         self.simulated += 1
-        progress = simulate_segment(
-            self.setting,
-            segment,
-            clocks,
-            self.random,
-            self.schedule,
-            self.now,
-            [(max(0.0, when - self.now), change) for when, change in self.changes],
-            self.backlog,
-        )
-        if not deterministic and segment in self.samples:
+        progress = self._simulate(segment, clocks)
+        if jitter and segment in self.samples:
             self.samples[segment].add(clocks, progress, links.state())
+        if lossy:
+            self.settled.setdefault((segment, state), []).append((clocks, progress))
         end = self.now + float(progress.clocks.max())
         self.changes = [change for change in self.changes if change[0] > end]
         if deterministic and end <= due:
             self.known[key] = progress, links.state(), links.window.copy()
         return self._book(step, segment, progress, 1)
+
+    def _simulate(self, segment: Segment, clocks: Floats) -> SegmentProgress:
+        """`segment` from `clocks`; where packets are lost, and nothing else is drawn or changes, the mean of draws."""
+        links = self.setting.links
+        connections, window = links.connections, links.window.copy()
+        fixed = connections is not None and not self.setting.compute.jitter and not self.changes
+        drawn = []
+        for draw in range(connections.draws if connections is not None and fixed else 1):
+            links.window = window.copy()
+            if connections is not None:
+                connections.draw = draw
+            progress = simulate_segment(
+                self.setting,
+                segment,
+                clocks,
+                self.random,
+                self.schedule,
+                self.now,
+                [(max(0.0, when - self.now), change) for when, change in self.changes],
+                self.backlog,
+            )
+            if connections is not None:
+                connections.move(float(progress.clocks.min()))
+            drawn.append(progress)
+        return mean_progress(drawn)
+
+    def _settled(self, kind: object, repeats: int, clocks: Floats, due: float) -> tuple[SegmentProgress, int] | None:
+        """A segment of a kind that was drawn often enough, begun at `clocks`, and how often it repeats."""
+        drawn = self.settled.get(kind, [])
+        if len(drawn) < _SETTLED:
+            return None
+        begun, last = drawn[-1]
+        seconds = float((last.clocks - begun).mean())
+        times = repeats if due == np.inf else min(repeats, int((due - self.now - float(clocks.max())) // seconds))
+        if times < 1:
+            return None
+        return replace(last, clocks=clocks + seconds, left=last.left - float(last.clocks.min()) + seconds), times
 
     def _book(
         self, step: int, segment: Segment, progress: SegmentProgress, times: int, rounds: int = 1

@@ -1,0 +1,147 @@
+"""Connections that lose packets: by hand, against the square-root laws, and in simulated runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from netsim.collectives import loss_cap
+from netsim.framing import segment
+from netsim.simulated.closed_form import uniform_topology
+from netsim.simulated.compute import Compute
+from netsim.simulated.link_model import LinkModel
+from netsim.simulated.lossy_connections import LEAST_TIMEOUT, Control, LossyConnections, Windows, follow
+from netsim.simulated.simulation import simulate
+from netsim.topology import Link, Topology, Transport, topology_from
+from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
+
+ROUND_TRIP, RATE = 0.04, 3300.0  # seconds; segments per second
+
+
+def left(segments: list[float], loss: float, windows: Windows, control: Control = "cubic") -> list[float]:
+    """When the last segment of each message leaves for good, begun at zero on connections of their own."""
+    count = len(segments)
+    lost, trip, rate = (np.full(count, value) for value in (loss, ROUND_TRIP, RATE))
+    random = np.random.default_rng(1)
+    leaves = follow(windows, np.array(segments), np.zeros(count), lost, trip, rate, control, random)
+    return [float(second) for second in leaves]
+
+
+def test_what_a_window_holds_leaves_at_the_rate_of_the_link() -> None:
+    assert left([10], 0.0, Windows.new((1,), 10)) == pytest.approx([10 / RATE])
+
+
+def test_each_further_window_costs_a_round_trip() -> None:
+    assert left([25], 0.0, Windows.new((1,), 10), "bbr") == pytest.approx([2 * ROUND_TRIP + 5 / RATE])
+
+
+def test_a_window_doubles_in_each_round_trip_of_slow_start() -> None:
+    windows = Windows.new((1,), 10)
+    assert left([70], 0.0, windows) == pytest.approx([2 * ROUND_TRIP + 40 / RATE])
+    assert windows.window == pytest.approx(80)
+
+
+def test_a_lost_segment_with_none_behind_waits_for_a_timeout() -> None:
+    """Half of all single segments are lost, and half of those that are sent again."""
+    mean = np.mean(left([1] * 20_000, 0.5, Windows.new((20_000,), 10))) - 1 / RATE
+    assert mean == pytest.approx(ROUND_TRIP + LEAST_TIMEOUT, rel=0.03)
+
+
+def test_a_loss_that_later_segments_show_costs_no_timeout() -> None:
+    """Of two segments the first is lost in a hundredth of the cases, and so is the second."""
+    late = np.array(left([2] * 20_000, 0.01, Windows.new((20_000,), 10)))
+    assert np.mean(late > ROUND_TRIP) == pytest.approx(0.02, rel=0.15)
+    assert np.mean(late > LEAST_TIMEOUT) == pytest.approx(0.01, rel=0.25)
+
+
+@pytest.mark.parametrize("control", ["reno", "cubic"])
+@pytest.mark.parametrize("loss", [0.001, 0.003, 0.01])
+def test_a_long_connection_has_the_rate_of_the_laws(control: Control, loss: float) -> None:
+    """Mathis et al. 1997 for Reno; for cubic RFC 8312's mean, of which neither knows the timeouts."""
+    count, segments = 20, 40_000
+    windows = Windows.new((count,), 10)
+    windows.threshold[:] = 10  # no slow start, which the laws do not know either
+    seconds = np.array(left([segments] * count, loss, windows, control))
+    link = Link("a", "b", ROUND_TRIP / 2, loss=loss)
+    law = loss_cap(link, ROUND_TRIP, Transport(congestion_control=control)) / segment(1500)
+    assert segments / seconds.mean() == pytest.approx(min(law, RATE), rel=0.2)
+
+
+def test_a_window_that_losses_have_cut_stays_so_in_a_pause() -> None:
+    windows = Windows.new((1,), 40)
+    windows.cut(np.array([True]), "cubic")
+    begun = left([28], 0.0, windows)
+    assert begun == pytest.approx([28 / RATE])
+    assert windows.window < 30
+
+
+def connections(streams: int) -> LossyConnections:
+    return LossyConnections(np.array([streams]), Transport(), draws=1)
+
+
+def test_messages_are_shared_out_among_connections() -> None:
+    """As they become ready, each goes where least is ahead of it."""
+    several, pairs, sizes = connections(3), np.zeros(6, dtype=np.int64), np.full(6, 20_000.0)
+    chosen = several.choose(pairs, sizes, 0.0, np.full(6, ROUND_TRIP))
+    assert sorted(chosen.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert connections(1).choose(pairs, sizes, 0.0, np.full(6, ROUND_TRIP)).tolist() == [0] * 6
+
+
+def lossy(loss: float, sites: int = 4, rate: float = 40e6) -> Topology:
+    plain = uniform_topology(sites, rate, ROUND_TRIP)
+    return replace(plain, links=tuple(replace(link, loss=loss) for link in plain.links))
+
+
+def averages(steps: int, elements: int = 74_000) -> Plan:
+    transfer = Transfer("average", elements, (0, 1, 2, 3), algorithm=Algorithm.DIRECT)
+    return Plan(4, steps, (Recurrence((transfer,), 10, 10, steps),))
+
+
+def synchronisation(loss: float, streams: int | None = None) -> float:
+    outcome = simulate(averages(500), lossy(loss), Compute((0.1,) * 4), link_model=LinkModel(streams=streams))
+    return (outcome.wall_seconds - 50) / 50
+
+
+def test_more_loss_takes_longer_and_more_connections_less() -> None:
+    none, little, much = (synchronisation(loss, 4) for loss in (0.0, 0.003, 0.01))
+    assert none < little < much
+    assert much < 0.8 * synchronisation(0.01, 1)
+
+
+def test_a_phase_waits_for_the_latest_of_its_messages() -> None:
+    """Two sites with two messages in a phase, and four with twelve of that size."""
+    waited = []
+    for sites in (2, 4):
+        transfer = Transfer("x", 10_000 * sites, tuple(range(sites)), algorithm=Algorithm.DIRECT)
+        plan = Plan(sites, 100, (Recurrence((transfer,), 1, 1, 100),))
+        outcome = simulate(plan, lossy(0.02, sites, 1e9), Compute((0.1,) * sites))
+        waited.append(outcome.wall_seconds - 10)
+    assert waited[1] > 1.2 * waited[0]
+
+
+def test_segments_with_loss_are_drawn_until_they_settle() -> None:
+    outcome = simulate(averages(10_000), lossy(0.01), Compute((0.1,) * 4))
+    assert outcome.simulated_rounds <= 5
+    assert sum(one.times for one in outcome.rounds) == 1000
+    assert sum(outcome.payload_bytes) == averages(10_000).payload_bytes
+
+
+def test_equal_runs_with_loss_are_equal() -> None:
+    one, other = (simulate(averages(30), lossy(0.01), Compute((0.1,) * 4)) for _ in range(2))
+    assert one.wall_seconds == other.wall_seconds
+
+
+def test_loss_that_begins_during_a_run_costs_from_then_on() -> None:
+    document = {
+        "name": "later",
+        "defaults": {"up": "40 Mbit", "down": "40 Mbit", "rtt": "40 ms"},
+        "sites": {site: {} for site in "abcd"},
+    }
+    changes = [{"at": "25 s", "set": {"between": [a, b], "loss": "3 %"}} for a in "abc" for b in "bcd" if a < b]
+    plain, eventful = (
+        simulate(averages(500), topology_from(one, "here"), Compute((0.1,) * 4)).wall_seconds
+        for one in (document, {**document, "timeline": changes})
+    )
+    assert eventful > plain + 25 * 0.05
