@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 SLOW = frozenset({"slow", "root", "docker", "qemu", "browser", "bare"})
@@ -9,9 +11,10 @@ SLOW = frozenset({"slow", "root", "docker", "qemu", "browser", "bare"})
 NETWORK = frozenset({"root", "docker"})
 # Fixtures that take seconds and serve many tests: those go to one worker, too, so that it is made once.
 SHARED = frozenset({"browser", "built", "faulted", "fitted", "run_of", "scheduler", "validation", "wheel"})
-# In which order groups are begun where several workers take them: the longest first; last the one that waits for what
-# .ci/run has measured meanwhile.
-FIRST, LAST = ("network", "bare"), "guest"
+# In which order groups are begun where several workers take them: the longest first, but the guest's last where .ci/run
+# lets it measure meanwhile.
+AHEAD = "QEMU_AHEAD" in os.environ
+FIRST = ("network", "bare") if AHEAD else ("network", "guest", "bare")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
@@ -26,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _place(item: pytest.Item) -> int:
     group = item.get_closest_marker("xdist_group")
     name = group.args[0] if group else ""
-    return FIRST.index(name) if name in FIRST else len(FIRST) + (name == LAST)
+    return FIRST.index(name) if name in FIRST else len(FIRST) + (name == "guest")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
