@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import torch
 from pydantic import AfterValidator
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from algorithms.inner import flatten, tensor_bytes
 from algorithms.shape import ModelShape
+from algorithms.worker import WorkerSetup
 from netsim.errors import InputError
 
 
@@ -98,34 +99,37 @@ class Batch:
         return [_turned(part, like=p).reshape(p.shape) for part, p in parts]
 
 
+class LowRankOptions(Protocol):
+    """What the options of methods with low-rank matrices have in common."""
+
+    @property
+    def low_rank(self) -> str: ...
+    @property
+    def rank(self) -> int | None: ...
+    @property
+    def error_feedback(self) -> bool: ...
+
+
 class LowRankAdam:
     """(Quasi-hyperbolic) Adam whose moments of chosen matrices live in a subspace. `omega`: the momentum's weight.
 
     One step is: `signals` -> (`rebase`) -> `project` -> `advance`; a method may communicate between any two of them.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        shape: ModelShape,
-        pattern: str,
-        rank: int | None,
-        feedback: bool,
-        eps: float,
-        weight_decay: float,
-    ) -> None:
-        self.eps, self.weight_decay, self.steps = eps, weight_decay, 0
-        self.parameters = list(model.parameters())
+    def __init__(self, setup: WorkerSetup, options: LowRankOptions) -> None:
+        self.eps, self.weight_decay, self.steps = setup.optimizer.eps, setup.optimizer.weight_decay, 0
+        self.parameters = list(setup.model.parameters())
         by_size: dict[tuple[int, int], list[nn.Parameter]] = {}
         self.full: list[nn.Parameter] = []
-        for name, parameter in model.named_parameters():
-            if is_low_rank(name, parameter.dim(), pattern):
+        for name, parameter in setup.model.named_parameters():
+            if is_low_rank(name, parameter.dim(), options.low_rank):
                 short, long = sorted(parameter.shape[-2:])
                 by_size.setdefault((short, long), []).append(parameter)
             else:
                 self.full.append(parameter)
         self.batches = [
-            Batch(found, effective_rank(shape, rank, short), feedback) for (short, _), found in by_size.items()
+            Batch(found, effective_rank(setup.shape, options.rank, short), options.error_feedback)
+            for (short, _), found in by_size.items()
         ]
         self.u = torch.zeros_like(flatten(self.full))
         self.v = torch.zeros_like(self.u)

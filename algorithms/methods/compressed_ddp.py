@@ -18,10 +18,11 @@ from pydantic import Field
 from torch import Tensor
 
 from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.gathering import GatheringMethod
 from algorithms.compressed.payloads import Dense, Packed, Payload, TopK
 from algorithms.inner import flatten, tensor_bytes, unflatten_into, update
 from algorithms.inner_worker import GradientWorker
-from algorithms.method import Method, Options
+from algorithms.method import Options
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
 from netsim.traffic import Plan, Recurrence, WireType
@@ -40,11 +41,10 @@ class CompressedDdpOptions(Options):
         return Dense(WireType.INT8) if self.codec == "int8" else Packed(1, self.chunk)
 
 
-class CompressedDdp(Method[CompressedDdpOptions]):
+class CompressedDdp(GatheringMethod[CompressedDdpOptions]):
     name = "compressed_ddp"
     summary = "gradients averaged at every step, as top-k, int8 or signs with error feedback"
     Options = CompressedDdpOptions
-    cpu_only = True
     joins_batches = True
     after_loss = "rollback"
 
@@ -60,10 +60,6 @@ class CompressedDdp(Method[CompressedDdpOptions]):
     def shared(self, shape: ModelShape, sites: int) -> int:
         """Weights, moments and step counters."""
         return shape.count() + self.moment_elements(shape) + self.inner.counters(shape.parameters)
-
-    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
-        """An all-gather has a row for everyone."""
-        return len(present) == sites
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return CompressedDdpWorker(self, setup)

@@ -22,9 +22,10 @@ from pydantic import Field
 from torch import Tensor
 
 from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.gathering import GatheringMethod
 from algorithms.compressed.payloads import TopK
 from algorithms.inner import clip_gradients, flatten, tensor_bytes, unflatten_into
-from algorithms.method import Method, Options
+from algorithms.method import Options
 from algorithms.settings import OptimizerName
 from algorithms.shape import ModelShape
 from algorithms.worker import Worker, WorkerSetup
@@ -42,11 +43,10 @@ class DemoOptions(Options):
         return TopK(self.chunk, self.k, self.bits)
 
 
-class Demo(Method[DemoOptions]):
+class Demo(GatheringMethod[DemoOptions]):
     name = "demo"
     summary = "local momentum, its fastest DCT components sent at every step"
     Options = DemoOptions
-    cpu_only = True
     after_loss = "rollback"
 
     @property
@@ -68,10 +68,6 @@ class Demo(Method[DemoOptions]):
     def shared(self, shape: ModelShape, sites: int) -> int:
         """The weights: momenta are each worker's own."""
         return shape.count()
-
-    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
-        """An all-gather has a row for everyone."""
-        return len(present) == sites
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return DemoWorker(self, setup)

@@ -133,15 +133,7 @@ class LordoWorker(Worker):
         default = LOCAL_OMEGA if options.variant == "local" else omega_for(options.betas or setup.optimizer.betas)
         self.omega = default if options.omega is None else options.omega
         self.parameters = list(setup.model.parameters())
-        self.adam = LowRankAdam(
-            setup.model,
-            setup.shape,
-            options.low_rank,
-            options.rank,
-            options.error_feedback,
-            setup.optimizer.eps,
-            setup.optimizer.weight_decay,
-        )
+        self.adam = LowRankAdam(setup, options)
         self.reference = flatten(self.parameters)
         self.drifted = False
 

@@ -92,15 +92,7 @@ class LowRankDdpWorker(Worker):
         super().__init__(setup)
         self.options = options
         self.parameters = list(setup.model.parameters())
-        self.adam = LowRankAdam(
-            setup.model,
-            setup.shape,
-            options.low_rank,
-            options.rank,
-            options.error_feedback,
-            setup.optimizer.eps,
-            setup.optimizer.weight_decay,
-        )
+        self.adam = LowRankAdam(setup, options)
 
     def local_update(self, step: int, lr: float) -> None:
         """Nothing: the update needs averages."""

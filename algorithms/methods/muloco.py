@@ -17,9 +17,10 @@ import torch
 from pydantic import Field
 
 from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.gathering import GatheringMethod
 from algorithms.compressed.payloads import Dense, Packed, Payload
 from algorithms.inner import flatten
-from algorithms.method import Method, Options
+from algorithms.method import Options
 from algorithms.outer import nesterov_
 from algorithms.outer_worker import OuterWorker
 from algorithms.periodic import periodic
@@ -42,11 +43,10 @@ class MuLocoOptions(Options):
         return Dense({4: WireType.FP4, 8: WireType.INT8, 32: WireType.FP32}[self.bits])
 
 
-class MuLoco(Method[MuLocoOptions]):
+class MuLoco(GatheringMethod[MuLocoOptions]):
     name = "muloco"
     summary = "local Muon, outer Nesterov on 2-bit pseudo-gradients"
     Options = MuLocoOptions
-    cpu_only = True
     may_skip_steps = True
     preferred_inner = "muon"
 
@@ -58,10 +58,6 @@ class MuLoco(Method[MuLocoOptions]):
         size = 4 * shape.count()
         found = self.local_memory(shape)
         return {**found, "outer_parameters": size, "outer_momentum": size, "error_feedback": size}
-
-    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
-        """An all-gather has a row for everyone."""
-        return len(present) == sites
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return MuLocoWorker(self, setup)

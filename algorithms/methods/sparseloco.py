@@ -17,9 +17,10 @@ import torch
 from pydantic import Field
 
 from algorithms.compressed.feedback import compressed_mean, gathered
+from algorithms.compressed.gathering import GatheringMethod
 from algorithms.compressed.payloads import TopK
 from algorithms.inner import flatten
-from algorithms.method import Method, Options
+from algorithms.method import Options
 from algorithms.outer_worker import OuterWorker
 from algorithms.periodic import periodic
 from algorithms.shape import ModelShape
@@ -40,11 +41,10 @@ class SparseLocoOptions(Options):
         return TopK(self.chunk, self.k, self.bits)
 
 
-class SparseLoco(Method[SparseLocoOptions]):
+class SparseLoco(GatheringMethod[SparseLocoOptions]):
     name = "sparseloco"
     summary = "local AdamW; sparse 2-bit pseudo-gradients with error feedback"
     Options = SparseLocoOptions
-    cpu_only = True
     may_skip_steps = True
 
     def plan(self, shape: ModelShape, sites: int, steps: int, seed: int = 0) -> Plan:
@@ -55,10 +55,6 @@ class SparseLoco(Method[SparseLocoOptions]):
         size = 4 * shape.count()
         found = self.local_memory(shape)
         return {**found, "outer_parameters": size, "error_feedback": size}
-
-    def survives(self, shape: ModelShape, sites: int, present: tuple[int, ...], seed: int = 0) -> bool:
-        """An all-gather has a row for everyone."""
-        return len(present) == sites
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return SparseLocoWorker(self, setup)
