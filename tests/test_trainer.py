@@ -21,6 +21,7 @@ from harness.spec.suite import load_suite
 from harness.worker.data import prepare
 from harness.worker.job import Job, Summary
 from netsim.traffic import Algorithm
+from tests.faults.loopback import end, start
 
 # Of this process alone: other tests of the same kind may run beside it.
 ADDRESSES = tuple(f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250}.{host}" for host in (11, 12))
@@ -55,30 +56,11 @@ def spec_of(
 def train(spec: RunSpec, directory: Path, cache: Path, workers: int = 1) -> list[Summary]:
     """All trainers of both sites to their end; what they reported, by rank."""
     directory.mkdir()
-    dataset = prepare(spec.data, 2, spec.model.sequence, spec.seed, cache, spec.model.vocabulary)
-    RunDirectory(directory).go.touch()
-    processes = []
     everyone = worker_ids([workers, workers])
-    for rank, member in everyone:
-        job = Job(
-            spec=spec,
-            run_id=directory.name,
-            rank=rank,
-            member=member,
-            site_workers=workers,
-            wan_addresses=ADDRESSES,
-            control_addresses=ADDRESSES,
-            directory=directory,
-            shard=dataset.shards[rank],
-            held_out=dataset.held_out,
-        )
-        job.rank_directory.mkdir()
-        write_json(job.rank_directory / "job.json", job)
-        command = [sys.executable, "-m", "harness.worker_main", str(job.rank_directory / "job.json")]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-    for process in processes:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output
+    for process in [
+        start(spec, directory, cache, rank, member=member, site_workers=workers) for rank, member in everyone
+    ]:
+        end(process)
     return [Summary.model_validate(read_json(RunDirectory(directory).worker(*worker).summary)) for worker in everyone]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from algorithms.site_group import SiteExchange, SiteGroup
 from algorithms.worker import Worker, WorkerSetup
 from harness.worker.model import Transformer, build_model
 from netsim.traffic import Plan
+from tests.threads import together
 
 DENSE = ModelShape(layers=2, width=16, heads=2, vocabulary=19, sequence=8, ffn_width=24, gated=True)
 MOE = ModelShape(kind="moe", layers=2, width=16, heads=2, vocabulary=19, sequence=8, experts=8, top_k=2, norm="peri")
@@ -102,8 +102,6 @@ def train(
     schedule = method.schedule(LearningRateSchedule(optimizer.lr, 2, steps))
     exchanges, controls = local_group(sites), local_group(sites)
     inside = [local_group(members) for _ in range(sites)]
-    found: dict[tuple[int, int], Site] = {}
-    errors: list[BaseException] = []
 
     def make(rank: int, member: int) -> Site:
         model = build_model(shape, seed, method.view(shape, sites, rank, seed))
@@ -120,7 +118,7 @@ def train(
         setup = WorkerSetup(model, shape, plan, rank, exchange, control, method.inner, seed, group)
         return Site(method.worker(setup), model)
 
-    def work(rank: int, member: int) -> None:
+    def work(rank: int, member: int) -> Site:
         site = make(rank, member)
         group = site.worker.setup.site
         site.trajectory.append(site.parameters)
@@ -153,23 +151,11 @@ def train(
                     model.train()
             if step == resume_at:
                 site = resumed(site, make(rank, member))
-        found[rank, member] = site
-
-    def guarded(rank: int, member: int) -> None:
-        try:
-            work(rank, member)
-        except BaseException as error:
-            errors.append(error)
+        return site
 
     everyone = [(rank, member) for rank in range(sites) for member in range(members)]
-    threads = [threading.Thread(target=guarded, args=worker) for worker in everyone]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    leaders, others = ([found[worker] for worker in everyone if (worker[1] > 0) is other] for other in (False, True))
+    trained = dict(zip(everyone, together(everyone, lambda worker: work(*worker)), strict=True))
+    leaders, others = ([trained[worker] for worker in everyone if (worker[1] > 0) is other] for other in (False, True))
     return Training(method, plan, leaders, exchanges[0], others)
 
 

@@ -49,6 +49,18 @@ def start(agent: int, *argv: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@contextmanager
+def iperf3_servers(*agents: int) -> Iterator[None]:
+    servers = [start(agent, "iperf3", "-s") for agent in agents]
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()
+
+
 def ping(agent: int, address: str, count: int = 20) -> list[float]:
     """Round trips as user space sees them, ms."""
     text, _ = start(agent, "ping", "-U", "-n", "-c", str(count), "-i", "0.1", "-W", "3", address).communicate(
@@ -62,9 +74,7 @@ def test_ping_and_iperf3_find_the_delay_rate_and_queue(tmp_path: Path) -> None:
     with opened(tmp_path, {"defaults": NARROW}) as (network, (a, b)):
         address = network.nodes[1].wan_address
         assert median(ping(a, address)) == pytest.approx(50, abs=2)
-        server = start(b, "iperf3", "-s")
-        try:
-            time.sleep(0.5)
+        with iperf3_servers(b):
             tcp = start(a, "iperf3", "-J", "-c", address, "-t", "6")
             time.sleep(2)
             under_tcp = ping(a, address)
@@ -74,9 +84,6 @@ def test_ping_and_iperf3_find_the_delay_rate_and_queue(tmp_path: Path) -> None:
             time.sleep(2)
             under_udp = ping(a, address)
             udp.communicate(timeout=30)
-        finally:
-            server.kill()
-            server.communicate()
     assert found["end"]["sum_received"]["bits_per_second"] == pytest.approx(goodput(10e6, 1500), rel=0.04)
     assert 49 < median(under_tcp) < 50 + QUEUE * 8 / 10e3 + 3
     assert median(under_udp) == pytest.approx(50 + QUEUE * 8 / 10e3, abs=6)
@@ -92,16 +99,11 @@ def test_ping_finds_the_queue_of_a_downlink(tmp_path: Path) -> None:
     }
     with opened(tmp_path, document) as (network, (a, b)):
         address = network.nodes[1].wan_address
-        server = start(b, "iperf3", "-s")
-        try:
-            time.sleep(0.5)
+        with iperf3_servers(b):
             udp = start(a, "iperf3", "-c", address, "-u", "-b", "3M", "-l", "1472", "-t", "6")
             time.sleep(2)
             found = ping(a, address)
             udp.communicate(timeout=30)
-        finally:
-            server.kill()
-            server.communicate()
     assert median(found) == pytest.approx(40 + 60, abs=8)
 
 
@@ -114,15 +116,9 @@ def test_two_flows_share_a_core_link_as_projected(tmp_path: Path) -> None:
         report = network.check(short=True)
         addresses = [node.wan_address for node in network.nodes]
         assert median(ping(a, addresses[2])) == pytest.approx(20, abs=2)
-        servers = [start(site, "iperf3", "-s") for site in (c, d)]
-        try:
-            time.sleep(0.5)
+        with iperf3_servers(c, d):
             flows = [start(x, "iperf3", "-J", "-c", addresses[y], "-t", "8", "-O", "2") for x, y in ((a, 2), (b, 3))]
             texts = [flow.communicate(timeout=40)[0] for flow in flows]
-        finally:
-            for server in servers:
-                server.kill()
-                server.communicate()
         network.verify()
     assert report.passed, report.problems()
     rates = [json.loads(text)["end"]["sum_received"]["bits_per_second"] for text in texts]

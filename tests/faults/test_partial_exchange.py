@@ -9,7 +9,7 @@ from algorithms.exchange import local_group
 from harness.elastic.partial_exchange import PartialExchange
 from netsim.errors import LonghaulError
 from netsim.traffic import Collective, Transfer, among
-from tests.wan.members import together
+from tests.threads import together
 
 PRESENT = (0, 2, 3)
 

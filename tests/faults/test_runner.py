@@ -117,17 +117,22 @@ def test_a_directory_that_cannot_be_written_is_named(little_disk: Path, tmp_path
     assert read_run(finished).result.valid
 
 
-@needs_root
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_suite_takes_everything_down(tmp_path: Path, number: signal.Signals) -> None:
-    runs = tmp_path / "runs"
-    runner = command(tmp_path, runs, train={**SUITE["train"], "steps": 100_000})
+def under_way(folder: Path, runs: Path) -> tuple[subprocess.Popen[str], str]:
+    """The runner of a suite without an end, once it trains; and the name by which all that it started is its own."""
+    runner = command(folder, runs, train={**SUITE["train"], "steps": 100_000})
     end = time.monotonic() + 120
     while not list(runs.rglob("rank-0/steps.jsonl")) and time.monotonic() < end:
         time.sleep(0.2)
     started = start_time(runner.pid)
     assert started is not None
-    owner = str(Owner(boot(), runner.pid, started))
+    return runner, str(Owner(boot(), runner.pid, started))
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_suite_takes_everything_down(tmp_path: Path, number: signal.Signals) -> None:
+    runs = tmp_path / "runs"
+    runner, owner = under_way(tmp_path, runs)
     assert list(processes_of(owner))
     runner.send_signal(number)
     code, _, complaints = ended(runner)
@@ -139,16 +144,10 @@ def test_an_interrupted_suite_takes_everything_down(tmp_path: Path, number: sign
 
 @needs_root
 def test_a_killed_agent_is_named(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    runner = command(tmp_path, runs, train={**SUITE["train"], "steps": 100_000})
-    end = time.monotonic() + 120
-    while not list(runs.rglob("rank-0/steps.jsonl")) and time.monotonic() < end:
-        time.sleep(0.2)
-    started = start_time(runner.pid)
-    assert started is not None
+    runner, owner = under_way(tmp_path, tmp_path / "runs")
     agents = [
         process
-        for process in processes_of(str(Owner(boot(), runner.pid, started)))
+        for process in processes_of(owner)
         if b"netsim.emulated.node.agent" in Path(f"/proc/{process}/cmdline").read_bytes()
     ]
     os.kill(agents[0], signal.SIGKILL)

@@ -14,7 +14,8 @@ from harness.transport.frames import HEADER_SIZE, HELLO_SIZE, unpack_header, unp
 from harness.transport.wan_exchange import WanExchange
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Transfer
-from tests.wan.members import addresses, close_all, connect_all, free_port, together
+from tests.threads import together
+from tests.wan.members import addresses, close_all, connect_all, free_port
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

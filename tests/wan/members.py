@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from harness.transport.wan_exchange import WanExchange
-
-T = TypeVar("T")
+from tests.threads import together
 
 FIRST_PORT, PORTS = 20000, 12000  # below those that a kernel gives to outgoing connections
 
@@ -31,27 +29,6 @@ def free_port() -> int:
             probe.bind(("", port))
             return port
     raise AssertionError("the count has no end")
-
-
-def together(ranks: Sequence[int], work: Callable[[int], T]) -> list[T]:
-    """`work(rank)` in one thread per rank; their results in order. The first error of any is raised."""
-    results: dict[int, T] = {}
-    errors: list[BaseException] = []
-
-    def body(rank: int) -> None:
-        try:
-            results[rank] = work(rank)
-        except BaseException as error:  # brought to the test's own thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=body, args=(rank,)) for rank in ranks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return [results[rank] for rank in ranks]
 
 
 def connect_all(world: int, ranks: Sequence[int] | None = None, **options: Any) -> list[WanExchange]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from algorithms.exchange import local_group
 from harness.transport.wan_exchange import WanExchange
 from netsim.traffic import Algorithm, Collective, Transfer, WireType
-from tests.wan.members import close_all, connect_all, together
+from tests.threads import together
+from tests.wan.members import close_all, connect_all
 
 WORLD = 4
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

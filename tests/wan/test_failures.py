@@ -15,7 +15,8 @@ from harness.transport.frames import HEADER_SIZE, HELLO_SIZE, Kind, make_hello, 
 from harness.transport.wan_exchange import WanExchange
 from netsim.errors import PeerError
 from netsim.traffic import Algorithm, Collective, Transfer
-from tests.wan.members import addresses, close_all, connect_all, free_port, together
+from tests.threads import together
+from tests.wan.members import addresses, close_all, connect_all, free_port
 
 TIMEOUT = 1.0
 

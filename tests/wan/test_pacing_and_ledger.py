@@ -16,7 +16,8 @@ from harness.transport.ledger import Ledger
 from harness.transport.peers import earliest
 from netsim.errors import HostError
 from netsim.traffic import BLOCK, Algorithm, Collective, Transfer, WireType
-from tests.wan.members import addresses, close_all, connect_all, free_port, together
+from tests.threads import together
+from tests.wan.members import addresses, close_all, connect_all, free_port
 
 PAIR = Transfer("t", 1000, (0, 1), algorithm=Algorithm.DIRECT)
 

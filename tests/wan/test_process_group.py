@@ -17,7 +17,7 @@ from harness.transport.group_connection import own_address
 from harness.transport.process_group import LonghaulProcessGroup, create_process_group
 from netsim.errors import HostError, LonghaulError
 from netsim.library import ROOT
-from tests.wan.members import together
+from tests.threads import together
 
 SAME = """
 import datetime, torch, torch.distributed as dist
