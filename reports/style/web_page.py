@@ -6,17 +6,22 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from reports.style.drawing import colour_variables
 
-_STYLE = Path(__file__).parent.parent / "templates" / "page.css"
+_TEMPLATES = Path(__file__).parent.parent / "templates"
+_STYLE = _TEMPLATES / "page.css"
 
 
 def page_template(path: Path) -> Template:
-    """The template in a file; whatever it is given is escaped, unless it is marked up already."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    """The template in a file, which may include those of `reports/templates`, such as the head of a page with scripts.
+
+    Whatever it is given is escaped, unless it is marked up already.
+    """
+    loader = FileSystemLoader(_TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(path.read_text(encoding="utf-8"))
 
 
