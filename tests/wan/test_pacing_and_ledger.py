@@ -13,7 +13,7 @@ import torch
 from harness.transport import wan_exchange as exchange_module
 from harness.transport.collective_state import pieces_of
 from harness.transport.ledger import Ledger
-from harness.transport.peers import earliest
+from harness.transport.peers import soon_enough
 from netsim.errors import HostError
 from netsim.traffic import BLOCK, Algorithm, Collective, Transfer, WireType
 from tests.threads import together
@@ -126,15 +126,23 @@ def test_pieces_are_as_equal_as_blocks_allow(wire: WireType, elements: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("paces", "first"),
+    ("paces", "queued", "suited"),
     [
-        ([(0, 1e6), (0, 2e6), (0, 1e6)], 1),  # the widest window
-        ([(300_000, 2e6), (0, 1e6), (0, 1e6)], 1),  # behind it, so much waits that an idle one is sooner
-        ([(50_000, 2e6), (0, 1e6)], 0),  # a frame is not cut, so many idle connections are no better than one
+        ([(0, 1e6)] * 2, 4 << 20, [0, 1]),  # much is left for both
+        ([(0, 1e6), (0, 1e5)], 128 << 10, [0]),  # the other one would be late
+        ([(0, 1e6), (0, 2e6), (0, 1e6)], 64 << 10, [1]),  # one frame, which is not cut: the widest window
+        (
+            [(300_000, 2e6), (0, 1e6), (0, 9e5)],
+            64 << 10,
+            [1, 2],
+        ),  # so much waits on the widest that idle ones are sooner
+        ([(0, 5e5 + rank) for rank in range(11)], 64 << 10, [10]),  # all together are sooner than any
     ],
 )
-def test_a_frame_takes_the_stream_that_delivers_it_first(paces: list[tuple[int, float]], first: int) -> None:
-    assert earliest(paces, 65_536) == first
+def test_a_frame_takes_a_stream_that_is_soon_enough(
+    paces: list[tuple[int, float]], queued: int, suited: list[int]
+) -> None:
+    assert soon_enough(paces, 64 << 10, queued) == suited
 
 
 def test_parallel_streams_carry_one_transfer() -> None:
