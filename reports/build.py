@@ -38,6 +38,7 @@ from reports.scaled_table import scaled_table
 from reports.study import Study
 from reports.style.drawing import Drawing, report_style, write
 from reports.style.tables import Table, write_table
+from reports.style.web_page import page_bytes
 
 Draw = Callable[[Study], Drawing | None]
 
@@ -149,7 +150,7 @@ def _write(
     pictures = {drawing.name: write(drawing, folder / "figures") for drawing in drawings}
     found = answers(study)
     page = render_page(study, out, found, tables, runs, sections, pictures)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    (folder / "index.html").write_bytes(page_bytes(page))
     document = _document(study, out, found, tables, sections)
     (folder / _DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return document

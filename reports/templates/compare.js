@@ -16,8 +16,15 @@ function prepared(study) {
     }
     place.methods = [...new Set(place.runs.map((run) => run.method))].sort((a, b) => a - b);
     place.runsOf = new Map(place.methods.map((method) => [method, place.runs.filter((run) => run.method === method)]));
+    place.seedsOf = new Map(place.methods.map((method) => [method, bySeed(place.runsOf.get(method))]));
   }
   return study;
+}
+
+function bySeed(runs) {
+  const seeds = new Map();
+  for (const run of runs) seeds.set(run.seed, [...(seeds.get(run.seed) ?? []), run]);
+  return seeds;
 }
 
 // The first time that a run's loss is at or below `level`, interpolated; null if never.
@@ -37,7 +44,7 @@ function crossing(run, level) {
 }
 
 function median(values) {
-  if (!values.length) return NaN;
+  if (values.length < 2) return values.length ? values[0] : NaN;
   const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
@@ -55,33 +62,33 @@ function timesAt(place, level) {
   });
 }
 
-// The crossings of a method's runs, by seed.
-function bySeed(place, method, level) {
-  const seeds = new Map();
-  for (const run of runsOf(place, method)) {
-    const found = crossing(run, level);
-    if (!found) continue;
-    if (seeds.has(run.seed)) seeds.get(run.seed).push(found);
-    else seeds.set(run.seed, [found]);
-  }
-  return seeds;
-}
+const secondsOf = (one) => one.seconds;
 
-// The baseline's time over the method's, paired by seed; null without a pair.
-function speedupAt(place, method, level, references = bySeed(place, place.baseline, level)) {
-  const candidates = bySeed(place, method, level);
+// The time of `reference`, by default the baseline, over the method's, paired by seed; null without a pair.
+// known: crossings of runs at this level, which is asked for several methods.
+function speedupAt(place, method, level, reference = place.baseline, known = new Map()) {
+  const found = (runs) => {
+    const all = [];
+    for (const run of runs) {
+      let one = known.get(run);
+      if (one === undefined) known.set(run, (one = crossing(run, level)));
+      if (one) all.push(one);
+    }
+    return all;
+  };
   const [ratios, least, most] = [[], [], []];
   let bounded = false;
-  for (const [seed, mine] of candidates) {
-    const theirs = references.get(seed);
-    if (!theirs) continue;
+  for (const [seed, runs] of place.seedsOf.get(method) ?? []) {
+    const theirs = found(place.seedsOf.get(reference)?.get(seed) ?? []);
+    const mine = theirs.length ? found(runs) : [];
+    if (!mine.length) continue;
     for (const a of theirs)
       for (const b of mine) {
         least.push(b.high > 0 ? a.low / b.high : 0);
         most.push(b.low > 0 ? a.high / b.low : Infinity);
         bounded ||= a.atFirst || b.atFirst;
       }
-    const [a, b] = [theirs, mine].map((found) => median(found.map((one) => one.seconds)));
+    const [a, b] = [median(theirs.map(secondsOf)), median(mine.map(secondsOf))];
     if (a > 0 && b > 0) ratios.push(a / b);
   }
   if (!ratios.length) return null;
@@ -107,7 +114,7 @@ function answerAt(study, place, level) {
   // Those that may be as fast, for all that the evaluations around the loss tell.
   const rivals = reached
     .filter((one) => one !== fastest && !close.includes(one))
-    .filter((one) => speedupAt(place, fastest.method, level, bySeed(place, one.method, level))?.low <= 1);
+    .filter((one) => speedupAt(place, fastest.method, level, one.method)?.low <= 1);
   const sure = rivals.length ? "seems" : "is";
   answer.headline = close.length ? `${listed(level_with)} are level: loss ${loss} in ${seconds}` : `${name(fastest.method)} ${sure} fastest: loss ${loss} in ${seconds}`;
   const parts = [];
@@ -157,9 +164,9 @@ function speedupCurves(place, count = 160) {
   const [top, bottom] = [Math.max(...spans.map((s) => s.top)), Math.min(...spans.map((s) => s.bottom))];
   const grid = Array.from({ length: count }, (_, at) => top + ((bottom - top) * at) / (count - 1));
   const losses = [...new Set([...grid, ...spans.map((span) => span.bottom)])].sort((a, b) => a - b);
-  const references = losses.map((loss) => bySeed(place, place.baseline, loss));
+  const known = losses.map(() => new Map());
   const curves = spans.map(({ method, top, bottom }) => {
-    const found = losses.map((loss, at) => (loss <= top && loss >= bottom ? speedupAt(place, method, loss, references[at]) : null));
+    const found = losses.map((loss, at) => (loss <= top && loss >= bottom ? speedupAt(place, method, loss, place.baseline, known[at]) : null));
     const pairs = Math.max(...found.map((one) => one?.n ?? 0));
     const kept = found.map((one) => (one && one.n === pairs ? one : null));
     return { method, all: kept.map((one) => one?.ratio ?? null), sure: kept.map((one) => (one && !one.bounded ? one.ratio : null)), end: bottom };

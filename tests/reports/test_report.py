@@ -280,3 +280,13 @@ def test_a_rival_is_one_that_evaluations_leave_open(tmp_path: Path) -> None:
     (answer,) = answers(Study(collect([tmp_path])))
     assert (answer.fastest, answer.rivals) == ("photon", ("diloco",))
     assert answer.headline.startswith("photon seems fastest")
+
+
+def test_a_page_is_ascii_and_its_scripts_have_no_references(built: Built) -> None:
+    """Browsers decode it faster; within a script, a reference would be shown as it stands."""
+    page = (built.out / "index.html").read_bytes()
+    assert page.isascii()
+    raw = re.findall(r"<(?:script|style)\b.*?</(?:script|style)>", page.decode(), re.DOTALL)
+    assert len(raw) >= 4
+    assert not any("&#" in text for text in raw)
+    assert r'"\u2264 ' in page.decode()  # of the ranking
