@@ -10,7 +10,7 @@ SLOW = frozenset({"slow", "root", "docker", "qemu", "browser", "bare"})
 # One emulated network at a time, on one worker of pytest-xdist: what tests find left on this host is then their own.
 NETWORK = frozenset({"root", "docker"})
 # Fixtures that take seconds and serve many tests: those go to one worker, too, so that it is made once.
-SHARED = frozenset({"browser", "built", "faulted", "fitted", "run_of", "scheduler", "validation", "wheel"})
+SHARED = frozenset({"archived", "browser", "built", "faulted", "fitted", "run_of", "scheduler", "validation", "wheel"})
 # In which order groups are begun where several workers take them: the longest first, but the guest's last where .ci/run
 # lets it measure meanwhile.
 AHEAD = "QEMU_AHEAD" in os.environ
