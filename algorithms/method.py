@@ -170,6 +170,9 @@ class Method(ABC, Generic[OptionsT]):
         """What a sum over `present` is multiplied by, to stand for the sum over the transfer's members."""
         return len(transfer.members) / len(present)
 
+    def preload(self) -> None:
+        """Import what `worker` will need, where that takes long: trainers have time as long as links are checked."""
+
     @abstractmethod
     def worker(self, setup: WorkerSetup) -> Worker:
         """A worker that trains by this method."""

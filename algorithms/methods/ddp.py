@@ -9,6 +9,7 @@ the exchange, so that they travel like every other method's transfers.
 """
 
 import os
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -73,6 +74,10 @@ class Ddp(Method[DdpOptions]):
     def shared(self, shape: ModelShape, sites: int) -> int:
         """Weights, moments and step counters."""
         return shape.count() + self.moment_elements(shape) + self.inner.counters(shape.parameters)
+
+    def preload(self) -> None:
+        """torch's wrapper asks torch's compiler how to reduce gradients, and imports it for that: a second's work."""
+        import_module("torch._dynamo")
 
     def worker(self, setup: WorkerSetup) -> Worker:
         return DdpWorker(self, setup)

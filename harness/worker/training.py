@@ -50,6 +50,7 @@ class Training:
         train = self.spec.train
         self.resolved = ResolvedRun.of(self.spec)
         self.method, self.plan = self.resolved.method, self.resolved.own_plan
+        self.method.preload()
         view = self.method.view(self.spec.model, job.world, job.rank, self.spec.seed)
         self.trained = build_trained_model(self.spec.model, self.spec.seed, view, train.balance_weight)
         self.device = find_device(self.spec.compute.device)
