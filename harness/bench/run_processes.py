@@ -8,6 +8,9 @@ from contextlib import suppress
 import psutil
 
 from netsim.emulated.owner import LABEL, VARIABLE, Owner
+from netsim.errors import HostError
+
+ENGINE_SECONDS = 120.0  # for a command; with many containers at once, Docker 20.10 has been seen to lock itself up
 
 # A process of a kind by its command line, or by the name that it gives itself.
 MODULES = {
@@ -63,11 +66,18 @@ def command_line(process: psutil.Process) -> str:
 
 
 def containers_of(owner: Owner) -> list[str]:
-    command = ["docker", "ps", "-q", "--filter", f"label={LABEL}={owner}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return container_engine("ps", "-q", "--filter", f"label={LABEL}={owner}").stdout.split()
 
 
 def networks_of(owner: Owner) -> list[str]:
     """Names of the container engine's networks."""
-    command = ["docker", "network", "ls", "--format", "{{.Name}}", "--filter", f"label={LABEL}={owner}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    words = ("network", "ls", "--format", "{{.Name}}", "--filter", f"label={LABEL}={owner}")
+    return container_engine(*words).stdout.split()
+
+
+def container_engine(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the container engine, which may fail. HostError if the engine does not answer it."""
+    try:
+        return subprocess.run(["docker", *words], capture_output=True, text=True, check=False, timeout=ENGINE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise HostError(f"the Docker engine has not answered `docker {words[0]}` for {ENGINE_SECONDS:g} s") from None

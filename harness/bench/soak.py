@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import yaml
 
-from harness.bench.run_processes import MODULES, command_line, containers_of, owned_processes
+from harness.bench.run_processes import MODULES, command_line, container_engine, containers_of, owned_processes
 from harness.records.layout import RunDirectory
 from harness.records.run_record import Step, finished_runs, read_lines, read_run
 from netsim.emulated.cleanup import sweep
@@ -226,7 +226,7 @@ def _kill_one(runner: subprocess.Popen[bytes], owner: Owner, target: str, dice: 
     while runner.poll() is None:
         if target == "container":
             if names := containers_of(owner):
-                subprocess.run(["docker", "kill", dice.choice(names)], capture_output=True, check=False)
+                container_engine("kill", dice.choice(names))
                 return True
         elif victims := [process for process in owned_processes(owner) if MODULES[target] in command_line(process)]:
             with suppress(psutil.NoSuchProcess):

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from harness.bench.bounds import ORPHAN_SECONDS, TEARDOWN_SECONDS
-from harness.bench.run_processes import containers_of, networks_of, owned_processes
+from harness.bench.run_processes import container_engine, containers_of, networks_of, owned_processes
 from netsim.emulated.owner import Owner, runtime_root
 from netsim.emulated.substrates.resource_limits import HIERARCHIES, PREFIX, remove_groups
 from netsim.errors import LonghaulError
@@ -96,7 +96,7 @@ def remove_all_of(owner: Owner, substrate: str) -> None:
     if substrate == "docker":
         for kind, names in (("container", containers_of(owner)), ("network", networks_of(owner))):
             for name in names:
-                subprocess.run(["docker", kind, "rm", "--force", name], check=False, capture_output=True)
+                container_engine(kind, "rm", "--force", name)
 
 
 def _only_child(pid: int) -> int:

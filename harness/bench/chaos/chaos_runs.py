@@ -38,7 +38,7 @@ from harness.bench.chaos.chaos_plan import (
     bound_seconds,
 )
 from harness.bench.chaos.chaos_runner import DisturbedRunner
-from harness.bench.run_processes import containers_of, numbers_of, owned_processes
+from harness.bench.run_processes import container_engine, containers_of, numbers_of, owned_processes
 from harness.bench.soak import LINKS, TRAIN
 from netsim.emulated.owner import Owner
 from netsim.errors import LonghaulError
@@ -213,8 +213,7 @@ class Chaos:
             return runner.poll() is None
         if one.process == "container":
             names = containers_of(owner)
-            killed = subprocess.run(["docker", "kill", *names[-1:]], check=False, capture_output=True)
-            return killed.returncode == 0
+            return container_engine("kill", *names[-1:]).returncode == 0
         victims = [runner.pid] if one.process == "runner" else []
         if one.process != "runner":
             _until(lambda: bool(numbers_of(one.process, owner)), runner)
