@@ -220,15 +220,16 @@ class Chaos:
             victims = numbers_of(one.process, owner)
         if not victims or runner.poll() is not None:
             return False
-        with suppress(ProcessLookupError):
-            if one.disturbance == "slow":
-                os.kill(victims[-1], signal.SIGSTOP)
-                time.sleep(SLOW_SECONDS)
+        slow = one.disturbance == "slow"
+        try:
+            os.kill(victims[-1], signal.SIGSTOP if slow else getattr(signal, one.disturbance))
+        except ProcessLookupError:
+            return False
+        if slow:
+            time.sleep(SLOW_SECONDS)
+            with suppress(ProcessLookupError):  # the run may have ended it meanwhile, as stopped
                 os.kill(victims[-1], signal.SIGCONT)
-            else:
-                os.kill(victims[-1], getattr(signal, one.disturbance))
-            return True
-        return False
+        return True
 
 
 def suite_of(schedule: ChaosSchedule) -> dict[str, Any]:
