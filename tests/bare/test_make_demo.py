@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import os
 import platform
 import re
@@ -128,7 +129,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
 def test_make_demo_ends_with_an_open_report(visit: Visit) -> None:
     assert visit.code == 0, visit.output
     page = (visit.shared / "report" / "index.html").read_text(encoding="utf-8")
-    assert "<title>two-methods – Longhaul report</title>" in page
+    assert "<title>two-methods – Longhaul report</title>" in html.unescape(page)
     table = re.search(r'<table id="table-methods">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)
     assert table is not None
     rows = [re.sub("<.*?>", " ", row).split() for row in re.findall("<tr>(.*?)</tr>", table[1], re.DOTALL)]
