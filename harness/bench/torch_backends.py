@@ -84,17 +84,22 @@ def stored_backends(results: Path | None) -> list[BackendTimes]:
     return [BackendTimes(**{**line, "backend_point": BackendPoint(**line["backend_point"])}) for line in lines]
 
 
+def cases_of(transfers: Sequence[Transfer]) -> list[Case]:
+    """Of each transfer, the one with our backend and the one with gloo."""
+    return [
+        Case(algorithm=backend, elements=transfer.elements, repeats=1 + WARM[transfer.size > SMALL_BYTES])
+        for transfer in transfers
+        for backend in (OURS, GLOO)
+    ]
+
+
 def _measure(points: Sequence[BackendPoint], engine: str) -> list[BackendTimes]:
     """All payloads on one network."""
     first = points[0]
     document = star_document(first.sites, first.rate, first.rtt)
     topology = topology_from(document, "bench collectives")
     transfers = [Transfer("bench", point.payload_bytes // 4, tuple(range(first.sites))) for point in points]
-    cases = [
-        Case(algorithm=backend, elements=transfer.size, repeats=1 + WARM[transfer.size > SMALL_BYTES])
-        for transfer in transfers
-        for backend in (OURS, GLOO)
-    ]
+    cases = cases_of(transfers)
     bounds = [bound(topology, transfer) for transfer in transfers]
     environment = {"LONGHAUL_IFNAME": "wan0", "LONGHAUL_TOPOLOGY": json.dumps(document)}
     streams = streams_of_sites(topology)

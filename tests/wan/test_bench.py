@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from harness.bench.all_reduce import AllReduceTimes, opened_windows, star, stored_all_reduces
 from harness.bench.rows import append_row
-from harness.bench.torch_backends import BackendPoint, BackendTimes, stored_backends
+from harness.bench.torch_backends import BackendPoint, BackendTimes, cases_of, stored_backends
 from longhaul.commands.benches.bench_network import bench_collectives
+from netsim.traffic import Transfer
 from reports.pages.all_reduce_page import collectives_page, collectives_table, draw_efficiency
 from reports.style.drawing import write_images
 
@@ -50,6 +51,11 @@ def test_the_page_names_what_misses_the_target() -> None:
     text = collectives_page([ROW, slow], 90.0, HOST).text
     assert "Below the target: 4 x 1000 Mbit/s x 50 ms, docker, no added load (53 %)." in text
     assert "Every network reaches the target of 90 %." in collectives_page([ROW], 90.0, HOST).text
+
+
+def test_backends_move_the_payload_that_their_row_names() -> None:
+    transfer = Transfer("bench", 25_000_000 // 4, (0, 1))
+    assert [4 * case.elements for case in cases_of([transfer])] == [25_000_000, 25_000_000]
 
 
 def test_the_page_shows_what_scripts_get_where_it_was_measured() -> None:
