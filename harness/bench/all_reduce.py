@@ -18,7 +18,7 @@ from typing import Any
 from harness.bench.all_reduce_round import one_round, processor_seconds, slowest
 from harness.bench.all_reduce_worker import Case
 from harness.bench.load import busy_cores
-from harness.bench.rows import append_host, append_row, host_of, stored_rows
+from harness.bench.rows import append_host, append_row, rows_by_host, stored_rows
 from harness.bench.torch_group import GLOO
 from harness.records.environment import fingerprint
 from netsim.collectives import bound, floor, select_algorithm, streams_per_pair
@@ -68,14 +68,14 @@ def stored_all_reduces(results: Path | None) -> list[AllReduceTimes]:
     return [AllReduceTimes(**line) for line in stored_rows(results) if "algorithm" in line]
 
 
-def hosts_of_substrates(results: Path | None, rows: Sequence[AllReduceTimes]) -> dict[str, dict[str, Any]]:
-    """By substrate, where its rows in a file of results were measured."""
-
-    def host(substrate: str) -> dict[str, Any] | None:
-        return host_of(results, lambda line: bool(line.get("substrate") == substrate))
-
-    hosts = {name: host(name) for name in dict.fromkeys(row.substrate for row in rows)}
-    return {name: host for name, host in hosts.items() if host is not None}
+def hosts_of_rows(results: Path | None) -> dict[str, dict[str, Any]]:
+    """Where the rows in a file of results were measured, by their names; the host of most rows has "other rows"."""
+    found = rows_by_host(results, lambda line: "algorithm" in line)
+    most = max((len(lines) for _, lines in found), default=0)
+    return {
+        "other rows" if len(lines) == most else "; ".join(str(AllReduceTimes(**line).point) for line in lines): host
+        for host, lines in found
+    }
 
 
 def _point(topology: Topology, elements: int, substrate: str, loaded: bool) -> AllReducePoint:

@@ -44,6 +44,23 @@ def host_of(results: Path | None, chosen: Callable[[dict[str, Any]], bool]) -> d
     return found
 
 
+def rows_by_host(
+    results: Path | None, chosen: Callable[[dict[str, Any]], bool]
+) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The hosts of the rows that are chosen, each with its rows."""
+    found: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    host: dict[str, Any] = {}
+    for line in _lines(results):
+        if _HOST in line:
+            host = line[_HOST]
+        elif chosen(line):
+            rows = next((rows for known, rows in found if known == host), None)
+            if rows is None:
+                found.append((host, rows := []))
+            rows.append(line)
+    return found
+
+
 def append_host(results: Path, host: dict[str, Any]) -> None:
     """A line that says where the following rows are measured; nothing if the last such line says the same."""
     kept = {name: host[name] for name in _IDENTITY if name in host}

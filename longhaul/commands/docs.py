@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.bench.all_reduce import TARGET_PERCENT, hosts_of_substrates, stored_all_reduces
+from harness.bench.all_reduce import TARGET_PERCENT, hosts_of_rows, stored_all_reduces
 from harness.bench.chaos.chaos_report import load_chaos
 from harness.bench.endurance import stored_endurance
 from harness.bench.link_accuracy import stored_links
@@ -54,7 +54,7 @@ def _accuracy() -> MarkdownPage:
 def _collectives() -> MarkdownPage:
     results = DATA / "collectives.jsonl"
     rows = stored_all_reduces(results)
-    hosts = hosts_of_substrates(results, rows)
+    hosts = hosts_of_rows(results)
     return collectives_page(rows, TARGET_PERCENT, stored_host(results), hosts, stored_backends(results))
 
 

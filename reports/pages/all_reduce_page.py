@@ -109,7 +109,7 @@ def collectives_page(
     hosts: Mapping[str, Mapping[str, Any]] | None = None,
     backends: Sequence[BackendTimes] = (),
 ) -> MarkdownPage:
-    """`target`: percent of the bound; `host`: the fingerprint of where `rows` were measured; `hosts`: by substrate.
+    """`target`: percent of the bound; `host`: the fingerprint of where `rows` were measured; `hosts`: of which rows.
 
     backends: through torch.distributed; without any, their section is left out.
     """

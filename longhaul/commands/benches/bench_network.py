@@ -122,7 +122,7 @@ def bench_collectives(
         say,
     )
     if out is not None:
-        hosts = all_reduce.hosts_of_substrates(results, rows)
+        hosts = all_reduce.hosts_of_rows(results)
         host = stored_host(results) or fingerprint()
         write_page(collectives_page(rows, all_reduce.TARGET_PERCENT, host, hosts, backends), out)
     if as_json:
