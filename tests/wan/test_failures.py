@@ -326,8 +326,9 @@ def test_a_piece_of_the_wrong_size_is_refused() -> None:
 
 
 def test_a_piece_that_came_before_is_refused() -> None:
+    """Whether the transfer was started before or after it; the other member's half never comes, so it cannot end."""
     exchanges = connect_all(2)
-    transfer = all_reduce(2, 2)
+    transfer = all_reduce(2, 4)
     body = memoryview(bytes(8))
     frame = pack_header(Kind.CONTRIBUTION, 0, transfer_key(1, transfer, Algorithm.DIRECT), body) + bytes(body)
     say(exchanges[1], 0, frame + frame)
