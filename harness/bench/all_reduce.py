@@ -70,10 +70,10 @@ def stored_all_reduces(results: Path | None) -> list[AllReduceTimes]:
 
 def hosts_of_rows(results: Path | None) -> dict[str, dict[str, Any]]:
     """Where the rows in a file of results were measured, by their names; the host of most rows has "other rows"."""
-    found = rows_by_host(results, lambda line: "algorithm" in line)
-    most = max((len(lines) for _, lines in found), default=0)
+    found = [(host, lines) for host, lines in rows_by_host(results, lambda line: "algorithm" in line) if host]
+    most = max((lines for _, lines in found), key=len, default=[])
     return {
-        "other rows" if len(lines) == most else "; ".join(str(AllReduceTimes(**line).point) for line in lines): host
+        "other rows" if lines is most else "; ".join(str(AllReduceTimes(**line).point) for line in lines): host
         for host, lines in found
     }
 

@@ -70,7 +70,7 @@ class TimedSvd:
         return self
 
     def __exit__(self, *_: object) -> None:
-        setattr(lowrank, "basis", self._basis)  # noqa: B010
+        setattr(lowrank, "basis", self._basis)  # noqa: B010 - likewise
 
     def _timed(self, sources: Tensor, otherwise: Tensor) -> Tensor:
         start = time.process_time()

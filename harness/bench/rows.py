@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,30 +35,33 @@ def stored_host(results: Path | None) -> dict[str, Any] | None:
 
 def host_of(results: Path | None, chosen: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
     """The host of the last row that is chosen; None without one."""
-    host, found = None, None
-    for line in _lines(results):
-        if _HOST in line:
-            host = line[_HOST]
-        elif chosen(line):
-            found = host
-    return found
+    hosts = [host for host, line in _hosted(results) if chosen(line)]
+    return hosts[-1] if hosts else None
 
 
 def rows_by_host(
     results: Path | None, chosen: Callable[[dict[str, Any]], bool]
-) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+) -> list[tuple[dict[str, Any] | None, list[dict[str, Any]]]]:
     """The hosts of the rows that are chosen, each with its rows."""
-    found: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
-    host: dict[str, Any] = {}
+    found: list[tuple[dict[str, Any] | None, list[dict[str, Any]]]] = []
+    for host, line in _hosted(results):
+        if not chosen(line):
+            continue
+        rows = next((rows for known, rows in found if known == host), None)
+        if rows is None:
+            found.append((host, rows := []))
+        rows.append(line)
+    return found
+
+
+def _hosted(results: Path | None) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any]]]:
+    """Each row with its host: the line about a host that stands last before it."""
+    host = None
     for line in _lines(results):
         if _HOST in line:
             host = line[_HOST]
-        elif chosen(line):
-            rows = next((rows for known, rows in found if known == host), None)
-            if rows is None:
-                found.append((host, rows := []))
-            rows.append(line)
-    return found
+        else:
+            yield host, line
 
 
 def append_host(results: Path, host: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,12 +112,12 @@ def _show(validation: Validation) -> None:
     if validation.rows:
         console.print(table)
     for title, key in (("method", "algorithm"), ("topology", "topology"), ("substrate", "substrate")):
-        for name, spread in validation.by(lambda row, key=key: str(getattr(row, key))).items():  # type: ignore[misc]
+        for name, spread in validation.by(attrgetter(key)).items():
             console.print(
                 f"{title:10} {name:24} mean {spread.mean:6.2f} %   max {spread.max:6.2f} %   ({spread.runs} runs)"
             )
     for title, by in (("method", "algorithm"), ("topology", "topology")):
-        groups = validation.communication_by(lambda row, by=by: str(getattr(row, by)))  # type: ignore[misc]
+        groups = validation.communication_by(attrgetter(by))
         for name, group in groups.items():
             errors = f"mean {group.mean:6.2f} %   max {group.max:6.2f} %   bias {group.bias:+6.2f} %"
             console.print(f"communication, {title:8} {name:24} {errors}   ({group.runs} runs)")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from netsim.errors import LonghaulError
 from reports.live.offline_runs import trackio_runs, wandb_runs
-from reports.live.run_writers import RunWriters
+from reports.live.run_writers import WRITING_SECONDS, RunWriters
 from reports.live.suite_follower import SuiteFollower
 
-WRITING_SECONDS = 5.0  # between two readings: the host belongs to the trainers
 _OPENED = {"wandb": wandb_runs, "trackio": trackio_runs}
 
 

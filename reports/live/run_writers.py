@@ -10,6 +10,8 @@ from typing import Protocol, Self
 from reports.live.cell_follower import CellFollower
 from reports.live.status import Point
 
+WRITING_SECONDS = 5.0  # between two readings of the records: the host belongs to the trainers
+
 
 class RunWriter(Protocol):
     """Takes the steps of one run."""

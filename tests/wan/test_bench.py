@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.bench.all_reduce import AllReduceTimes, opened_windows, star, stored_all_reduces
-from harness.bench.rows import append_row
+from harness.bench.all_reduce import AllReduceTimes, hosts_of_rows, opened_windows, star, stored_all_reduces
+from harness.bench.rows import append_host, append_row
 from harness.bench.torch_backends import BackendPoint, BackendTimes, cases_of, stored_backends
 from longhaul.commands.benches.bench_network import bench_collectives
 from netsim.traffic import Transfer
@@ -51,6 +51,16 @@ def test_the_page_names_what_misses_the_target() -> None:
     text = collectives_page([ROW, slow], 90.0, HOST).text
     assert "Below the target: 4 x 1000 Mbit/s x 50 ms, docker, no added load (53 %)." in text
     assert "Every network reaches the target of 90 %." in collectives_page([ROW], 90.0, HOST).text
+
+
+def test_every_host_of_rows_is_named(tmp_path: Path) -> None:
+    """Also where two hosts have as many rows."""
+    results = tmp_path / "rows.jsonl"
+    for cpu, row in (("one", ROW), ("another", replace(ROW, rtt_ms=10.0))):
+        append_host(results, HOST | {"cpu": cpu})
+        append_row(results, row)
+    names = {name: host["cpu"] for name, host in hosts_of_rows(results).items()}
+    assert names == {"other rows": "one", "4 x 100 Mbit/s x 10 ms, docker, no added load": "another"}
 
 
 def test_backends_move_the_payload_that_their_row_names() -> None:

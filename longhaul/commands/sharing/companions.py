@@ -13,11 +13,10 @@ import typer
 from harness.run.cell import Cell
 from netsim.errors import LonghaulError
 from reports.live.event_files import EventFiles
+from reports.live.run_writers import WRITING_SECONDS
 from reports.live.server import served
 from reports.live.suite_follower import SuiteFollower
 from reports.live.trackers import Trackers, tracked_offline
-
-WRITING_SECONDS = 5.0  # between two readings for event files: the host belongs to the trainers
 
 _log = logging.getLogger(__name__)
 
