@@ -214,6 +214,39 @@ class Project:
         finally:
             client.close()
 
+    def remove(self) -> list[str]:
+        """Removes everything, and names the networks that the engine keeps for containers which it does not have.
+
+        Engines to 20.10, and perhaps later ones, may count an endpoint too many when several containers end at once
+        ("Fixing inconsistent endpoint_cnt", they say when they start again). `down` gives up at such a network.
+        """
+        import docker
+
+        down = self("down", "--volumes", "--rmi", "all")
+        client = docker.from_env()
+        try:
+            mine: dict[str, Any] = {"label": f"com.docker.compose.project={self.name}"}
+            if down.returncode:
+                assert "active endpoints" in down.stderr, down.stderr
+                for volume in client.volumes.list(filters=mine):
+                    volume.remove()
+                client.images.remove(self.name)
+            return [str(network.name) for network in client.networks.list(filters=mine) if miscounted(network)]
+        finally:
+            client.close()
+
+
+def miscounted(network: Any) -> bool:
+    """Whether the engine refuses to remove it although no container is attached to it."""
+    from docker.errors import APIError
+
+    try:
+        network.remove()
+    except APIError:
+        network.reload()
+        return not network.containers
+    return False
+
 
 @contextmanager
 def realtime() -> Iterator[bool]:
@@ -251,9 +284,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
             assert up.returncode == 0, up.stderr
             yield made
         finally:
-            down = made("down", "--volumes", "--rmi", "all")
-        assert down.returncode == 0, down.stderr
-        assert made.left() == []
+            kept = made.remove()
+        assert made.left() == kept
 
 
 on_an_engine = [
