@@ -22,7 +22,7 @@ SOURCES := pyproject.toml constraints.txt scripts/environment
 bootstrap = $(if $(filter no,$(BOOTSTRAP)),,scripts/bootstrap $(1))
 
 .NOTPARALLEL:
-.PHONY: help environment demo test test-fast fuzz check lint types docs accuracy collectives figures claims papers scaled clean bootstrap-demo bootstrap-test
+.PHONY: help environment demo test test-fast fuzz check lint types docs accuracy collectives figures claims papers conditions scaled clean bootstrap-demo bootstrap-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; \
@@ -85,6 +85,9 @@ figures: bootstrap-demo $(RUNTIME)  ## docs/quickstart.md and its figures, from 
 papers: bootstrap-demo $(RUNTIME)  ## docs/papers.md, from 75 minutes of training
 	$(call page,papers,photon photon-clients lordo fomoe)
 
+conditions: bootstrap-demo $(RUNTIME)  ## docs/conditions.md, from 35 minutes of training on many networks
+	$(call page,conditions,wan-sweep heterogeneous)
+
 scaled: bootstrap-demo $(RUNTIME)  ## docs/scaled-7b.md, from ten minutes of training
 	$(call page,scaled-7b,scaled-7b)
 
@@ -97,7 +100,7 @@ collectives: bootstrap-demo $(RUNTIME)  ## docs/collectives.md: our all-reduce a
 	$(VENV)/bin/longhaul bench collectives --results docs/collectives.jsonl --out docs
 
 claims: bootstrap-demo $(RUNTIME)  ## docs/claims.md, from up to three hours of training
-	for suite in claims-short claims claims-moe claims-skip; do $(VENV)/bin/longhaul run $$suite || exit; done
+	for suite in claims-short claims claims-moe claims-rounds claims-placement claims-skip; do $(VENV)/bin/longhaul run $$suite || exit; done
 	$(VENV)/bin/longhaul docs claims --runs runs
 
 docs: $(RUNTIME)  ## the pages that are written from stored measurements

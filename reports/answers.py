@@ -183,9 +183,13 @@ def overview(found: Sequence[Answer]) -> str:
     words = []
     for name, won in sorted(wins.items(), key=lambda item: -len(item[1])):
         ratios = sorted(answer.speedup.ratio for answer in won if name != _NOBODY and answer.speedup is not None)
-        low, high = (digits(ratio) for ratio in (ratios[0], ratios[-1])) if ratios else ("", "")
-        lead = f" ({low if low == high else f'{low} to {high}'} times as fast as {won[0].baseline})" if ratios else ""
-        words.append(f"{name} on {len(won)}{lead}")
+        facts = []
+        if ratios:
+            low, high = digits(ratios[0]), digits(ratios[-1])
+            facts.append(f"{low if low == high else f'{low} to {high}'} times as fast as {won[0].baseline}")
+        if open_leads := sum(bool(answer.rivals or answer.level_with) for answer in won):
+            facts.append(f"another may be as fast on {open_leads if open_leads < len(won) else 'each'}")
+        words.append(f"{name} on {len(won)}" + (f" ({'; '.join(facts)})" if facts else ""))
     return f"Fastest to the loss, of {len(found)} networks: {', '.join(words)}."
 
 

@@ -99,12 +99,17 @@ def star_document(sites: int, rate: str, rtt: str) -> dict[str, Any]:
     }
 
 
+def warm_repeats(limit: float) -> int:
+    """How many all-reduces with a bound of `limit` seconds follow the first; windows grow over them."""
+    return max(FEWEST, min(MOST, int(TURN_SECONDS / limit)))
+
+
 def _measure(point: AllReducePoint, topology: Topology, engine: str) -> AllReduceTimes:
     """One network of the grid."""
     elements = point.payload_bytes // 4
     transfer = Transfer("bench", elements, tuple(range(len(topology.sites))))
     algorithm, limit = select_algorithm(topology, transfer), bound(topology, transfer)
-    repeats = 1 + max(FEWEST, min(MOST, int(TURN_SECONDS / limit)))
+    repeats = 1 + warm_repeats(limit)
     cases = (
         Case(algorithm=algorithm.value, elements=elements, repeats=repeats),
         Case(algorithm=GLOO, elements=elements, repeats=1 + max(1, (repeats - 1) // 3)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from harness.bench.all_reduce import star_document, streams_of_sites
+from harness.bench.all_reduce import star_document, streams_of_sites, warm_repeats
 from harness.bench.all_reduce_round import one_round, slowest
 from harness.bench.all_reduce_worker import Case
 from harness.bench.rows import append_host, append_row, stored_rows
@@ -21,9 +21,8 @@ from netsim.collectives import bound
 from netsim.topology import topology_from
 from netsim.traffic import Transfer
 
-NETWORKS = ((4, "100 Mbit", "50 ms"), (4, "1 Gbit", "50 ms"))
+NETWORKS = ((4, "100 Mbit", "50 ms"), (4, "1 Gbit", "50 ms"), (4, "1 Gbit", "200 ms"))
 SMALL_BYTES = 1000
-WARM = {True: 5, False: 20}  # all-reduces of large and of small payloads, after the first
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,11 @@ def stored_backends(results: Path | None) -> list[BackendTimes]:
     return [BackendTimes(**{**line, "backend_point": BackendPoint(**line["backend_point"])}) for line in lines]
 
 
-def cases_of(transfers: Sequence[Transfer]) -> list[Case]:
+def cases_of(transfers: Sequence[Transfer], bounds: Sequence[float]) -> list[Case]:
     """Of each transfer, the one with our backend and the one with gloo."""
     return [
-        Case(algorithm=backend, elements=transfer.elements, repeats=1 + WARM[transfer.size > SMALL_BYTES])
-        for transfer in transfers
+        Case(algorithm=backend, elements=transfer.elements, repeats=1 + warm_repeats(limit))
+        for transfer, limit in zip(transfers, bounds, strict=True)
         for backend in (OURS, GLOO)
     ]
 
@@ -99,8 +98,8 @@ def _measure(points: Sequence[BackendPoint], engine: str) -> list[BackendTimes]:
     document = star_document(first.sites, first.rate, first.rtt)
     topology = topology_from(document, "bench collectives")
     transfers = [Transfer("bench", point.payload_bytes // 4, tuple(range(first.sites))) for point in points]
-    cases = cases_of(transfers)
     bounds = [bound(topology, transfer) for transfer in transfers]
+    cases = cases_of(transfers, bounds)
     environment = {"LONGHAUL_IFNAME": "wan0", "LONGHAUL_TOPOLOGY": json.dumps(document)}
     streams = streams_of_sites(topology)
     samples, passed, busy = one_round(topology, first.substrate, engine, cases, streams, max(bounds), environment)

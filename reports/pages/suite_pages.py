@@ -1,4 +1,4 @@
-"""Pages of the documentation that show suites' runs: quickstart, the papers' comparisons, a 7B model."""
+"""Pages that show suites' runs: quickstart, the papers' comparisons, networks and federations, a 7B model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from netsim.errors import InputError
 from reports import summary
-from reports.figures import curves, methods, scaled_figure, speedup, times
+from reports.figures import curves, methods, network, scaled_figure, speedup, times
 from reports.pages.markdown_page import MarkdownPage, picture
 from reports.predictions import predict_runs
 from reports.records import collect
@@ -34,6 +34,10 @@ _PAPERS = (
     _SuitePart("lordo", (curves.loss_against_time, methods.lordo_rank, methods.lordo_omega)),
     _SuitePart("fomoe", (methods.replication_frontier, methods.metrics_over_steps)),
 )
+_CONDITIONS = (
+    _SuitePart("wan-sweep", (network.speedup_against_rate, network.utilisation_against_rate, network.fastest_map)),
+    _SuitePart("heterogeneous", (curves.loss_against_time, times.where_time_went)),
+)
 
 
 def quickstart_page(runs: FolderOf) -> MarkdownPage:
@@ -48,14 +52,26 @@ def quickstart_page(runs: FolderOf) -> MarkdownPage:
 
 def papers_page(runs: FolderOf) -> MarkdownPage:
     """The comparisons of three papers at the size of a laptop."""
-    parts = [_head("The papers' comparisons, at the size of a laptop", "papers", "the four suites below")]
+    return _page_of_parts(
+        "papers", "The papers' comparisons, at the size of a laptop", "the four suites below", _PAPERS, runs
+    )
+
+
+def conditions_page(runs: FolderOf) -> MarkdownPage:
+    """The five methods over rates and round-trip times, and in a federation of unlike sites."""
+    title = "Where each method pays off: rates, round-trip times, unlike sites"
+    return _page_of_parts("conditions", title, "the two suites below", _CONDITIONS, runs)
+
+
+def _page_of_parts(name: str, title: str, source: str, suites: tuple[_SuitePart, ...], runs: FolderOf) -> MarkdownPage:
+    parts = [_head(title, name, source)]
     drawings: list[Drawing] = []
-    for part in _PAPERS:
+    for part in suites:
         study = suite_study(runs, part.suite)
         drawn = _drawn(study, part.suite, part.draws)
         parts += [f"## `suites/{part.suite}.yaml`\n", summary.methods_table(study).markdown(), *map(picture, drawn)]
         drawings += drawn
-    return MarkdownPage("papers", "\n".join(parts), tuple(drawings))
+    return MarkdownPage(name, "\n".join(parts), tuple(drawings))
 
 
 def scaled_page(runs: FolderOf) -> MarkdownPage:
@@ -78,6 +94,7 @@ class SuitePage:
 SUITE_PAGES = {
     "quickstart": SuitePage(("quickstart",), quickstart_page),
     "papers": SuitePage(tuple(part.suite for part in _PAPERS), papers_page),
+    "conditions": SuitePage(tuple(part.suite for part in _CONDITIONS), conditions_page),
     "scaled-7b": SuitePage(("scaled-7b",), scaled_page),
 }
 

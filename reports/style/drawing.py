@@ -114,8 +114,10 @@ def log_axis(axes: Axes, which: str, scale: Scale, values: Sequence[float] = ())
         axis.set_minor_locator(FixedLocator([]))
         return
     low, high = (axes.get_xlim if which == "x" else axes.get_ylim)()
-    wide = low > 0 and high / low > 200
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    span = high / low if low > 0 else 1.0
+    axis.set_major_locator(
+        LogLocator(subs=(1.0,) if span > 200 else (1.0, 2.0, 5.0) if span > 8 else (1.0, 1.5, 2.0, 3.0, 5.0))
+    )
 
 
 def plain_ticks(axes: Axes, which: str) -> None:

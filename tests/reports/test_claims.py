@@ -11,6 +11,7 @@ from harness.spec.suite import load_suite
 from netsim.errors import InputError
 from reports.claim_runs import claim_runs, load_claim_runs, merged, store_claim_runs
 from reports.claims import Claim, Verdict, claims, claims_table, judge, load_claims
+from reports.pages.claims_page import SUITES
 from reports.records import collect
 from reports.statistics import Comparison
 from reports.study import Study
@@ -193,8 +194,7 @@ def test_stored_runs_that_are_none_are_refused(tmp_path: Path, text: str) -> Non
 
 def test_every_claim_compares_labels_that_its_suites_have() -> None:
     root = Path(__file__).parents[2]
-    suites = ("claims", "claims-short", "claims-moe", "claims-skip")
-    cells = [load_suite(root / "suites" / f"{name}.yaml").cells for name in suites]
+    cells = [load_suite(root / "suites" / f"{name}.yaml").cells for name in SUITES]
     labels = {cell.label for suite in cells for cell in suite}
     for listed in load_claims(root / "docs" / "claims.yaml"):
         for side in (listed.candidate, listed.reference, listed.control):

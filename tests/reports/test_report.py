@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from longhaul.cli import build
 from netsim.errors import InputError
-from reports.answers import answers
+from reports.answers import answers, overview
 from reports.build import build_report
 from reports.manifest import MANIFEST
 from reports.records import collect
@@ -271,6 +271,10 @@ def test_a_lead_that_evaluations_leave_open_is_no_fact(built: Built) -> None:
     open_lead = replace(found[0], rivals=(found[0].baseline, "photon"))
     assert " seems fastest" in open_lead.headline
     assert "photon may be as fast between the evaluations" in open_lead.evidence
+    both = [replace(found[0], rivals=()), open_lead]
+    assert "another may be as fast" not in overview(both[:1] * 2)
+    assert "another may be as fast on 1)" in overview(both)
+    assert "another may be as fast on each)" in overview(both[1:] * 2)
 
 
 def test_a_rival_is_one_that_evaluations_leave_open(tmp_path: Path) -> None:
