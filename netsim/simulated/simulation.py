@@ -2,15 +2,15 @@
 
 Between two moments at which nothing is under way, a segment of the run follows from the workers' clocks, the state of
 the links and the plan. Equal segments from equal states have equal outcomes, so each kind is simulated once and
-repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number. With jitter every round
-differs; where a round ends with a synchronisation of everyone, the rest are drawn from a sample (`sampled_rounds`).
-Where packets are lost, a segment is the mean of many draws, and one that comes again is as long as at the third time.
+repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number (`memory`). With jitter
+every round differs; where a round ends with a synchronisation of everyone, the rest are drawn from a sample. Where
+packets are lost, a segment is the mean of many draws, and one that comes again is as long as at the third time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
@@ -21,7 +21,7 @@ from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.fair_rates import Floats
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.sampled_rounds import Samples, after_everyone
+from netsim.simulated.memory import Beginning, KnownSegments, Memory, Passed, SampledRounds, SettledSegments
 from netsim.simulated.segments import (
     Change,
     Segment,
@@ -34,11 +34,9 @@ from netsim.simulated.segments import (
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 
-_DIGITS = 9  # clocks that agree to the nanosecond are equal
 # Transfers that overlap without end are simulated so many periods, and steps, at a time: to wait for all of them after
 # every two periods cost up to 5 %.
 _UNBROKEN, _LEAST_UNBROKEN = 8, 200
-_SETTLED = 3  # segments of a kind, until windows of connections that lose packets are what they will stay like
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,8 @@ class _Run:
         self.total = idle(ranks)
         self.backlog: Floats = np.zeros(ranks**2 if setting.links.link_model.send_buffers else 0)
         self.rounds: list[Round] = []
-        self.known: dict[object, tuple[SegmentProgress, object, Floats]] = {}
-        self.samples: dict[Segment, Samples] = {}
-        # Where packets are lost: of a kind, the clocks from which segments began, and what they were.
-        self.settled: dict[object, list[tuple[Floats, SegmentProgress]]] = {}
+        self.known, self.settled = KnownSegments(setting.links), SettledSegments()
+        self.sampled = SampledRounds(setting.links, setting.compute, self.random)
         self.simulated = 0
 
     def outcome(self) -> SimulatedRun:
@@ -159,51 +155,23 @@ class _Run:
 
     def _advance(self, step: int, segment: Segment, repeats: int, clocks: Floats) -> tuple[int, Floats]:
         """Pass `segment` once, or as often as it repeats from an unchanged state before anything else changes."""
-        links = self.setting.links
         due = min(self.changes[0][0] if self.changes else np.inf, self.schedule.next_after(self.now))
-        state = links.state()
-        key = (
-            segment,
-            tuple(np.round(clocks, _DIGITS).tolist()),
-            (np.round(self.backlog, _DIGITS) + 0.0).tobytes(),
-            state,
-        )
-        jitter, lossy = self.setting.compute.jitter, links.connections is not None
-        deterministic = not jitter and not lossy
-        if lossy and not jitter and (again := self._settled((segment, state), repeats, clocks, due)) is not None:
-            return self._book(step, segment, *again)
-        if deterministic and (found := self.known.get(key)) is not None:
-            progress, after, window = found
-            moved, span = float(progress.clocks.min()), float(progress.clocks.max())
-            if self.now + span <= due:
-                stable = after == state and all(
-                    np.array_equal(np.round(later, _DIGITS), np.round(now, _DIGITS))
-                    for later, now in (
-                        (progress.clocks - moved, clocks),
-                        (np.maximum(progress.left - moved, 0), self.backlog),
-                    )
-                )
-                times = repeats if stable else 1
-                if times > 1 and np.isfinite(due):
-                    times = min(times, int((due - self.now - span) // moved) + 1)
-                links.window = window.copy()
-                return self._book(step, segment, progress, times)
-        if jitter and repeats > 1 and due == np.inf and after_everyone(segment, len(clocks)):
-            samples = self.samples.setdefault(segment, Samples())
-            if samples.enough and state == samples.state:
-                progress = samples.many(self.setting.compute, segment.steps, repeats, clocks, self.random)
-                return self._book(step, replace(segment, steps=repeats * segment.steps), progress, 1, repeats)
+        begun = Beginning(segment, repeats, clocks, self.backlog, self.now, due, self.setting.links.state())
+        memory = self._memory()
+        if (passed := memory.recall(begun)) is not None:
+            return self._book(step, passed)
         self.simulated += 1
         progress = self._simulate(segment, clocks)
-        if jitter and segment in self.samples:
-            self.samples[segment].add(clocks, progress, links.state())
-        if lossy:
-            self.settled.setdefault((segment, state), []).append((clocks, progress))
+        memory.learn(begun, progress)
         end = self.now + float(progress.clocks.max())
         self.changes = [change for change in self.changes if change[0] > end]
-        if deterministic and end <= due:
-            self.known[key] = progress, links.state(), links.window.copy()
-        return self._book(step, segment, progress, 1)
+        return self._book(step, Passed(segment, progress))
+
+    def _memory(self) -> Memory:
+        """That of the run's nature; packets may be lost from a moment of the timeline on."""
+        if self.setting.compute.jitter:
+            return self.sampled
+        return self.known if self.setting.links.connections is None else self.settled
 
     def _simulate(self, segment: Segment, clocks: Floats) -> SegmentProgress:
         """`segment` from `clocks`; where packets are lost, and nothing else is drawn or changes, the mean of draws."""
@@ -230,30 +198,17 @@ class _Run:
             drawn.append(progress)
         return mean_progress(drawn)
 
-    def _settled(self, kind: object, repeats: int, clocks: Floats, due: float) -> tuple[SegmentProgress, int] | None:
-        """A segment of a kind that was drawn often enough, begun at `clocks`, and how often it repeats."""
-        drawn = self.settled.get(kind, [])
-        if len(drawn) < _SETTLED:
-            return None
-        begun, last = drawn[-1]
-        seconds = float((last.clocks - begun).mean())
-        times = repeats if due == np.inf else min(repeats, int((due - self.now - float(clocks.max())) // seconds))
-        if times < 1:
-            return None
-        return replace(last, clocks=clocks + seconds, left=last.left - float(last.clocks.min()) + seconds), times
-
-    def _book(
-        self, step: int, segment: Segment, progress: SegmentProgress, times: int, rounds: int = 1
-    ) -> tuple[int, Floats]:
-        """rounds: that `progress` stands for, where they were drawn together."""
+    def _book(self, step: int, passed: Passed) -> tuple[int, Floats]:
+        """The next step, and the workers' clocks from its origin."""
+        progress, times = passed.progress, passed.times
         moved = float(progress.clocks.min())
         clocks = progress.clocks - moved
         self.backlog = np.maximum(progress.left - moved, 0)
         self.rounds.append(
             Round(
                 step,
-                segment.steps // rounds,
-                times * rounds,
+                passed.segment.steps // passed.rounds,
+                times * passed.rounds,
                 self.now,
                 self.now + (times - 1) * moved + float(progress.clocks.max()),
             )
@@ -261,7 +216,7 @@ class _Run:
         self.now += times * moved
         for name in ("computing", "waiting", "evaluating", "payload"):
             setattr(self.total, name, getattr(self.total, name) + times * getattr(progress, name))
-        return step + times * segment.steps, clocks
+        return step + times * passed.segment.steps, clocks
 
     def _segment(self, first: int) -> Segment:
         """From `first` to the next step after which nothing is under way.

@@ -12,7 +12,8 @@ from netsim.simulated.closed_form import load_of, times, uniform_topology
 from netsim.simulated.compute import Compute, Schedule, Slowdown
 from netsim.simulated.fabric import Links
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.segments import Segment, Setting, simulate_segment
+from netsim.simulated.memory import Beginning, KnownSegments
+from netsim.simulated.segments import Segment, SegmentProgress, Setting, simulate_segment
 from netsim.simulated.simulation import Evaluation, _Run, simulate
 from netsim.topology import Link, Site, Topology, topology_from
 from netsim.traffic import Algorithm, Collective, Plan, Recurrence, Transfer
@@ -256,10 +257,10 @@ def test_workers_that_share_a_host_share_what_it_can_move() -> None:
     assert outcome.wall_seconds == pytest.approx(1 + plan.payload_bytes / (8 * MB), rel=1e-3)
 
 
-class _Forgetful(dict[object, object]):
-    """Remembers no round, so that every one is simulated."""
+class _Forgetful(KnownSegments):
+    """Remembers no segment, so that every one is simulated."""
 
-    def __setitem__(self, key: object, value: object) -> None:
+    def learn(self, begun: Beginning, progress: SegmentProgress) -> None:
         pass
 
 
@@ -282,7 +283,7 @@ def test_advancing_in_bulk_changes_nothing(
     compute, evaluation = Compute((0.1, 0.1 * slow, 0.1)), Evaluation(evaluate, 0.05)
     setting = Setting(Links(topology, LinkModel()), compute, lambda t: Algorithm.DIRECT, evaluation.seconds)
     slowly = _Run(plan, setting, evaluation, Schedule(), [], 0)
-    slowly.known = _Forgetful()  # type: ignore[assignment]
+    slowly.known = _Forgetful(setting.links)
     one_by_one = slowly.outcome()
     quickly = simulate(plan, topology, compute, evaluation=evaluation, choose=lambda t: Algorithm.DIRECT)
     assert quickly.simulated_rounds <= one_by_one.simulated_rounds
