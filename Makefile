@@ -100,7 +100,7 @@ collectives: bootstrap-demo $(RUNTIME)  ## docs/collectives.md: our all-reduce a
 	$(VENV)/bin/longhaul bench collectives --results docs/collectives.jsonl --out docs
 
 claims: bootstrap-demo $(RUNTIME)  ## docs/claims.md, from up to three hours of training
-	for suite in claims-short claims claims-moe claims-rounds claims-placement claims-skip; do $(VENV)/bin/longhaul run $$suite || exit; done
+	for suite in claims-short claims claims-moe claims-rounds claims-narrow claims-placement claims-skip; do $(VENV)/bin/longhaul run $$suite || exit; done
 	$(VENV)/bin/longhaul docs claims --runs runs
 
 docs: $(RUNTIME)  ## the pages that are written from stored measurements

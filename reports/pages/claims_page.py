@@ -14,7 +14,7 @@ from reports.claims import LOSSES, Tested, claims, claims_table, load_claims
 from reports.pages.markdown_page import MarkdownPage
 from reports.pages.suite_pages import suite_study
 
-SUITES = ("claims-short", "claims", "claims-moe", "claims-rounds", "claims-placement", "claims-skip")
+SUITES = ("claims-short", "claims", "claims-moe", "claims-rounds", "claims-narrow", "claims-placement", "claims-skip")
 
 _HEAD = """# What the papers claim, tested on runs
 
