@@ -1,4 +1,4 @@
-"""Text files of bounded size, and the tables in them as spreadsheets and measuring programs write them."""
+"""Text files of bounded size, the tables in them as spreadsheets and measuring programs write them, and logs' ends."""
 
 from __future__ import annotations
 
@@ -61,3 +61,8 @@ def read_text(path: Path, allowed: str, most: int = MOST_BYTES) -> str:
         if isinstance(error, InputError):
             raise
         raise InputError(str(path), "", Phrase(getattr(error, "strerror", None) or "not UTF-8"), allowed) from None
+
+
+def last_words(log: Path, lines: int = 3) -> str:
+    """The end of what a program of ours has said, in one line."""
+    return " | ".join(log.read_text(errors="replace").strip().splitlines()[-lines:])

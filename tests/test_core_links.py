@@ -32,7 +32,9 @@ def dumbbell(**changes: Any) -> Topology:
 
 def plans(topology: Topology) -> dict[str, NodePlan]:
     addresses = {
-        name: Address(f"10.0.0.{index + 1}", f"02:00:00:00:00:{index:02x}", f"10.1.0.{index + 1}")
+        name: Address(
+            f"10.0.0.{index + 1}", f"02:00:00:00:00:{index:02x}", f"10.1.0.{index + 1}", f"02:00:00:00:01:{index:02x}"
+        )
         for index, name in enumerate(node_names(topology))
     }
     return {plan.site: plan for plan in compile_topology(topology, addresses, "nfqueue", seed=7)}

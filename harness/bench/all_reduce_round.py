@@ -16,6 +16,7 @@ from harness.bench.all_reduce_worker import BenchJob, Case, Sample
 from harness.run.worker_group import TRAINER_ENVIRONMENT
 from netsim.emulated.network import Network, NodeProcess, open_network
 from netsim.errors import LonghaulError
+from netsim.text_files import last_words
 from netsim.topology import Topology
 
 
@@ -83,8 +84,8 @@ def _run(
         )
     for rank, (process, log) in enumerate(processes):
         if status := process.wait():
-            ending = " | ".join(log.read_text().strip().splitlines()[-3:])
-            raise LonghaulError(f"the worker at {network.nodes[rank].site} ended with {status}: {ending}")
+            site = network.nodes[rank].site
+            raise LonghaulError(f"the worker at {site} ended with {status}: {last_words(log)}")
     return [Sample(**entry) for job in jobs for entry in json.loads(job.result.read_text())]
 
 

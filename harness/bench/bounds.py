@@ -14,9 +14,9 @@ from harness.cluster.dask_suite import SCHEDULER_SECONDS
 from harness.cluster.remote_cell import POLL_SECONDS as CELL_POLL_SECONDS
 from harness.cluster.remote_cell import STOPPED_SECONDS
 from harness.run.stall_watch import STALL_SECONDS
-from harness.run.worker_group import POLL_SECONDS, VERIFY_SECONDS
+from harness.run.worker_group import POLL_SECONDS
 from netsim.emulated.agent_client import ANSWER_SECONDS
-from netsim.emulated.network import AGENT_START_SECONDS
+from netsim.emulated.network import AGENT_START_SECONDS, VERIFY_SECONDS
 
 Stage = Literal["start", "training", "end"]
 Disturbance = Literal["SIGKILL", "SIGSTOP"]

@@ -29,6 +29,7 @@ from harness.records.run_record import finished_runs
 from netsim.emulated.owner import Owner
 from netsim.errors import InputError, LonghaulError
 from netsim.library import ROOT
+from netsim.text_files import last_words
 
 ALLOWED = 1.05
 FLAT_BYTES = 8 * 10**6  # below which growth is a matter of when garbage is collected
@@ -122,14 +123,14 @@ Sample = dict[str, tuple[int, int]]  # by kind: resident bytes and descriptors o
 
 
 def endure(case: LongRun, command: Sequence[str], folder: Path, substrate: str) -> EnduranceRow:
-    """Runs the case. LonghaulError if it does not end within an hour."""
-    suite, runs = folder / "endurance.yaml", folder / "runs"
+    """Runs the case. LonghaulError if it does not end within an hour, or if nothing of it completes."""
+    suite, runs, log = folder / "endurance.yaml", folder / "runs", folder / "log.txt"
     suite.write_text(yaml.safe_dump(case.suite()))
     arguments = [*command, "run", str(suite), "--runs", str(runs), "--substrate", substrate]
     began, samples = time.monotonic(), []
-    runner = subprocess.Popen(
-        arguments, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with log.open("wb") as output:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        runner = subprocess.Popen(arguments, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         owner = Owner.of(runner.pid)
         while runner.poll() is None:
@@ -143,6 +144,8 @@ def endure(case: LongRun, command: Sequence[str], folder: Path, substrate: str) 
             runner.terminate()
             runner.wait()
     finished = list(finished_runs(runs)) if runs.is_dir() else []
+    if not finished:
+        raise LonghaulError(f"{case.name}: nothing completed: {last_words(log)}")
     records = sum(path.stat().st_size for run in finished for path in run.rglob("*") if path.is_file())
     seconds = round(time.monotonic() - began, 1)
     return EnduranceRow(

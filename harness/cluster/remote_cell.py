@@ -30,6 +30,7 @@ from harness.spec.run_spec import RunSpec
 from netsim.emulated.node.realtime import die_with_parent
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
+from netsim.text_files import last_words
 
 POLL_SECONDS = 1.0
 STOPPED_SECONDS = 20.0  # for which the process of a cell may be stopped before it is ended
@@ -74,8 +75,8 @@ def run_remote(order: RemoteRequest, stopped: Callable[[], bool]) -> RemoteResul
             wait_for_cell(process, stopped)
         outcome, record = folder / OUTCOME, b""
         if not outcome.is_file():
-            ending = " | ".join((folder / "said.txt").read_text(errors="replace").strip().splitlines()[-3:])
-            return RemoteResult("failed", f"the run's process ended with {process.returncode}: {ending}", b"")
+            reason = f"the run's process ended with {process.returncode}: {last_words(folder / 'said.txt')}"
+            return RemoteResult("failed", reason, b"")
         found = read_json(outcome)
         if (directory := Path(found["directory"])).is_dir():
             if directory.name != order.run_id:

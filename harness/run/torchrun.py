@@ -30,7 +30,6 @@ from netsim.topology import topology_from
 SCRIPT_RUNNER = ROOT / "harness" / "worker" / "torchrun_script.py"
 PORT = 29500  # of the rendezvous, at the first site
 READING_SECONDS = 1.0  # between two lines of traffic.jsonl
-VERIFY_SECONDS = 2.0
 POLL_SECONDS = 0.1
 STOP_SECONDS = 15.0  # for the other sites to end by themselves after one has failed
 
@@ -168,7 +167,6 @@ def _wait(
     network: Network, processes: Mapping[str, NodeProcess], timeout: float | None, events: Events
 ) -> dict[str, int]:
     end = None if timeout is None else time.monotonic() + timeout
-    verified = time.monotonic()
     codes: dict[str, int] = {}
     while len(codes) < len(processes):
         for site, process in processes.items():
@@ -183,9 +181,7 @@ def _wait(
             for site in late:
                 processes[site].kill()
             return {site: codes[site] if site in codes else processes[site].wait(STOP_SECONDS) for site in processes}
-        if time.monotonic() - verified > VERIFY_SECONDS:
-            network.verify()
-            verified = time.monotonic()
+        network.verify_when_due()
         time.sleep(POLL_SECONDS)
     return {site: codes[site] for site in processes}
 

@@ -31,7 +31,6 @@ from netsim.library import ROOT
 from netsim.timeline import WorkerEvent
 
 POLL_SECONDS = 0.1
-VERIFY_SECONDS = 2.0
 STOP_SECONDS = 20.0  # for the other trainers to end after the first has
 SITE_EVENT_SECONDS = 0.5  # for the timeline to report what it has just done
 START_SECONDS = 300.0  # for the trainers to be built and the store to stand
@@ -115,7 +114,6 @@ class WorkerGroup:
         """All trainers are built and the store stands; nobody's timeout is spent on somebody else's start."""
         end = time.monotonic() + START_SECONDS
         waiting = {worker: self._files.worker(*worker).ready for worker in self._processes}
-        verified = time.monotonic()
         while waiting or not (self._coordinator is None or any(map(is_view, self._coordinator_lines()))):
             for worker, process in self._processes.items():
                 if (code := process.poll()) is not None:
@@ -126,9 +124,7 @@ class WorkerGroup:
             self._check_coordinator()
             if time.monotonic() > end:
                 raise LonghaulError(f"{listed(waiting)} not ready within {START_SECONDS:.0f} s")
-            if time.monotonic() - verified > VERIFY_SECONDS:
-                self._network.verify()
-                verified = time.monotonic()
+            self._network.verify_when_due()
             waiting = {worker: ready for worker, ready in waiting.items() if not ready.exists()}
             time.sleep(POLL_SECONDS)
 
@@ -138,7 +134,6 @@ class WorkerGroup:
 
     def wait(self) -> None:
         """Until all trainers have ended well. One that fails undeclared ends the run, as does a network that broke."""
-        verified = time.monotonic()
         deadline: float | None = None
         while True:
             self._drain_logs()
@@ -163,9 +158,7 @@ class WorkerGroup:
                     self._kill_stragglers(left)
             else:
                 self._restart_due()
-            if time.monotonic() - verified > VERIFY_SECONDS:
-                self._network.verify()
-                verified = time.monotonic()
+            self._network.verify_when_due()
             time.sleep(POLL_SECONDS)
 
     def end(self) -> None:

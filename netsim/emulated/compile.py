@@ -64,6 +64,7 @@ def _node(
         sysctls=sysctls(topology.transport, engine, ecn=marks_ever(topology)),
         congestion_control=topology.transport.congestion_control,
         peers=peers,
+        mgmt_neighbours=_mgmt_neighbours(name, addresses),
         control_down=queue_control(topology.downlink_kind(name), queue_down, site.down),
         initial_window=_initial_window(topology.transport),
     )
@@ -91,6 +92,7 @@ def _core_node(topology: Topology, addresses: Mapping[str, Address]) -> NodePlan
             Peer(site.name, addresses[site.name].wan, addresses[site.name].mac, 0.0, 0.0, 0, nothing, nothing)
             for site in topology.sites
         ),
+        mgmt_neighbours=_mgmt_neighbours(CORE_NODE, addresses),
         core=tuple(
             CoreStage(
                 link.name,
@@ -102,6 +104,10 @@ def _core_node(topology: Topology, addresses: Mapping[str, Address]) -> NodePlan
             for link in topology.core
         ),
     )
+
+
+def _mgmt_neighbours(name: str, addresses: Mapping[str, Address]) -> dict[str, str]:
+    return {other.mgmt: other.mgmt_mac for node, other in addresses.items() if node != name}
 
 
 def downlink_queue(topology: Topology, name: str) -> int:

@@ -21,13 +21,14 @@ from netsim.emulated.gate import LinkReport
 from netsim.emulated.node.requests import Counters
 from netsim.emulated.nodes import Node, NodeProcess
 from netsim.emulated.owner import Owner, make_runtime
-from netsim.emulated.running_network import AGENT_START_SECONDS, Network, shaped_network
+from netsim.emulated.running_network import AGENT_START_SECONDS, VERIFY_SECONDS, Network, shaped_network
 from netsim.emulated.substrates.choice import Choice, resolve, substrate_for
 from netsim.emulated.substrates.launch import AgentSpec, NetworkRequest
 from netsim.topology import Topology
 
 __all__ = [
     "AGENT_START_SECONDS",
+    "VERIFY_SECONDS",
     "Choice",
     "Counters",
     "LinkReport",

@@ -76,11 +76,12 @@ class CoreStage:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a node can be reached: on the shaped network, with its hardware address, and on the management network."""
+    """Where a node can be reached: on the shaped and on the management network, each with its hardware address."""
 
     wan: str
     mac: str
     mgmt: str
+    mgmt_mac: str
     prefix: int = 16
     mgmt_prefix: int = 16
 
@@ -105,6 +106,7 @@ class NodePlan:
     sysctls: dict[str, str] = field(default_factory=dict)
     congestion_control: str = "cubic"
     peers: tuple[Peer, ...] = ()
+    mgmt_neighbours: dict[str, str] = field(default_factory=dict)  # hardware addresses of the other nodes
     control_down: QueueControl | None = None
     initial_window: int | None = None  # segments, where it is not the kernel's own
     core: tuple[CoreStage, ...] = ()  # of the node that carries shared links, and nothing else

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from netsim.emulated.agent_client import AgentClient, wait
+from netsim.emulated.agent_client import ANSWER_SECONDS, AgentClient, wait
 from netsim.emulated.compile import CORE_NODE, compile_topology
 from netsim.emulated.gate import LinkReport
 from netsim.emulated.link_check import LinkChecker, budget_of
@@ -29,6 +30,8 @@ from netsim.timeline import Timeline, WorkerEvent
 from netsim.topology import Topology
 
 AGENT_START_SECONDS = 60.0  # for agents to connect, and to shape their links
+VERIFY_SECONDS = 2.0  # between two verifications of up to VERIFIED_AT_ONCE nodes, each of which starts eight programs
+VERIFIED_AT_ONCE = 16
 PRIORITY = {"delay daemon": DELAY, "prober": PROBE}
 
 
@@ -61,7 +64,7 @@ class Network:
         self._base, self._links, self._compile, self._seed = substrate, links, compile_state, seed
         self.state = replace(topology, timeline=Timeline())  # what holds now, but for what a timeline changes
         self._in_force = plans
-        self._playing, self._directory = False, directory
+        self._playing, self._directory, self._verified = False, directory, time.monotonic()
 
     def check(self, short: bool) -> LinkReport:
         """Probes the links: every directed pair of up to eight sites, of more sites those that can differ.
@@ -125,9 +128,20 @@ class Network:
         """Raises LinkError if an agent or a helper has ended or is stopped, or if shaping is not as it was set up."""
         if not self._base.alive():
             raise LinkError("the nodes of this network have ended or are stopped")
-        answers = wait([link.request(CheckHealth()) for link in self._links])
+        answers = wait([link.request(CheckHealth()) for link in self._links], ANSWER_SECONDS * self._patience)
+        self._verified = time.monotonic()
         if found := [mismatch for answer in answers for mismatch in answer.mismatches]:
             raise LinkError("; ".join(found))
+
+    def verify_when_due(self) -> None:
+        """`verify`, unless it was done a short time ago."""
+        if time.monotonic() - self._verified > VERIFY_SECONDS * self._patience:
+            self.verify()
+
+    @property
+    def _patience(self) -> float:
+        """How many times as long many nodes have as few: the programs that they start wait for each other."""
+        return max(1.0, len(self._links) / VERIFIED_AT_ONCE)
 
     @contextmanager
     def play(self, on_site_event: Callable[[WorkerEvent], None] | None = None) -> Iterator[TimelinePlayer]:

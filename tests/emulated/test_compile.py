@@ -23,7 +23,8 @@ DOCUMENT = {
 def plans(topology: Topology) -> dict[str, NodePlan]:
     sites = [site.name for site in topology.sites]
     addresses = {
-        n: Address(f"10.0.0.{i + 1}", f"02:00:00:00:00:{i:02x}", f"10.1.0.{i + 1}") for i, n in enumerate(sites)
+        n: Address(f"10.0.0.{i + 1}", f"02:00:00:00:00:{i:02x}", f"10.1.0.{i + 1}", f"02:00:00:00:01:{i:02x}")
+        for i, n in enumerate(sites)
     }
     return {plan.site: plan for plan in compile_topology(topology, addresses, "nfqueue", seed=7)}
 

@@ -76,10 +76,10 @@ def helpers(name: str) -> list[int]:
     return [process for process in processes_of(str(Owner.this())) if command_of(process) == name]
 
 
-def inside(site: int, *argv: str) -> None:
-    """Runs a command of root's in the namespace of the node, unseen by its agent."""
+def inside(site: int, *argv: str) -> str:
+    """What a command of root's prints in the namespace of the node, unseen by its agent."""
     argv = (tool("nsenter"), "-t", str(agent(site)), "-n", tool(argv[0]), *argv[1:])
-    subprocess.run(argv, check=True, capture_output=True)
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 def agent(site: int) -> int:
@@ -103,6 +103,14 @@ def test_every_pair_passes_and_the_record_has_its_facts(network: Network) -> Non
     assert node["sysctls"]["net.ipv4.tcp_wmem"].split()[2] == "64000000"
     assert any("ceil 40Mbit" in line for line in node["classes"])
     json.dumps(facts)
+
+
+def test_no_node_asks_for_the_hardware_address_of_another(network: Network) -> None:
+    """What is asked for is kept in one table of the whole host, which 33 nodes overflow."""
+    other = network.nodes[1]
+    for device, address in (("wan0", other.wan_address), ("mgmt0", other.mgmt_address)):
+        (known,) = json.loads(inside(0, "ip", "-j", "neigh", "show", "dev", device, "to", address))
+        assert known["state"] == ["PERMANENT"]
 
 
 def test_programs_in_a_node_cannot_change_the_network(network: Network, directory: Path) -> None:

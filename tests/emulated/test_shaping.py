@@ -77,7 +77,11 @@ def test_a_queue_that_nobody_reads_drops_its_packets() -> None:
 
 
 def test_hardware_addresses_are_known_beforehand() -> None:
-    assert neighbour_lines(PLAN) == ["neigh replace 10.0.0.2 lladdr 02:00:00:00:00:01 nud permanent dev wan0"]
+    plan = replace(PLAN, mgmt_neighbours={"10.1.0.2": "02:00:00:00:01:01"})
+    assert neighbour_lines(plan) == [
+        "neigh replace 10.0.0.2 lladdr 02:00:00:00:00:01 nud permanent dev wan0",
+        "neigh replace 10.1.0.2 lladdr 02:00:00:00:01:01 nud permanent dev mgmt0",
+    ]
 
 
 CLASSES = [

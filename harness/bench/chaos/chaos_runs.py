@@ -43,6 +43,7 @@ from harness.bench.soak import LINKS, TRAIN
 from netsim.emulated.owner import Owner
 from netsim.errors import LonghaulError
 from netsim.library import ROOT
+from netsim.text_files import last_words
 
 STEPS, SYNC, STEP_SECONDS = 26, 4, 0.15
 CHECKPOINT_EVERY = {"lordo": SYNC + 1}  # of which one of the last two follows a synchronisation; others: SYNC
@@ -288,5 +289,4 @@ def _ending(place: Path, code: int | None) -> tuple[str, str]:
     with suppress(ValueError, KeyError, IndexError):
         run = json.loads((place / "said").read_text(encoding="utf-8"))["runs"][0]
         return str(run["state"]), str(run.get("reason") or "")
-    last = (place / "complaints").read_text(errors="replace").strip().splitlines()[-1:]
-    return ("killed" if code < 0 else f"exit {code}"), " ".join(last)
+    return ("killed" if code < 0 else f"exit {code}"), last_words(place / "complaints", 1)

@@ -33,8 +33,14 @@ def minor(index: int) -> int:
 
 
 def neighbour_lines(plan: NodePlan) -> list[str]:
-    """For `ip -batch`: known hardware addresses, so that no ARP is ever shaped, lost or counted as traffic."""
-    return [f"neigh replace {peer.address} lladdr {peer.mac} nud permanent dev {WAN}" for peer in plan.peers]
+    """For `ip -batch`: known hardware addresses, so that no ARP is ever shaped, lost or counted as traffic.
+
+    Those of the management network too: all namespaces of a host share one table, which holds 1,024 addresses that were
+    asked for (`gc_thresh3`), fewer than 33 nodes have, and any number that were stated.
+    """
+    known = [(WAN, peer.address, peer.mac) for peer in plan.peers]
+    known += [(MGMT, address, mac) for address, mac in plan.mgmt_neighbours.items()]
+    return [f"neigh replace {address} lladdr {mac} nud permanent dev {device}" for device, address, mac in known]
 
 
 def segments_at_once(plan: NodePlan) -> int:

@@ -47,7 +47,7 @@ class ComposeSite:
     def read(line: bytes, link: socket.socket) -> ComposeSite:
         found = json.loads(line)
         wan, mgmt = found["wan"], found["mgmt"]
-        address = Address(wan["address"], wan["mac"], mgmt["address"], wan["prefix"], mgmt["prefix"])
+        address = Address(wan["address"], wan["mac"], mgmt["address"], mgmt["mac"], wan["prefix"], mgmt["prefix"])
         return ComposeSite(found["site"], address, named(found["able"]), link)
 
     @property

@@ -166,7 +166,8 @@ def _bare() -> None:
             run(["tc", "qdisc", "delete", "dev", WAN, "ingress"])
         elif entry.get("root") and entry["handle"] != "0:":
             run(["tc", "qdisc", "delete", "dev", WAN, "root"])
-    run(["ip", "neighbour", "flush", "dev", WAN, "nud", "permanent"])
+    for device in (WAN, MGMT):
+        run(["ip", "neighbour", "flush", "dev", device, "nud", "permanent"])
     with contextlib.suppress(HostError):  # without iptables there is nothing to remove
         run(["iptables-restore", "--wait", "10"], "*mangle\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n")
 

@@ -103,7 +103,14 @@ class DockerNodes:
     def address(self, index: int) -> Address:
         ends = self._containers[index].attrs["NetworkSettings"]["Networks"]
         wan, mgmt = (ends[str(self._networks[kind].name)] for kind in ("wan", "mgmt"))
-        return Address(wan["IPAddress"], wan["MacAddress"], mgmt["IPAddress"], wan["IPPrefixLen"], mgmt["IPPrefixLen"])
+        return Address(
+            wan["IPAddress"],
+            wan["MacAddress"],
+            mgmt["IPAddress"],
+            mgmt["MacAddress"],
+            wan["IPPrefixLen"],
+            mgmt["IPPrefixLen"],
+        )
 
     def user(self, index: int) -> int | None:
         return program_user(index)

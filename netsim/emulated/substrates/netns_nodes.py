@@ -56,7 +56,7 @@ class NetnsNodes:
                     "env": launch.env(order.owner),
                     "log": str(launch.log),
                     "wan_mac": address.mac,
-                    "mgmt_mac": _mac(1, launch.index),
+                    "mgmt_mac": address.mgmt_mac,
                     **(self._confinement(launch, order) if self._confined else {}),
                 }
             )
@@ -109,7 +109,7 @@ class NetnsNodes:
 
     def address(self, index: int) -> Address:
         host = f"{(index + 1) // 256}.{(index + 1) % 256}"
-        return Address(f"{WAN_PREFIX}.{host}", _mac(0, index), f"{MGMT_PREFIX}.{host}")
+        return Address(f"{WAN_PREFIX}.{host}", _mac(0, index), f"{MGMT_PREFIX}.{host}", _mac(1, index))
 
     def user(self, index: int) -> int | None:
         return program_user(index) if self._confined else None
