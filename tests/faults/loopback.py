@@ -138,6 +138,8 @@ class LocalNetwork:
     def verify(self) -> None:
         """Nothing is shaped."""
 
+    verify_when_due = verify
+
 
 def run_through(
     spec: RunSpec, directory: Path, cache: Path, disturb: Callable[[LocalNetwork], None] = lambda network: None
