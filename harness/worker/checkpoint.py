@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def save(directory: Path, step: int, tensors: Mapping[str, Tensor], meta: Mappin
     directory.mkdir(parents=True, exist_ok=True)
     place = _place(directory, step)
     building = place.with_name(f".{place.name}.part")
-    shutil.rmtree(building, ignore_errors=True)
+    for left in directory.glob(".step-*"):  # by a writer that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         building.mkdir()
         file = building / "tensors.safetensors"
@@ -58,15 +60,23 @@ def save(directory: Path, step: int, tensors: Mapping[str, Tensor], meta: Mappin
         manifest = building / "manifest.json"
         manifest.write_text(json.dumps({"content": content, "sha256": _digest(content)}, indent=1) + "\n")
         _flush(manifest)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         building.rename(place)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(building, ignore_errors=True)
         raise error if isinstance(error, OSError) else OSError(f"{place}: {error}") from error
     _flush(directory)
     for old in steps(directory)[:-KEPT]:
-        shutil.rmtree(_place(directory, old), ignore_errors=True)
+        _remove(_place(directory, old))
     return place
+
+
+def _remove(place: Path) -> None:
+    """Under another name first: what is half removed when its writer is killed is no checkpoint."""
+    aside = place.with_name(f".{place.name}.old")
+    with suppress(OSError):
+        place.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def steps(directory: Path) -> list[int]:
