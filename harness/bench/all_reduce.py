@@ -64,8 +64,9 @@ def measure_all_reduces(
 
 
 def stored_all_reduces(results: Path | None) -> list[AllReduceTimes]:
-    """The rows in a file of results; none if there is no file."""
-    return [AllReduceTimes(**line) for line in stored_rows(results) if "algorithm" in line]
+    """The rows in a file of results, sorted; none if there is no file."""
+    rows = [AllReduceTimes(**line) for line in stored_rows(results) if "algorithm" in line]
+    return sorted(rows, key=lambda row: astuple(row.point))
 
 
 def hosts_of_rows(results: Path | None) -> dict[str, dict[str, Any]]:
