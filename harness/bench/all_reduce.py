@@ -8,7 +8,7 @@ that follow. Where transfers are short, all of it is done on several networks, o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
@@ -60,12 +60,15 @@ def measure_all_reduces(
                 if results is not None:
                     append_host(results, fingerprint())
                     append_row(results, rows[point])
-    return sorted(rows.values(), key=lambda row: astuple(row.point))
+    return _in_order(rows.values())
 
 
 def stored_all_reduces(results: Path | None) -> list[AllReduceTimes]:
     """The rows in a file of results, sorted; none if there is no file."""
-    rows = [AllReduceTimes(**line) for line in stored_rows(results) if "algorithm" in line]
+    return _in_order(AllReduceTimes(**line) for line in stored_rows(results) if "algorithm" in line)
+
+
+def _in_order(rows: Iterable[AllReduceTimes]) -> list[AllReduceTimes]:
     return sorted(rows, key=lambda row: astuple(row.point))
 
 

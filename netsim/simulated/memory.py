@@ -7,6 +7,7 @@ connections lose packets (`SettledSegments`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,12 @@ class Beginning:
     due: float
     state: object
 
+    @cached_property
+    def key(self) -> object:
+        """Equal where all that a segment begins from is, but for when."""
+        backlog = np.round(self.backlog, _DIGITS) + 0.0  # no negative zeros
+        return self.segment, tuple(np.round(self.clocks, _DIGITS).tolist()), backlog.tobytes(), self.state
+
 
 @dataclass(frozen=True)
 class Passed:
@@ -64,7 +71,7 @@ class KnownSegments:
     known: dict[object, tuple[SegmentProgress, object, Floats]] = field(default_factory=dict)
 
     def recall(self, begun: Beginning) -> Passed | None:
-        found = self.known.get(_key(begun))
+        found = self.known.get(begun.key)
         if found is None:
             return None
         progress, after, window = found
@@ -84,7 +91,7 @@ class KnownSegments:
 
     def learn(self, begun: Beginning, progress: SegmentProgress) -> None:
         if begun.now + float(progress.clocks.max()) <= begun.due:
-            self.known[_key(begun)] = progress, self.links.state(), self.links.window.copy()
+            self.known[begun.key] = progress, self.links.state(), self.links.window.copy()
 
 
 @dataclass
@@ -133,11 +140,6 @@ class SettledSegments:
 
     def learn(self, begun: Beginning, progress: SegmentProgress) -> None:
         self.drawn.setdefault((begun.segment, begun.state), []).append((begun.clocks, progress))
-
-
-def _key(begun: Beginning) -> object:
-    backlog = np.round(begun.backlog, _DIGITS) + 0.0  # no negative zeros
-    return begun.segment, tuple(np.round(begun.clocks, _DIGITS).tolist()), backlog.tobytes(), begun.state
 
 
 def _equal(these: Floats, those: Floats) -> bool:

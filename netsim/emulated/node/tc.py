@@ -35,8 +35,8 @@ def minor(index: int) -> int:
 def neighbour_lines(plan: NodePlan) -> list[str]:
     """For `ip -batch`: known hardware addresses, so that no ARP is ever shaped, lost or counted as traffic.
 
-    Those of the management network too: all namespaces of a host share one table, which holds 1,024 addresses that were
-    asked for (`gc_thresh3`), fewer than 33 nodes have, and any number that were stated.
+    Those of the management network too: all namespaces of a host share one table of 1,024 addresses that were asked for
+    (`gc_thresh3`), and the pairs of 33 nodes are more. Addresses that were stated do not count.
     """
     known = [(WAN, peer.address, peer.mac) for peer in plan.peers]
     known += [(MGMT, address, mac) for address, mac in plan.mgmt_neighbours.items()]
