@@ -111,9 +111,16 @@ dist.destroy_process_group()
 """
 
 
+END = """
+import os, sys
+sys.stdout.flush()
+os._exit(0)  # the interpreter's own end is torn down under gloo's threads: see harness/worker/torchrun_script.py
+"""
+
+
 def torchrun(tmp_path: Path, script: str, *arguments: str) -> str:
     file = tmp_path / "script.py"
-    file.write_text(script)
+    file.write_text(script + END)
     argv = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=3", "--standalone", str(file)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run([*argv, *arguments], env=env, capture_output=True, text=True, timeout=90)
