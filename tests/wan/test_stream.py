@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 from collections import deque
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ import torch
 
 from harness.transport.buffers import Body
 from harness.transport.frames import HEADER_SIZE, Header, Kind, pack_header
+from harness.transport.mesh import SO_MAX_PACING_RATE, tune
 from harness.transport.stream import BATCH, Frame, Stream
 from netsim.errors import PeerError
 
@@ -121,3 +123,11 @@ def test_an_end_between_frames_is_an_end_and_within_one_an_error(ends: tuple[soc
     assert readable(far)
     with pytest.raises(PeerError, match="middle of a frame"):
         stream.receive()
+
+
+def test_tcp_paces_a_stream_and_holds_back_none(ends: tuple[socket.socket, socket.socket]) -> None:
+    limits = [int.from_bytes(end.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8), sys.byteorder) for end in ends]
+    assert limits == [2**64 - 1] * 2, "an unlimited connection sends its window in one burst"
+    tune(ends[0], timeout=1.0)
+    limit = int.from_bytes(ends[0].getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8), sys.byteorder)
+    assert 400e9 / 8 < limit < 2**64 - 1
