@@ -22,7 +22,7 @@ SOURCES := pyproject.toml constraints.txt scripts/environment
 bootstrap = $(if $(filter no,$(BOOTSTRAP)),,scripts/bootstrap $(1))
 
 .NOTPARALLEL:
-.PHONY: help environment demo test test-fast fuzz check lint types docs accuracy collectives figures claims papers conditions scaled clean bootstrap-demo bootstrap-test
+.PHONY: help environment demo test test-fast fuzz check lint types docs accuracy collectives figures claims papers conditions methods scaled clean bootstrap-demo bootstrap-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name what; \
@@ -87,6 +87,9 @@ papers: bootstrap-demo $(RUNTIME)  ## docs/papers.md, from 75 minutes of trainin
 
 conditions: bootstrap-demo $(RUNTIME)  ## docs/conditions.md, from 35 minutes of training on many networks
 	$(call page,conditions,wan-sweep heterogeneous)
+
+methods: bootstrap-demo $(RUNTIME)  ## docs/all-methods.md, from six minutes of training
+	$(call page,all-methods,all-methods)
 
 scaled: bootstrap-demo $(RUNTIME)  ## docs/scaled-7b.md, from ten minutes of training
 	$(call page,scaled-7b,scaled-7b)

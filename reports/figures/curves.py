@@ -86,6 +86,7 @@ def _draw(
     what: str,
     log: bool = False,
 ) -> Drawing | None:
+    curves = {place: curve[curve[x] > 0] if log else curve for place, curve in curves.items()}  # no place for none sent
     frames = {place: frame for place, curve in curves.items() if len(frame := middle(curve, x))}
     shown = list(frames)[:MOST_PANELS]
     if not shown:
@@ -144,7 +145,6 @@ def middle(curves: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def _curve(panel: Axes, frame: pd.DataFrame, x: str, look: SeriesStyle) -> None:
     if not len(frame):
         return
-    frame = frame[frame[x] > 0] if panel.get_xscale() == "log" else frame
     every = max(1, len(frame) // 8)
     panel.plot(frame[x], frame["loss"], markevery=every, **look.keywords)
     if frame["runs"].max() > 1:

@@ -1,4 +1,4 @@
-"""Pages that show suites' runs: quickstart, the papers' comparisons, networks and federations, a 7B model."""
+"""Pages that show suites' runs: quickstart, the papers' comparisons, networks, every method, a 7B model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.spec.suite import find_suite, load_suite
 from netsim.errors import InputError
 from reports import summary
 from reports.figures import curves, methods, network, scaled_figure, speedup, times
@@ -39,6 +40,8 @@ _CONDITIONS = (
     _SuitePart("heterogeneous", (curves.loss_against_time, times.where_time_went)),
 )
 
+_METHODS = (_SuitePart("all-methods", (curves.loss_against_bytes, times.where_time_went)),)
+
 
 def quickstart_page(runs: FolderOf) -> MarkdownPage:
     """The README's table and figures."""
@@ -63,13 +66,19 @@ def conditions_page(runs: FolderOf) -> MarkdownPage:
     return _page_of_parts("conditions", title, "the two suites below", _CONDITIONS, runs)
 
 
+def methods_page(runs: FolderOf) -> MarkdownPage:
+    """Every method and baseline once, on one network."""
+    return _page_of_parts("all-methods", "Every method, side by side", "suites/all-methods.yaml", _METHODS, runs)
+
+
 def _page_of_parts(name: str, title: str, source: str, suites: tuple[_SuitePart, ...], runs: FolderOf) -> MarkdownPage:
     parts = [_head(title, name, source)]
     drawings: list[Drawing] = []
     for part in suites:
         study = suite_study(runs, part.suite)
         drawn = _drawn(study, part.suite, part.draws)
-        parts += [f"## `suites/{part.suite}.yaml`\n", summary.methods_table(study).markdown(), *map(picture, drawn)]
+        text = f"## `suites/{part.suite}.yaml`\n\n{load_suite(find_suite(part.suite)).description.strip()}\n"
+        parts += [text, summary.methods_table(study).markdown(), *map(picture, drawn)]
         drawings += drawn
     return MarkdownPage(name, "\n".join(parts), tuple(drawings))
 
@@ -95,6 +104,7 @@ SUITE_PAGES = {
     "quickstart": SuitePage(("quickstart",), quickstart_page),
     "papers": SuitePage(tuple(part.suite for part in _PAPERS), papers_page),
     "conditions": SuitePage(tuple(part.suite for part in _CONDITIONS), conditions_page),
+    "all-methods": SuitePage(tuple(part.suite for part in _METHODS), methods_page),
     "scaled-7b": SuitePage(("scaled-7b",), scaled_page),
 }
 

@@ -29,6 +29,7 @@ from reports.style.tables import as_markdown, headed
 SINGLE, DOUBLE = 3.5, 7.0  # column widths, inches
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (2, 2))}  # a line to compare with
 MOST_ABOVE = 6  # series in a legend above one narrow panel
+LEGEND_LINE = 0.15  # inches
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def legend(
     handles += [Line2D([], [], label=plain(label), marker="", **REFERENCE) for label in references]
     if len(handles) > MOST_ABOVE and figure.get_figwidth() <= SINGLE:
         figure.set_figwidth(DOUBLE)
+        figure.set_figheight(max(figure.get_figheight(), LEGEND_LINE * (len(handles) + 1)))
         figure.legend(handles=handles, loc="outside right upper")
         return
     longest = max((len(plain(label)) for label in (*labels, *references)), default=0)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -34,11 +34,11 @@ NARROW = {"up": "10 Mbit", "down": "20 Mbit", "delay": "25 ms", "queue": f"{QUEU
 
 
 @contextmanager
-def opened(directory: Path, document: dict[str, Any]) -> Iterator[tuple[Network, list[int]]]:
+def opened(directory: Path, document: dict[str, Any], substrate: str = "netns") -> Iterator[tuple[Network, list[int]]]:
     """The network, and the processes of its agents in the order of the sites."""
-    need("netns")
+    need(substrate)
     topology = pair(**document) if "name" not in document else topology_from(document, "test")
-    with open_network(topology, run_id="t", directory=directory, substrate="netns", engine="nfqueue") as network:
+    with open_network(topology, run_id="t", directory=directory, substrate=substrate, engine="nfqueue") as network:
         agents = [one for one in processes_of(str(Owner.this())) if command_of(one) == "longhaul-agent"]
         number = {Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[5]: one for one in agents}
         yield network, [number[b"%d" % index] for index in range(len(agents))]
@@ -50,8 +50,8 @@ def start(agent: int, *argv: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def iperf3_servers(*agents: int) -> Iterator[None]:
-    servers = [start(agent, "iperf3", "-s") for agent in agents]
+def iperf3_servers(*agents: int, ports: Sequence[int] = (5201,)) -> Iterator[None]:
+    servers = [start(agent, "iperf3", "-s", "-p", str(port)) for agent in agents for port in ports]
     try:
         time.sleep(0.5)
         yield
@@ -105,6 +105,30 @@ def test_ping_finds_the_queue_of_a_downlink(tmp_path: Path) -> None:
             found = ping(a, address)
             udp.communicate(timeout=30)
     assert median(found) == pytest.approx(40 + 60, abs=8)
+
+
+@with_tools
+@pytest.mark.docker
+@pytest.mark.parametrize("substrate", ["netns", "docker"])
+def test_tcp_fills_the_queue_of_a_downlink(tmp_path: Path, substrate: str) -> None:
+    """Two senders meet in it. The kernel of a real one knows nothing of packets that have left it."""
+    queue = 500_000
+    document = {
+        "defaults": {"up": "20 Mbit", "down": "20 Mbit", "delay": "10 ms", "queue": f"{queue} B"},
+        "sites": {"a": {}, "b": {}, "c": {"down": "15 Mbit"}},
+    }
+    with opened(tmp_path, document, substrate) as (network, (a, b, c)):
+        address = network.nodes[2].wan_address
+        with iperf3_servers(c, ports=(5201, 5202)):
+            flows = [start(x, "iperf3", "-c", address, "-p", port, "-t", "6") for x, port in ((a, "5201"), (b, "5202"))]
+            deepest = 0
+            for _ in range(50):
+                time.sleep(0.1)
+                queues = json.loads(start(c, "tc", "-s", "-j", "qdisc", "show", "dev", "ifb-wan").communicate()[0])
+                deepest = max(deepest, *(one["backlog"] for one in queues if one["kind"] == "bfifo"))
+            for flow in flows:
+                flow.communicate(timeout=30)
+    assert 0.6 * queue < deepest <= queue
 
 
 @with_tools

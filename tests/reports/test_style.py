@@ -23,7 +23,7 @@ from reports.figures.speedup import speedup_against_loss
 from reports.page import render_page
 from reports.records import collect
 from reports.study import Study
-from reports.style.drawing import inline_svg, report_style
+from reports.style.drawing import inline_svg, legend, panels, report_style
 from reports.style.fonts import FALLBACK_FONTS, font_families, missing_characters
 from reports.style.frame_csv import frame_csv
 from reports.style.palette import DARK, INK, METHOD_COLOURS, SPARE_COLOURS, contrast, fills_of, series_styles
@@ -53,6 +53,17 @@ def test_series_and_fills_differ() -> None:
     assert len({style.colour for style in styles.values()}) == 10
     fills = fills_of([*"abcdefghijklmn", "compute"])
     assert len(set(fills.values())) == len(fills)
+
+
+def test_a_legend_of_many_series_is_inside_its_figure() -> None:
+    labels = [f"method {number}" for number in range(24)]
+    with report_style():
+        figure, _ = panels(1)
+        legend(figure, series_styles(labels, {}), labels)
+        figure.draw_without_rendering()
+    found = figure.legends[0].get_window_extent()
+    assert 0 <= found.y0 < found.y1 <= figure.bbox.height
+    assert 0 <= found.x0 < found.x1 <= figure.bbox.width
 
 
 def test_a_figure_on_the_page_takes_the_pages_colours() -> None:

@@ -24,6 +24,7 @@ ENABLES = {
     "netem": "the netem engine",
     "nfqueue": "the nfqueue engine",
     "iptables": "the nfqueue engine",
+    "br_netfilter": "queues of downlinks that TCP fills as across a real network",
     "cubic": "the TCP congestion control of the shipped topologies",
     "realtime": "delays that stay exact while every core is busy",
 }
@@ -131,6 +132,8 @@ def _try(here: bool) -> dict[str, str]:
             "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i lh-a -j NFQUEUE --queue-num 1\nCOMMIT\n",
         ),
     )
+    loaded = switch.BRIDGE_NETFILTER.exists()
+    found["br_netfilter"] = "" if loaded else "not loaded (modprobe br_netfilter)"
     attempt(
         "cubic",
         lambda: batch(

@@ -31,6 +31,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _NEWNS, _NEWIPC, _NEWUTS = 0x00020000, 0x08000000, 0x04000000
 _PR_SET_CHILD_SUBREAPER = 36
+# A packet belongs to its sender's socket until it is received, through cables and bridges too, and TCP limits how much
+# of its own waits inside a host (TCP small queues): it would never fill the queue of another site's downlink. A bridge
+# whose packets netfilter sees, here without any rule, parts them.
+BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")  # of this network namespace
 
 
 def main() -> None:
@@ -201,10 +205,8 @@ def build(order: dict[str, Any], pids: list[int]) -> None:
                 f"link set {outside} master {bridge} up",
             ]
     batch("ip", lines)
-    for key in ("net.bridge.bridge-nf-call-iptables",):
-        path = Path("/proc/sys", *key.split("."))
-        if path.exists():
-            path.write_text("0")
+    if BRIDGE_NETFILTER.exists():
+        BRIDGE_NETFILTER.write_text("1")
 
 
 if __name__ == "__main__":
