@@ -33,10 +33,9 @@ def stored_host(results: Path | None) -> dict[str, Any] | None:
     return hosts[-1] if hosts else None
 
 
-def host_of(results: Path | None, chosen: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The host of the last row that is chosen; None without one."""
-    hosts = [host for host, line in _hosted(results) if chosen(line)]
-    return hosts[-1] if hosts else None
+def hosts_of(results: Path | None, chosen: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Each host of the rows that are chosen, once, in the order of the file."""
+    return [host for host, _ in rows_by_host(results, chosen) if host]
 
 
 def rows_by_host(

@@ -11,7 +11,7 @@ from harness.bench.link_accuracy import GOODPUT_SHARE, RTT_MS, LinkAccuracy
 from harness.bench.link_load import LoadedLink, ManySites
 from netsim.units import parse_duration, parse_rate
 from reports.pages.link_load_tables import load_sections
-from reports.pages.markdown_page import MarkdownPage, host_line, picture
+from reports.pages.markdown_page import MarkdownPage, hosts_line, picture
 from reports.style.drawing import Drawing, legend, log_axis, panels, report_style
 from reports.style.palette import series_styles
 from reports.style.quantities import Scale
@@ -42,12 +42,12 @@ def accuracy_page(
     rows: Sequence[LinkAccuracy],
     loads: Sequence[LoadedLink],
     sites: Sequence[ManySites],
-    host: Mapping[str, Any] | None,
-    load_host: Mapping[str, Any] | None,
+    hosts: Sequence[Mapping[str, Any]],
+    load_hosts: Sequence[Mapping[str, Any]],
 ) -> MarkdownPage:
     """The targets and how they were met, links under load and networks of many sites, then every point.
 
-    host, load_host: the fingerprints of where the grid was measured, and the rest but for the guest's rows.
+    hosts, load_hosts: the fingerprints of where the grid was measured, and the rest but for the guest's rows.
     """
     drawing = draw_accuracy(rows)
     targets = text_table("targets", "", "", _TARGET_COLUMNS, [_summary(where, group) for where, group in _groups(rows)])
@@ -65,7 +65,7 @@ def accuracy_page(
         "the mean. p95 excess RTT: 95 % of the echoes exceeded the declared RTT by less. Goodput: TCP on lossless",
         "links, otherwise numbered datagrams, against `rate x MSS / frame`; the worse direction. Loss: of numbered",
         "datagrams, both directions.",
-        host_line(host),
+        hosts_line(hosts),
         "",
         picture(drawing),
         "## Targets",
@@ -85,7 +85,7 @@ def accuracy_page(
         "refused:",
         f"{refused or 'none'}.",
     ]
-    parts += ["", *load_sections(loads, sites, host_line(load_host))]
+    parts += ["", *load_sections(loads, sites, hosts_line(load_hosts))]
     for where, group in _groups(rows):
         table = accuracy_table(group)
         shown = Table(table.name, "", "", table.columns[1:], table.rows)

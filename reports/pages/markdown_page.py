@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ def picture(drawing: Drawing) -> str:
     """The figure with its caption, in Markdown."""
     image = f"![{as_markdown(drawing.title)}](figures/{drawing.name}.png)"
     return f"{image}\n\n{headed(drawing.title, drawing.caption)}\n"
+
+
+def hosts_line(hosts: Sequence[Mapping[str, Any]]) -> str:
+    """The line of the only host, or of all."""
+    if len(hosts) < 2:
+        return host_line(next(iter(hosts), None))
+    return f"Hosts, of a part of the rows each: {'; '.join(host_line(host)[len('Host: ') : -1] for host in hosts)}."
 
 
 def host_line(host: Mapping[str, Any] | None) -> str:

@@ -12,11 +12,12 @@ import typer
 from typer.testing import CliRunner
 
 from harness.bench.all_reduce import AllReduceTimes, hosts_of_rows, opened_windows, star, stored_all_reduces
-from harness.bench.rows import append_host, append_row
+from harness.bench.rows import append_host, append_row, hosts_of
 from harness.bench.torch_backends import BackendPoint, BackendTimes, cases_of, stored_backends
 from longhaul.commands.benches.bench_network import bench_collectives
 from netsim.traffic import Transfer
 from reports.pages.all_reduce_page import collectives_page, collectives_table, draw_efficiency
+from reports.pages.markdown_page import hosts_line
 from reports.style.drawing import write_images
 
 ROW = AllReduceTimes(
@@ -61,6 +62,10 @@ def test_every_host_of_rows_is_named(tmp_path: Path) -> None:
         append_row(results, row)
     names = {name: host["cpu"] for name, host in hosts_of_rows(results).items()}
     assert names == {"other rows": "one", "4 x 100 Mbit/s x 10 ms, docker, no added load": "another"}
+    hosts = hosts_of(results, lambda line: True)
+    rest = "2 cores, Linux 6.1, Python 3.11, torch 2"
+    assert hosts_line(hosts) == f"Hosts, of a part of the rows each: one, {rest}; another, {rest}."
+    assert hosts_line(hosts[:1]) == f"Host: one, {rest}."
 
 
 def test_backends_move_the_payload_that_their_row_names() -> None:

@@ -65,7 +65,7 @@ def bench_wan(
     sites = measure_sites(substrates if "sites" in parts else [], engine, results, say)
     if out is not None:
         host = stored_host(results) or fingerprint()
-        write_page(accuracy_page(stored_links(results) or rows, loads, sites, host, host), out)
+        write_page(accuracy_page(stored_links(results) or rows, loads, sites, [host], [host]), out)
     if as_json:
         found = {"rows": [asdict(row) for row in rows], "under_load": [asdict(row) for row in loads]}
         print(json.dumps({"host": fingerprint(), **found, "many_sites": [asdict(row) for row in sites]}))
