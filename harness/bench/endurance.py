@@ -157,8 +157,14 @@ def endure(case: LongRun, command: Sequence[str], folder: Path, substrate: str) 
         len(finished),
         seconds,
         records,
-        held_of(samples),
+        held_of(while_training(samples)),
     )
+
+
+def while_training(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Without what follows the last that has a trainer: many sites take a while to be taken down. All, if none has."""
+    training = [place for place, sample in enumerate(samples) if "trainer" in sample]
+    return samples[: training[-1] + 1] if training else samples
 
 
 def held_of(samples: Sequence[Sample]) -> list[Held]:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.bench.endurance import CASES, EnduranceRow, Held, LongRun, held_of, stored_endurance
+from harness.bench.endurance import (
+    CASES,
+    EnduranceRow,
+    Held,
+    LongRun,
+    Sample,
+    held_of,
+    stored_endurance,
+    while_training,
+)
 from harness.bench.rows import append_row
 from harness.spec.suite import load_suite
 from longhaul.commands.benches.bench_endurance import described
@@ -39,6 +48,12 @@ def test_the_start_is_no_part_of_the_comparison() -> None:
     samples = [{"runner": (number, 5)} for number in (1, 1, 100, 100, 100, 100, 102, 102)]
     assert held_of(samples) == [Held("runner", 100, 102, 5, 5)]
     assert held_of(samples[:1]) == []
+
+
+def test_taking_down_is_no_part_of_the_comparison() -> None:
+    samples: list[Sample] = [{"trainer": (1, 5), "runner": (1, 72)}] * 4 + [{"runner": (1, 3)}] * 4
+    assert held_of(while_training(samples)) == [Held("runner", 1, 1, 72, 72), Held("trainer", 1, 1, 5, 5)]
+    assert while_training(samples[4:]) == samples[4:]
 
 
 def test_the_last_row_of_a_case_counts(tmp_path: Path) -> None:
