@@ -86,7 +86,8 @@ def _draw(
     what: str,
     log: bool = False,
 ) -> Drawing | None:
-    curves = {place: curve[curve[x] > 0] if log else curve for place, curve in curves.items()}  # no place for none sent
+    if log:  # such an axis has no place for methods that send nothing
+        curves = {place: curve[curve[x] > 0] for place, curve in curves.items()}
     frames = {place: frame for place, curve in curves.items() if len(frame := middle(curve, x))}
     shown = list(frames)[:MOST_PANELS]
     if not shown:

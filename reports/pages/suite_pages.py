@@ -39,7 +39,6 @@ _CONDITIONS = (
     _SuitePart("wan-sweep", (network.speedup_against_rate, network.utilisation_against_rate, network.fastest_map)),
     _SuitePart("heterogeneous", (curves.loss_against_time, times.where_time_went)),
 )
-
 _METHODS = (_SuitePart("all-methods", (curves.loss_against_bytes, times.where_time_went)),)
 
 

@@ -160,7 +160,7 @@ def test_two_flows_share_a_core_link_as_projected(tmp_path: Path) -> None:
     ids=["core", "downlink"],
 )
 def test_a_queue_behind_the_sender_loses_no_probes(tmp_path: Path, document: dict[str, Any]) -> None:
-    """In containers the kernel does not hold a sender back for what waits further on, so probes pace themselves."""
+    """The kernel does not hold a sender back for what waits further on, so probes pace themselves."""
     need("docker")
     topology = topology_from(document, "test")
     with open_network(topology, run_id="t", directory=tmp_path, substrate="docker", engine="nfqueue") as network:
