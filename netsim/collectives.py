@@ -21,10 +21,10 @@ from netsim.framing import bandwidth_delay_product, goodput, segment
 from netsim.topology import Link, Site, Topology, Transport
 from netsim.traffic import Algorithm, Collective, Transfer
 
-# Measured, warm all-reduces of 25 MB among 4 sites at 1 Gbit/s (`longhaul bench collectives`): at 50 ms (6 MB in
-# flight) one connection per pair took 340 ms, two or four 430 ms, since windows that differ make the last bytes late;
-# at 200 ms (25 MB) one took 520 to 560 ms, four 430 to 500 ms, twelve 630 to 730 ms.
-WINDOW = 8 * 10**6  # bytes that one connection keeps in flight well
+# Measured, warm all-reduces of 25 MB among 4 sites at 1 Gbit/s and 200 ms (25 MB in flight), packets paced: one or two
+# connections per pair took 415 to 425 ms, four 500 to 550 ms, since windows that differ make the last bytes late; with
+# busy cores one took 430 to 500 ms, two 430 to 450 ms, four 700 to 820 ms. Between 2 sites one takes 306 ms, four 314 ms.
+WINDOW = 25 * 10**6  # bytes that one connection keeps in flight well; more was not measured
 STREAMS = 16
 # Bytes that may wait in the kernel for the window. A stream alone may take much, so that the link stays busy while its
 # process waits for a core; several share less, so that none holds what another could send sooner.
