@@ -23,7 +23,7 @@ from netsim.traffic import Algorithm, Collective, Transfer
 
 # Measured, warm all-reduces of 25 MB among 4 sites at 1 Gbit/s and 200 ms (25 MB in flight), packets paced: one or two
 # connections per pair took 415 to 425 ms, four 500 to 550 ms, since windows that differ make the last bytes late; with
-# busy cores one took 430 to 500 ms, two 430 to 450 ms, four 700 to 820 ms. Between 2 sites one takes 306 ms, four 314 ms.
+# busy cores one took 430 to 500 ms, two 430 to 450 ms, four 700 to 820 ms. Between 2 sites one took 306 ms, four 314.
 WINDOW = 25 * 10**6  # bytes that one connection keeps in flight well; more was not measured
 STREAMS = 16
 # Bytes that may wait in the kernel for the window. A stream alone may take much, so that the link stays busy while its
