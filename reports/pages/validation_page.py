@@ -26,7 +26,7 @@ measured, less one.
 
     longhaul run suites/calibration.yaml --substrate netns && longhaul run suites/validation.yaml --substrate netns
     longhaul run suites/validation.yaml --substrate docker && longhaul run suites/validation-small.yaml
-    longhaul calibrate runs/calibration -o docs/calibration.yaml
+    longhaul calibrate runs/calibration --name two-core-host -o docs/calibration.yaml
     longhaul validate runs/calibration runs/validation runs/validation-small --calibration docs/calibration.yaml \\
         --store docs/validation-runs.jsonl
     longhaul run suites/faults-calibration.yaml --substrate netns && longhaul run suites/faults.yaml --substrate netns
