@@ -91,7 +91,8 @@ def launch(
     def become() -> None:
         if terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        with contextlib.suppress(PermissionError):  # under `nice`, which an ordinary user cannot take back
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         for capability in range(_CAPABILITIES):
             if capability not in kept:
                 _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
