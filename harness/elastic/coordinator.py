@@ -88,8 +88,7 @@ class Coordinator:
     def _poll(self) -> None:
         upcoming, members = self._view.generation + 1, self._view.members
         waiting = self._waiting_room()
-        unscheduled = {rank: report for rank, report in waiting.items() if rank not in self._absences}
-        if unscheduled and not self._store.check([f"joiners/{upcoming}"]):
+        if any(map(self._unscheduled, waiting)) and not self._store.check([f"joiners/{upcoming}"]):
             self._store.set(f"joiners/{upcoming}", "1")
         reports = {rank: report for rank in members if (report := self._report(upcoming, rank))}
         ended = {rank for rank in members if rank not in reports and self._ended(rank)}
@@ -102,13 +101,14 @@ class Coordinator:
         if missing and waited < timeout and not (missing <= suspects and waited > GRACE_SECONDS):
             return
         front = max((report.step + report.interrupted for report in reports.values()), default=0)
-        due = {rank for rank, absence in self._absences.items() if absence.step is not None and absence.step <= front}
+        absences = self._all_absences(reports, front)
+        due = {rank for rank, absence in absences.items() if self._due(rank, absence, front)}
         if due - set(waiting) and waited < RETURN_SECONDS:
             return  # their programs are still starting
-        joining = {rank: report for rank, report in waiting.items() if rank in unscheduled or rank in due}
+        joining = {rank: report for rank, report in waiting.items() if rank not in absences or rank in due}
         view = decide(self._view, reports, joining, self._after_loss, self._survives)
         if view is None:  # nobody makes steps until those who are needed are back, so their time is real time
-            away = {rank: a.seconds for rank, a in self._all_absences(reports, front).items() if a.step is not None}
+            away = {rank: absence.seconds for rank, absence in absences.items() if absence.step is not None}
             back = {rank: report for rank, report in waiting.items() if waited >= away.get(rank, 0.0)}
             view = decide(self._view, reports, back, self._after_loss, self._survives)
             patience = max(
@@ -121,6 +121,21 @@ class Coordinator:
             reason = f"ranks {list(present)} cannot continue without the others, and nobody came within {patience:g} s"
             view = View(generation=upcoming, members=present, source=min(present, default=0), abandoned=reason)
         self._publish(self._scheduled(view, reports, front, due))
+
+    def _unscheduled(self, rank: int) -> bool:
+        """Whether a worker in the waiting room is no cause to wait for a step.
+
+        Of a member whose program is there again before anybody has missed it, the meeting for its loss decides.
+        """
+        if rank in self._absences:
+            return False
+        crashed = absence(self._job.spec, self._plan, rank, self._joined[rank], self._plan.steps)
+        return rank not in self._view.members or crashed is None
+
+    def _due(self, rank: int, away: Absence, front: int) -> bool:
+        """Whether a worker is let in at step `front`. A member is, if it crashed so long ago; else it is parted with."""
+        known = rank in self._absences or away.kind == "crash"
+        return known and away.step is not None and away.step <= front
 
     def _declared_to_return(self, reports: Mapping[int, Report], away: Mapping[int, float]) -> list[float]:
         """How long each is away who is to come back, however long its program takes to start then."""
@@ -138,8 +153,7 @@ class Coordinator:
 
     def _scheduled(self, view: View, reports: Mapping[int, Report], front: int, due: Set[int]) -> View:
         """The view with the steps at which those who are not in it return."""
-        outside = set(self._view.members) - set(view.members)
-        for rank in outside:
+        for rank in set(self._view.members) - set(view.members):
             explained = absence(self._job.spec, self._plan, rank, self._joined[rank], front)
             if explained is not None:
                 self._absences[rank] = explained
@@ -147,7 +161,7 @@ class Coordinator:
             self._absences.pop(rank, None)
             if rank not in self._view.members or rank not in reports:
                 self._joined[rank] = max(front, view.step)
-        for rank in due - outside - set(view.members):
+        for rank in due - set(view.members):
             del self._absences[rank]  # did not come when it was due: let in when it asks
         returns = {rank: a.step for rank, a in self._absences.items() if a.step is not None}
         return view.model_copy(update={"returns": returns})
