@@ -133,7 +133,7 @@ class Coordinator:
         return rank not in self._view.members or crashed is None
 
     def _due(self, rank: int, away: Absence, front: int) -> bool:
-        """Whether a worker is let in at step `front`. A member is, if it crashed so long ago; else it is parted with."""
+        """Whether a worker is let in at step `front`; a member only if it has crashed: others are parted with first."""
         known = rank in self._absences or away.kind == "crash"
         return known and away.step is not None and away.step <= front
 

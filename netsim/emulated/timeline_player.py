@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from netsim.emulated.agent_client import AgentClient, wait
-from netsim.emulated.node.requests import Reshape, SendTraffic, SignalAllPrograms
+from netsim.emulated.node.requests import Reshape, SendTraffic, SignalAllPrograms, StopTraffic
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 from netsim.states import states
@@ -59,10 +59,12 @@ class TimelinePlayer:
         self._thread.start()
 
     def stop(self, restore: bool = True) -> None:
-        """Ends playing. restore: put the links back to what they were at the start."""
+        """Ends playing. restore: end what is sent across, and put the links back to what they were at the start."""
         self._stopped.set()
         self._thread.join()
         if restore and self.error is None and any(not link.ended for link in self._links.values()):
+            sources = {flow.source for flow in self._topology.timeline.cross_traffic()}
+            wait([self._links[site].request(StopTraffic()) for site in sources])
             self._reshape(self._base)
 
     def _run(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import simpy
 
 from netsim.framing import segment
+from netsim.simulated.cold_windows import ColdWindows, standing
 from netsim.simulated.fair_rates import FREE, Flags, Floats, Ints, Routes
 from netsim.simulated.flows import FlowNetwork
 from netsim.simulated.link_model import LinkModel
@@ -60,14 +61,16 @@ class Links:
         self.delay, self.rtt, self.loss = np.zeros((3, n, n))
         self.connections: LossyConnections | None = None  # of all pairs, once packets of any are lost
         self.cap: Floats = np.full((n, n), np.inf)
-        self.window: Floats = np.full((n, n), np.inf)  # bytes in flight that connections have grown to
+        self.windows = ColdWindows.unlimited(n)
+        self.streams: Floats = np.ones((n, n))  # connections of a pair
+        self.leaves_slow_start = topology.transport.congestion_control == "cubic"  # where it sees a queue
         self.room: Floats = np.zeros((n, n))  # bytes that kernels hold beyond those
         self.become(topology)
         if link_model.cold_start:
             for a, b in topology.pairs():
-                self.window[self.place[a.name], self.place[b.name]] = link_model.initial_window(
-                    topology, a.name, b.name
-                )
+                at = self.place[a.name], self.place[b.name]
+                self.streams[at] = link_model.connections(topology, a.name, b.name)
+                self.windows.size[at] = link_model.initial_window(topology, a.name, b.name)
 
     def become(self, topology: Topology, taken: Sequence[tuple[str, str, float]] = ()) -> None:
         """Take the rates, delays and losses of `topology`; `taken`: from, to and line rate that others use up."""
@@ -104,7 +107,8 @@ class Links:
 
     def state(self) -> tuple[bytes, ...]:
         """What a round or the timeline can change for the next one; equal states behave equally."""
-        return tuple(part.tobytes() for part in (self.capacity, self.delay, self.window, self.cap, self.loss))
+        links = (part.tobytes() for part in (self.capacity, self.delay, self.cap, self.loss))
+        return (*links, self.windows.state())
 
     def limits(self) -> Floats:
         """(sites, sites) bytes per second that a pair may have at most: buffers, and the window while it grows. Where
@@ -112,8 +116,21 @@ class Links:
         if not self.link_model.cold_start:
             return self.cap
         with np.errstate(divide="ignore", invalid="ignore"):
-            grown = self.window / self.rtt
+            grown = self.windows.size / self.rtt
         return np.minimum(self.cap, np.where((self.rtt > 0) & (self.loss == 0), grown, np.inf))
+
+    def queues(self, used: Ints, left: Floats) -> Floats:
+        """(sites,) seconds that packets wait before each downlink while these pairs send, with so many bytes left each.
+
+        Not before uplinks, whose queue is a sender's own: TCP small queues keep it short.
+        """
+        n, found = len(self.place), np.zeros(len(self.place))
+        i, j = used // n, used % n
+        flight, most = np.minimum(self.windows.size[i, j], left), np.minimum(self.capacity[self.up[i]], self.cap[i, j])
+        for target in np.unique(j).tolist():
+            to = j == target
+            found[target] = standing(flight[to], self.rtt[i, j][to], most[to], self.capacity[self.down[target]])
+        return found
 
     def routes(self) -> Routes:
         """Pairs of sites, source by source, with the limits and capacities of now. One object, which is kept."""
@@ -226,7 +243,7 @@ class Fabric:
         links, n = self.links, len(self.links.place)
         i, j = pairs // n, pairs % n
         full = np.minimum(links.capacity[links.up[i]], links.capacity[links.down[j]]) * links.rtt[i, j]
-        small = links.window[i, j] < full
+        small = links.windows.size[i, j] < full
         for pair, rtt in zip(pairs[small].tolist(), links.rtt[i, j][small].tolist(), strict=True):
             if pair not in self._growing:
                 self._growing.add(pair)
@@ -240,9 +257,11 @@ class Fabric:
         links, n = self.links, len(self.links.place)
         pairs = np.array(self._due.pop(due), dtype=np.int64)
         self._growing.difference_update(pairs.tolist())
-        links.window[pairs // n, pairs % n] *= 2
+        used, at = self.flows.under_way, (pairs // n, pairs % n)
+        queues = links.queues(used, self.flows.left) if links.leaves_slow_start else np.zeros(n)
+        links.windows.grow(at, links.rtt[at], queues[at[1]], links.streams[at] * links.segment)
         links.refresh()
-        if (used := self.flows.under_way).size:
+        if used.size:
             self.flows.change()
             self._watch(np.intersect1d(pairs, used))
 
@@ -255,7 +274,7 @@ class ActiveTransfer:
         links = fabric.links
         shares = len(transfer.members) if _spread(transfer, algorithm) else 1
         pieces = 1
-        if transfer.collective is Collective.ALL_REDUCE:
+        if transfer.collective is Collective.ALL_REDUCE or links.connections is not None:
             pieces = links.link_model.chunking.of(transfer.size / shares, len(transfer.members))
         self.messages: Messages = messages_for(transfer, algorithm, pieces)
         self.done = {rank: fabric.env.event() for rank in transfer.members}

@@ -44,6 +44,12 @@ class FlowNetwork:
         """Routes that carry a flow."""
         return self.routes.routes_of(np.flatnonzero(self._used))
 
+    @property
+    def left(self) -> Floats:
+        """Bytes that are left of the flow on each of these routes."""
+        self._advance()
+        return self._left[self._used]
+
     def start(self, routes: Ints, sizes: Floats, drained: Drained, items: Ints | None = None) -> None:
         """Begin flows on routes that carry none; `drained` is called with the items of those whose last byte has just
         left: the caller's numbers for them, by default their places here. Flows of one `drained` that end together are

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from netsim.simulated.cold_windows import ColdWindows
 from netsim.simulated.compute import Compute
 from netsim.simulated.fabric import Links
 from netsim.simulated.fair_rates import Floats
@@ -68,13 +69,13 @@ class KnownSegments:
     """Where nothing is drawn: what began alike ends alike."""
 
     links: Links
-    known: dict[object, tuple[SegmentProgress, object, Floats]] = field(default_factory=dict)
+    known: dict[object, tuple[SegmentProgress, object, ColdWindows]] = field(default_factory=dict)
 
     def recall(self, begun: Beginning) -> Passed | None:
         found = self.known.get(begun.key)
         if found is None:
             return None
-        progress, after, window = found
+        progress, after, windows = found
         moved, span = float(progress.clocks.min()), float(progress.clocks.max())
         if begun.now + span > begun.due:
             return None
@@ -86,12 +87,12 @@ class KnownSegments:
         times = begun.repeats if stable else 1
         if times > 1 and np.isfinite(begun.due):
             times = min(times, int((begun.due - begun.now - span) // moved) + 1)
-        self.links.window = window.copy()
+        self.links.windows = windows.copy()
         return Passed(begun.segment, progress, times)
 
     def learn(self, begun: Beginning, progress: SegmentProgress) -> None:
         if begun.now + float(progress.clocks.max()) <= begun.due:
-            self.known[begun.key] = progress, self.links.state(), self.links.window.copy()
+            self.known[begun.key] = progress, self.links.state(), self.links.windows.copy()
 
 
 @dataclass

@@ -176,11 +176,11 @@ class _Run:
     def _simulate(self, segment: Segment, clocks: Floats) -> SegmentProgress:
         """`segment` from `clocks`; where packets are lost, and nothing else is drawn or changes, the mean of draws."""
         links = self.setting.links
-        connections, window = links.connections, links.window.copy()
+        connections, windows = links.connections, links.windows.copy()
         fixed = connections is not None and not self.setting.compute.jitter and not self.changes
         drawn = []
         for draw in range(connections.draws if connections is not None and fixed else 1):
-            links.window = window.copy()
+            links.windows = windows.copy()
             if connections is not None:
                 connections.draw = draw
             progress = simulate_segment(

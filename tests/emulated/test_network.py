@@ -251,6 +251,20 @@ def test_cross_traffic_is_not_counted_as_training(substrate: str, directory: Pat
         assert after[1].rx_bytes - before[1].rx_bytes == pytest.approx(800_000, rel=0.02)
 
 
+@pytest.mark.timing
+def test_cross_traffic_ends_with_the_timeline(substrate: str, directory: Path) -> None:
+    """What would go on for a minute is over when the links are checked after a run."""
+    events = [{"from": "0 s", "to": "60 s", "traffic": {"from": "a", "to": "b", "rate": "8 Mbit"}}]
+    for network in opened(pair(timeline=events), substrate, directory):
+        with network.play():
+            time.sleep(0.5)
+        time.sleep(0.2)  # for what was under way
+        received = network.nodes[1].counters().rx_bytes
+        assert received > 400_000
+        time.sleep(0.5)
+        assert network.nodes[1].counters().rx_bytes - received < 10_000
+
+
 def test_an_unknown_substrate_or_engine_is_bad_input(directory: Path) -> None:
     for wrong in ({"substrate": "vmware"}, {"engine": "magic"}):
         with (

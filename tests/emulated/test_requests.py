@@ -25,6 +25,7 @@ SENT: list[NodeRequest | ProbeRequest] = [
     requests.SendStream(ProbeStream(1, "udp", "10.0.0.1", "10.0.0.2", 0.3, 1472)),
     requests.ReadStream(1, 0.25, finish=True),
     requests.SendTraffic("10.0.0.2", 8e6, 1.0, 1500),
+    requests.StopTraffic(),
     requests.ReadCrossBytes(),
     requests.StartProgram(("/bin/true",), {"A": "b"}, "/", True),
     requests.StartCapture(96),

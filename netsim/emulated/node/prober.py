@@ -32,6 +32,7 @@ from netsim.emulated.node.realtime import PROBE, die_with_parent, set_realtime
 from netsim.emulated.node.requests import (
     AgentAnswer,
     CrossBytes,
+    Done,
     Echo,
     Json,
     NodeRequest,
@@ -40,6 +41,7 @@ from netsim.emulated.node.requests import (
     ReadStream,
     SendStream,
     SendTraffic,
+    StopTraffic,
     StreamReceived,
     read_request,
 )
@@ -66,6 +68,7 @@ class Prober:
         self._connections: dict[int, tuple[socket.socket, list[Arrivals]]] = {}
         self._arrivals: dict[int, Arrivals] = {}
         self._children: dict[int, tuple[int, int, bytes]] = {}  # by pipe: request, process, answer so far
+        self._crossers: set[int] = set()  # those of the processes that send cross-traffic
         self._buffer = bytearray(_READ)
         self._poll = select.poll()
 
@@ -107,14 +110,19 @@ class Prober:
                 self._start(number, lambda: echoes(own, echo.targets, echo.count, echo.interval, echo.patience))
             case SendTraffic() as flow:
                 target, rate, seconds, mtu = flow.target, flow.rate, flow.seconds, flow.mtu
-                self._start(number, lambda: send_traffic(own, target, rate, seconds, mtu, self._crossing))
+                sending = self._start(number, lambda: send_traffic(own, target, rate, seconds, mtu, self._crossing))
+                self._crossers.add(sending)
+            case StopTraffic():
+                for process in self._crossers:
+                    os.kill(process, signal.SIGKILL)
+                _say(control, number, Done())
             case SendStream(stream=probe):
                 self._start(number, lambda: send_stream(own, probe))
             case _:
                 raise TypeError(f"{type(request).__name__} is not for the prober")
 
-    def _start(self, number: int, work: Callable[[], AgentAnswer]) -> None:
-        """Does `work` in a child; its answer comes through a pipe."""
+    def _start(self, number: int, work: Callable[[], AgentAnswer]) -> int:
+        """Does `work` in a child, and returns that one's process; its answer comes through a pipe."""
         reading, writing = os.pipe()
         parent = os.getpid()
         child = os.fork()
@@ -122,7 +130,7 @@ class Prober:
             os.close(writing)
             self._children[reading] = (number, child, b"")
             self._poll.register(reading, select.POLLIN)
-            return
+            return child
         try:
             die_with_parent(parent)
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -145,6 +153,7 @@ class Prober:
         del self._children[descriptor]
         os.close(descriptor)
         os.waitpid(child, 0)
+        self._crossers.discard(child)
         _send(control, {"id": number, **(json.loads(before) if before else {"error": "the probe ended early"})})
 
     def _reflect(self) -> None:

@@ -315,6 +315,10 @@ class SendTraffic(AgentRequest[TrafficSent]):
     mtu: int
 
 
+class StopTraffic(AgentRequest[Done]):
+    """Ends all cross-traffic that the node still sends."""
+
+
 class ReadCrossBytes(AgentRequest[CrossBytes]):
     """Reads how much cross-traffic the node has sent."""
 
@@ -383,7 +387,7 @@ NodeRequest = (
     | SignalProgram
     | SignalAllPrograms
 )
-ProbeRequest = Echo | SendStream | ReadStream | SendTraffic | ReadCrossBytes
+ProbeRequest = Echo | SendStream | ReadStream | SendTraffic | StopTraffic | ReadCrossBytes
 _KINDS = {kind.__name__: kind for kind in (*get_args(NodeRequest), *get_args(ProbeRequest))}
 
 
