@@ -57,6 +57,22 @@ def frame_spacing(topology: Topology, source: str, target: str) -> float:
     return (topology.transport.mtu + ETHERNET) * 8 / topology.rate(source, target)
 
 
+def close_delay(topology: Topology, link: Link) -> float:
+    """Mean of the one-way delay while the pair is saturated, seconds."""
+    return link.delay if link.jitter is None else mean_delay(link, frame_spacing(topology, link.source, link.target))
+
+
+def unrest(topology: Topology, link: Link) -> float:
+    """Seconds by which round trips of packets that follow one another closely are longer than those of lone packets are
+    at their best, one in twenty: what a connection takes for a queue."""
+    back = topology.link(link.target, link.source)
+    if link.jitter is None and back.jitter is None:
+        return 0.0
+    close = close_delay(topology, link) + close_delay(topology, back)
+    spread = math.hypot(deviation(link, math.inf), deviation(back, math.inf))
+    return close - topology.rtt(link.source, link.target) - NormalDist().inv_cdf(0.05) * spread
+
+
 @cache
 def _delays(delay: float, jitter: Jitter, spacing: float) -> tuple[float, ...]:
     free = sorted(max(0.0, delay + jitter.spread * one) for one in _draws(jitter.distribution))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import simpy
 
+from netsim.emulated.jitter import close_delay, unrest
 from netsim.framing import segment
 from netsim.simulated.cold_windows import ColdWindows, standing
 from netsim.simulated.fair_rates import FREE, Flags, Floats, Ints, Routes
@@ -58,7 +59,7 @@ class Links:
         self.host = len(self.capacity) - 1
         if link_model.host_bandwidth is not None:
             self.capacity[self.host] = link_model.host_bandwidth
-        self.delay, self.rtt, self.loss = np.zeros((3, n, n))
+        self.delay, self.rtt, self.unrest, self.loss = np.zeros((4, n, n))
         self.connections: LossyConnections | None = None  # of all pairs, once packets of any are lost
         self.cap: Floats = np.full((n, n), np.inf)
         self.windows = ColdWindows.unlimited(n)
@@ -88,8 +89,10 @@ class Links:
             self.capacity[self._first_core + index] = goodput(shared.rate - others)
         for link in topology.links:
             i, j = place[link.source], place[link.target]
-            self.delay[i, j] = link.delay
-            self.rtt[i, j] = topology.rtt(link.source, link.target)
+            back = topology.link(link.target, link.source)
+            self.delay[i, j] = close_delay(topology, link)
+            self.rtt[i, j] = self.delay[i, j] + close_delay(topology, back)
+            self.unrest[i, j] = unrest(topology, link)
             severed = link.mean_loss == 1
             self.loss[i, j] = 0.0 if severed else link.mean_loss
             self.cap[i, j] = np.inf if severed else link_model.window_cap(topology, link.source, link.target)
@@ -259,7 +262,8 @@ class Fabric:
         self._growing.difference_update(pairs.tolist())
         used, at = self.flows.under_way, (pairs // n, pairs % n)
         queues = links.queues(used, self.flows.left) if links.leaves_slow_start else np.zeros(n)
-        links.windows.grow(at, links.rtt[at], queues[at[1]], links.streams[at] * links.segment)
+        seen = queues[at[1]] + links.unrest[at]
+        links.windows.grow(at, links.rtt[at], seen, links.streams[at] * links.segment)
         links.refresh()
         if used.size:
             self.flows.change()
