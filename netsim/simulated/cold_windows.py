@@ -48,7 +48,8 @@ class ColdWindows:
     def grow(self, at: tuple[Ints, Ints], rtt: Floats, queue: Floats, segments: Floats) -> None:
         """A round trip in which these pairs sent all that their windows let them.
 
-        queue: seconds that packets of each waited, or seemed to wait, in a queue.  segments: bytes of one segment of each connection of it.
+        queue: seconds that packets of each waited, or seemed to wait, in a queue.  segments: bytes of one segment of
+        each connection of it.
         """
         size, left = self.size[at], self.left[at]
         slow = np.isinf(left)

@@ -7,7 +7,9 @@ before that of the others, and the exposed communication of everyone is less tha
 How much a kernel holds follows from its rules (Linux, net/ipv4/tcp_input.c): the send buffer grows to so many segments
 as the congestion window has, times a factor, each charged with the memory that it takes at worst
 (`tcp_sndbuf_expand`); the window, of a sender whose own interface is the limit, grows to twice what is in flight and
-no further (`tcp_is_cwnd_limited`).
+no further (`tcp_is_cwnd_limited`). What waits at that interface is in flight, too: two packets of a connection, of two
+segments each where rates are low (`tcp_small_queue_check`, `tcp_min_tso_segs`). The kernel looks for room before it
+takes a packet, not for the room that the packet needs (`sk_stream_memory_free`), so that it holds more.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ Owner = TypeVar("Owner")
 
 INITIAL_BUFFER = 1 << 16  # bytes; the nodes' tcp_wmem
 _WINDOW_OF_FLIGHT = 2
+_OWN_QUEUE = 2 * 2  # segments
+_PACKET = 1 << 16  # bytes, at most
 _BUFFER_OF_WINDOW = {"cubic": 2, "reno": 2, "bbr": 3}
 
 
@@ -39,9 +43,9 @@ def held_bytes(flight: float, transport: Transport, unsent: int) -> float:
 
     unsent: bytes that may wait for the window.
     """
-    window = _WINDOW_OF_FLIGHT * flight
+    window = _WINDOW_OF_FLIGHT * (flight + _OWN_QUEUE * segment(transport.mtu))
     grown = _BUFFER_OF_WINDOW[transport.congestion_control] * charge(transport.mtu) / segment(transport.mtu) * window
-    return max(0.0, min(max(grown, INITIAL_BUFFER), transport.buffer, window + unsent) - flight)
+    return max(0.0, min(max(grown, INITIAL_BUFFER) + _PACKET / 2, transport.buffer, window + unsent) - flight)
 
 
 class SendBuffers(Generic[Owner]):

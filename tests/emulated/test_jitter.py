@@ -5,12 +5,14 @@ from __future__ import annotations
 from math import inf
 from random import Random
 from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 
-from netsim.emulated.jitter import deviation, mean_delay, middle_half, one_way_delays
+from netsim.emulated.jitter import close_delay, deviation, mean_delay, middle_half, one_way_delays, unrest
 from netsim.emulated.node.impairments import deviate
 from netsim.links import Jitter, Link
+from netsim.topology import topology_from
 
 
 def link(delay: float, spread: float, distribution: str, reorder: bool = False) -> Link:
@@ -51,3 +53,16 @@ def test_lone_packets_have_the_mean_of_the_distribution() -> None:
 def test_a_spread_beyond_the_delay_is_cut_at_zero() -> None:
     """Mean of max(0, N(5, 20)) by its closed form: 5 Phi(0.25) + 20 phi(0.25) = 10.7."""
     assert mean_delay(link(0.005, 0.02, "normal"), inf) == pytest.approx(0.01073, rel=0.01)
+
+
+def test_close_packets_seem_to_wait_in_a_queue() -> None:
+    """0 without jitter; with a normal one of 5 ms each way, 1.645 deviations and what close packets wait."""
+    defaults: dict[str, Any] = {"up": "30 Mbit", "down": "30 Mbit", "rtt": "80 ms"}
+    plain = topology_from({"name": "t", "defaults": defaults, "sites": {"a": {}, "b": {}}}, "t")
+    assert unrest(plain, plain.link("a", "b")) == 0.0
+    assert close_delay(plain, plain.link("a", "b")) == 0.04
+    defaults["jitter"] = {"spread": "5 ms"}
+    shaken = topology_from({"name": "t", "defaults": defaults, "sites": {"a": {}, "b": {}}}, "t")
+    close = close_delay(shaken, shaken.link("a", "b"))
+    assert 0.044 < close < 0.049
+    assert unrest(shaken, shaken.link("a", "b")) == pytest.approx(2 * (close - 0.04) + 1.645 * 0.005 * 2**0.5, rel=0.01)

@@ -21,7 +21,7 @@ from netsim.simulated.simulation import simulate
 from netsim.topology import Topology
 
 DOCS = Path(__file__).parents[2] / "docs"
-MEAN, MAX = 3.3, 17.5  # per cent of exposed communication: 1.25 x what is reached
+MEAN, MAX = 1.7, 5.2  # per cent of exposed communication: 1.25 x what is reached
 Changed = tuple[Topology, Compute, dict[str, Any]]
 
 

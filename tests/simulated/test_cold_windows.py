@@ -10,7 +10,7 @@ from netsim.simulated.cold_windows import ColdWindows, standing
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
-from netsim.topology import Link, Site, Topology
+from netsim.topology import Link, Site, Topology, topology_from
 from netsim.traffic import Collective, Plan, Recurrence, Transfer
 
 SEGMENT = 1448
@@ -99,3 +99,24 @@ def test_a_far_site_leaves_slow_start_early_where_a_near_one_fills_the_downlink(
     """Cubic sees the queue that the near site makes, Reno would go on until packets are lost."""
     assert gathered("cubic", near=True) > 1.2 * gathered("reno", near=True)
     assert gathered("cubic", near=False) == pytest.approx(gathered("reno", near=False), rel=0.2)
+
+
+def exchanged(jitter: str | None) -> float:
+    """Seconds of an all-reduce of 3 MB among three sites of 30 Mbit/s and 80 ms."""
+    defaults = {
+        "up": "30 Mbit",
+        "down": "30 Mbit",
+        "rtt": "80 ms",
+        **({"jitter": {"spread": jitter}} if jitter else {}),
+    }
+    topology = topology_from({"name": "t", "defaults": defaults, "sites": {"a": {}, "b": {}, "c": {}}}, "t")
+    reduce = Transfer("sum", 750_000, (0, 1, 2))
+    plan = Plan(3, 1, (Recurrence((reduce,), 1, first=1, last=1),))
+    cold = LinkModel(cold_start=True, streams=1)
+    return simulate(plan, topology, Compute((0.0,) * 3), link_model=cold).wall_seconds
+
+
+def test_a_connection_takes_much_jitter_for_a_queue() -> None:
+    """Little is below the threshold, and costs what close packets wait for each other."""
+    assert exchanged(None) < exchanged("500 us") < exchanged(None) + 0.02
+    assert exchanged("5 ms") > exchanged(None) + 0.1

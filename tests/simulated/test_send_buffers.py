@@ -40,10 +40,10 @@ def test_the_kernel_charges_what_linux_does() -> None:
 @pytest.mark.parametrize(
     ("flight", "buffer", "unsent", "expected"),
     [
-        (1e3, 64e6, 1 << 22, 65_536 - 1e3),  # as it begins
-        (1e5, 64e6, 1 << 22, 4 * 2304 / 1448 * 1e5 - 1e5),  # grown with the window
+        (1e3, 64e6, 1 << 22, 65_536 + 32_768 - 1e3),  # as it begins, and half a packet
+        (1e5, 64e6, 1 << 22, 4 * 2304 / 1448 * (1e5 + 4 * 1448) + 32_768 - 1e5),  # grown with the window
         (1e5, 2e5, 1 << 22, 1e5),  # as large as it may be
-        (1e6, 64e6, 1 << 20, 1e6 + (1 << 20)),  # TCP_NOTSENT_LOWAT
+        (1e6, 64e6, 1 << 20, 1e6 + 2 * 4 * 1448 + (1 << 20)),  # TCP_NOTSENT_LOWAT
     ],
 )
 def test_a_send_buffer_holds(flight: float, buffer: float, unsent: int, expected: float) -> None:
