@@ -14,8 +14,8 @@ import numpy as np
 
 from netsim.simulated.cold_windows import ColdWindows
 from netsim.simulated.compute import Compute
-from netsim.simulated.fabric import Links
 from netsim.simulated.fair_rates import Floats
+from netsim.simulated.link_resources import Links
 from netsim.simulated.sampled_rounds import Samples, after_everyone
 from netsim.simulated.segments import Segment, SegmentProgress
 

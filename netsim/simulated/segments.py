@@ -16,9 +16,10 @@ import simpy
 
 from netsim.errors import LinkError
 from netsim.simulated.compute import Compute, Schedule
-from netsim.simulated.fabric import ActiveTransfer, Fabric, Links
+from netsim.simulated.fabric import ActiveTransfer, Fabric
 from netsim.simulated.fair_rates import Floats
 from netsim.simulated.flows import FlowNetwork
+from netsim.simulated.link_resources import Links
 from netsim.traffic import Algorithm, Transfer
 
 

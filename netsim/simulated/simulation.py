@@ -18,9 +18,9 @@ import numpy as np
 from netsim import collectives
 from netsim.simulated import timeline_effects
 from netsim.simulated.compute import Compute, Schedule, Slowdown
-from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.fair_rates import Floats
 from netsim.simulated.link_model import LinkModel
+from netsim.simulated.link_resources import Links, site_of_rank
 from netsim.simulated.memory import Beginning, KnownSegments, Memory, Passed, SampledRounds, SettledSegments
 from netsim.simulated.segments import (
     Change,

@@ -12,8 +12,8 @@ from math import inf
 
 from netsim.errors import LinkError
 from netsim.simulated.compute import Slowdown
-from netsim.simulated.fabric import Links, site_of_rank
 from netsim.simulated.flows import FlowNetwork
+from netsim.simulated.link_resources import Links, site_of_rank
 from netsim.simulated.segments import Change
 from netsim.states import state_at, states
 from netsim.timeline import CrossTraffic

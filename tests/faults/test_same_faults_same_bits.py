@@ -63,9 +63,7 @@ def test_the_same_faults_give_the_same_bits(tmp_path: Path, method: str, options
 
 
 @pytest.mark.parametrize(("away", "to"), [("10 s", 160), ("1 s", None)])
-def test_a_program_that_is_back_before_it_is_missed_is_let_in_when_it_is_due(
-    tmp_path: Path, away: str, to: int | None
-) -> None:
+def test_who_is_back_before_it_is_missed_is_let_in_when_due(tmp_path: Path, away: str, to: int | None) -> None:
     """Missed at step 80, of 0.1 s, when it has started long since."""
     fault = {"kind": "crash", "site": "b", "step": 2, "back_after": away}
     train = {"steps": 162, "evaluate_every": 80, "checkpoint_every": 80}

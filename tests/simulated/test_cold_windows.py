@@ -49,7 +49,7 @@ def test_a_window_doubles_until_it_sees_a_queue(segments: float, rtt: float, que
     assert grown(windows(segments), rtt, queue) == pytest.approx(then)
 
 
-def test_after_slow_start_a_window_grows_by_a_twentieth_or_as_the_cube_of_time() -> None:
+def test_a_window_grows_by_the_cube_of_time_after_slow_start() -> None:
     cold = windows(40)
     assert grown(cold, 0.1, 0.02) == pytest.approx(56)
     assert grown(cold, 0.1, 0.0) == pytest.approx(56 * 1.05)
@@ -95,7 +95,7 @@ def gathered(control: str, near: bool) -> float:
     ).wall_seconds
 
 
-def test_a_far_site_leaves_slow_start_early_where_a_near_one_fills_the_downlink() -> None:
+def test_a_near_site_ends_the_slow_start_of_a_far_one() -> None:
     """Cubic sees the queue that the near site makes, Reno would go on until packets are lost."""
     assert gathered("cubic", near=True) > 1.2 * gathered("reno", near=True)
     assert gathered("cubic", near=False) == pytest.approx(gathered("reno", near=False), rel=0.2)

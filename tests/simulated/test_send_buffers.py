@@ -7,8 +7,8 @@ import pytest
 
 from netsim.simulated.closed_form import uniform_topology
 from netsim.simulated.compute import Compute
-from netsim.simulated.fabric import Links
 from netsim.simulated.link_model import LinkModel
+from netsim.simulated.link_resources import Links
 from netsim.simulated.segments import Segment, Setting, simulate_segment
 from netsim.simulated.send_buffers import charge, held_bytes
 from netsim.simulated.simulation import simulate

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from netsim.errors import LinkError
 from netsim.simulated.closed_form import load_of, times, uniform_topology
 from netsim.simulated.compute import Compute, Schedule, Slowdown
-from netsim.simulated.fabric import Links
 from netsim.simulated.link_model import LinkModel
+from netsim.simulated.link_resources import Links
 from netsim.simulated.memory import Beginning, KnownSegments
 from netsim.simulated.segments import Segment, SegmentProgress, Setting, simulate_segment
 from netsim.simulated.simulation import Evaluation, _Run, simulate
