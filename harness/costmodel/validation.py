@@ -37,6 +37,7 @@ class ComparedRun:
     memory_exact: bool
     extrapolated: bool
     eventful: bool  # whether something happened to the network or a site on purpose
+    lossy: bool = False  # whether links lose packets
     why_not: str = ""
 
     @property
@@ -45,6 +46,11 @@ class ComparedRun:
         if self.predicted_communication_seconds is None or not self.measured_communication_seconds:
             return None
         return self.predicted_communication_seconds / self.measured_communication_seconds - 1
+
+
+def loss_of(row: ComparedRun) -> str:
+    """The group of runs that a run belongs to by whether its links lose packets."""
+    return "links that lose packets" if row.lossy else "links without loss"
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class Validation:
                 "all": asdict(error) if (error := CommunicationError.of(self.rows)) else None,
                 "by_method": {n: asdict(e) for n, e in self.communication_by(lambda row: row.algorithm).items()},
                 "by_topology": {n: asdict(e) for n, e in self.communication_by(lambda row: row.topology).items()},
+                "by_loss": {n: asdict(e) for n, e in self.communication_by(loss_of).items()},
             },
             "mean_absolute_percentage_error": overall.mean if overall else None,
             "max_absolute_percentage_error": overall.max if overall else None,
@@ -173,7 +180,7 @@ def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:
     result = run.result
     found: Prediction = predict(run.spec, calibration, result.steps)
     planned = result.payload_bytes_per_worker * result.sites
-    heaviest = ResolvedRun.of(run.spec).heaviest_memory()
+    resolved = ResolvedRun.of(run.spec)
     return ComparedRun(
         id=result.id,
         algorithm=result.algorithm,
@@ -188,8 +195,9 @@ def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:
         predicted_communication_seconds=found.communication_seconds,
         error=found.wall_seconds / result.wall_seconds - 1 if found.wall_seconds is not None else None,
         bytes_exact=round(planned) == found.payload_bytes,
-        memory_exact=result.memory_bytes == heaviest,
+        memory_exact=result.memory_bytes == resolved.heaviest_memory(),
         extrapolated=found.extrapolated,
         eventful=bool(run.spec.topology.get("timeline")),
+        lossy=any(link.mean_loss > 0 for link in resolved.topology.links),
         why_not=found.why_not,
     )

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.records.code_hash import module_hashes
@@ -110,7 +111,7 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
             files.go.touch()
             events.add("go")
             watch("training", directory)
-            with _timeline(network, trainers, events) as partitions:
+            with _timeline(network, trainers, events) as timeline:
                 trainers.wait()
             absent = frozenset(trainers.absent)
             wire = tuple(n.counters().tx_bytes - c for n, c in zip(network.nodes, counted, strict=True))
@@ -126,8 +127,8 @@ def _run(cell: Cell, cache: Path, watch: Watch, events: Events, began: float, re
         links.problems(),
         began,
         resume_from,
-        links.marks(),
-        tuple(partitions),
+        (*links.marks(), *timeline.crowded),
+        tuple(timeline.partitions),
     )
     return record_result(cell.run, files, observed, absent if cell.run.declares_faults else None)
 
@@ -140,25 +141,34 @@ def _memory_limit(run: ResolvedRun) -> int:
     return max(run.members) * (NODE_MEMORY + STATE_COPIES * sum(run.heaviest_memory().values()))
 
 
-@contextmanager
-def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterator[list[float]]:
-    """The topology's events happen from now on, where it has any.
+@dataclass
+class _PlayedTimeline:
+    """What is known of a timeline afterwards.
 
-    The list holds, afterwards, when partitions began, seconds since the epoch.
+    partitions: when they began, seconds since the epoch.  crowded: cross-traffic that found no room.
     """
-    partitions: list[float] = []
+
+    partitions: list[float] = field(default_factory=list)
+    crowded: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def _timeline(network: Network, trainers: WorkerGroup, events: Events) -> Iterator[_PlayedTimeline]:
+    """The topology's events happen from now on, where it has any."""
+    timeline = _PlayedTimeline()
     if not network.topology.timeline:
-        yield partitions
+        yield timeline
         return
     due = {event.start for event in network.topology.timeline.events if event.partition}
     with network.play(trainers.site_event) as player:
         zero = time.time()
-        yield partitions
+        yield timeline
     if player.error is not None:
         raise LinkError(f"the timeline could not be played: {player.error}")
+    timeline.crowded = player.crowded
     for one in player.played:
         if one.kind == "links" and one.due in due:
-            partitions.append(zero + one.done)
+            timeline.partitions.append(zero + one.done)
             events.add_at(zero + one.done, "partition", detail=one.detail)
         if one.kind in ("links", "traffic"):
             events.add_at(zero + one.done, one.kind, due=round(one.due, 3), detail=one.detail)

@@ -69,7 +69,7 @@ def _reliability() -> MarkdownPage:
 
 def _validation() -> MarkdownPage:
     calibration = load_calibration(DATA / "calibration.yaml")
-    runs = read_runs([DATA / "validation-runs.jsonl", DATA / "fault-runs.jsonl"])
+    runs = read_runs([DATA / f"{kind}-runs.jsonl" for kind in ("validation", "loss", "fault")])
     return validation_page(validate_runs(runs, calibration), calibration)
 
 

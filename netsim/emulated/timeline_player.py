@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from netsim.emulated.agent_client import AgentClient, wait
-from netsim.emulated.node.requests import Reshape, SendTraffic, SignalAllPrograms, StopTraffic
+from netsim.emulated.node.requests import ReadCrossBytes, Reshape, SendTraffic, SignalAllPrograms, StopTraffic
 from netsim.emulated.plan import NodePlan
 from netsim.errors import LonghaulError
 from netsim.states import states
@@ -19,6 +19,8 @@ from netsim.timeline import CrossTraffic, WorkerEvent
 from netsim.topology import Topology
 
 _SIGNALS = {"pause": signal.SIGSTOP, "resume": signal.SIGCONT, "crash": signal.SIGKILL}
+
+CROWDED = 0.95  # of the cross-traffic that is due: with less, it was not what the timeline says
 
 _Kind = Literal["links", "traffic", "pause", "resume", "crash", "restart"]
 
@@ -50,12 +52,19 @@ class TimelinePlayer:
         self._stopped = threading.Event()
         self._begin = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True, name="timeline")
+        self._sources = sorted({flow.source for flow in topology.timeline.cross_traffic()})
+        self._sent: dict[str, int] = {}  # bytes of cross-traffic before
+        self._flows: list[tuple[CrossTraffic, float]] = []  # with when each began, monotonic
         self.played: list[Played] = []
+        self.crowded: list[
+            str
+        ] = []  # sites whose cross-traffic found no room, with how much of it did; known at the end
         self.error: LonghaulError | None = None
 
     def start(self, begin: float | None = None) -> None:
         """begin: the timeline's zero on the monotonic clock; now unless given."""
         self._begin = time.monotonic() if begin is None else begin
+        self._sent = self._cross_bytes()
         self._thread.start()
 
     def stop(self, restore: bool = True) -> None:
@@ -63,9 +72,24 @@ class TimelinePlayer:
         self._stopped.set()
         self._thread.join()
         if restore and self.error is None and any(not link.ended for link in self._links.values()):
-            sources = {flow.source for flow in self._topology.timeline.cross_traffic()}
-            wait([self._links[site].request(StopTraffic()) for site in sources])
+            ended = time.monotonic()
+            wait([self._links[site].request(StopTraffic()) for site in self._sources])
+            self.crowded = self._crowded(ended)
             self._reshape(self._base)
+
+    def _cross_bytes(self) -> dict[str, int]:
+        answers = wait([self._links[site].request(ReadCrossBytes()) for site in self._sources])
+        return {site: answer.bytes for site, answer in zip(self._sources, answers, strict=True)}
+
+    def _crowded(self, ended: float) -> list[str]:
+        """Sites whose uplink had no room for their cross-traffic: it has its pair's share of it, and no more."""
+        found = []
+        for site, after in self._cross_bytes().items():
+            flows = [(flow, begun) for flow, begun in self._flows if flow.source == site]
+            due = sum(flow.rate / 8 * min(flow.end - flow.start, ended - begun) for flow, begun in flows)
+            if due and (share := (after - self._sent[site]) / due) < CROWDED:
+                found.append(f"{site}: {100 * share:.0f} % of the cross-traffic that was due; the rest found no room")
+        return found
 
     def _run(self) -> None:
         try:
@@ -103,6 +127,7 @@ class TimelinePlayer:
         seconds, mtu = flow.end - flow.start, self._topology.transport.mtu
         request = SendTraffic(self._in_force[flow.target].address, flow.rate, seconds, mtu)
         self._links[flow.source].request(request)
+        self._flows.append((flow, time.monotonic()))
         return "traffic", f"{flow.source} -> {flow.target}"
 
     def _happen(self, incident: WorkerEvent) -> tuple[_Kind, str]:

@@ -53,6 +53,7 @@ class Links:
         if link_model.host_bandwidth is not None:
             self.capacity[self.host] = link_model.host_bandwidth
         self.delay, self.rtt, self.unrest, self.loss = np.zeros((4, n, n))
+        self.beside: Floats = np.zeros((n, n))  # bytes per second of cross-traffic
         self.connections: LossyConnections | None = None  # of all pairs, once packets of any are lost
         self.cap: Floats = np.full((n, n), np.inf)
         self.windows = ColdWindows.unlimited(n)
@@ -67,7 +68,7 @@ class Links:
                 self.windows.size[at] = link_model.initial_window(topology, a.name, b.name)
 
     def become(self, topology: Topology, taken: Sequence[tuple[str, str, float]] = ()) -> None:
-        """Take the rates, delays and losses of `topology`; `taken`: from, to and line rate that others use up."""
+        """Take the rates, delays and losses of `topology`; `taken`: from, to and line rate that others would use up."""
         link_model, place = self.link_model, self.place
 
         def goodput(rate: float) -> float:
@@ -75,11 +76,12 @@ class Links:
 
         for site in topology.sites:
             i = place[site.name]
-            self.capacity[self.up[i]] = goodput(site.up - sum(rate for a, _, rate in taken if a == site.name))
-            self.capacity[self.down[i]] = goodput(site.down - sum(rate for _, b, rate in taken if b == site.name))
+            self.capacity[self.up[i]], self.capacity[self.down[i]] = goodput(site.up), goodput(site.down)
         for index, shared in enumerate(topology.core):
-            others = sum(rate for a, b, rate in taken if (a, b) in shared.pairs)
-            self.capacity[self._first_core + index] = goodput(shared.rate - others)
+            self.capacity[self._first_core + index] = goodput(shared.rate)
+        self.beside[:] = 0.0
+        for source, target, rate in taken:
+            self.beside[place[source], place[target]] += goodput(rate)
         for link in topology.links:
             i, j = place[link.source], place[link.target]
             back = topology.link(link.target, link.source)
@@ -92,8 +94,7 @@ class Links:
             if link_model.send_buffers:  # which never shrink
                 self.room[i, j] = max(self.room[i, j], link_model.held_bytes(topology, link.source, link.target))
             if self.pair[i, j] != FREE:
-                others = sum(rate for a, b, rate in taken if (a, b) == (link.source, link.target))
-                rate = np.inf if link.rate is None else goodput(link.rate - others)
+                rate = np.inf if link.rate is None else goodput(link.rate)
                 self.capacity[self.pair[i, j]] = 0.0 if severed else rate
         if self.connections is None and self.loss.any():
             streams = np.ones(self.loss.shape, dtype=np.int64)
@@ -103,7 +104,7 @@ class Links:
 
     def state(self) -> tuple[bytes, ...]:
         """What a round or the timeline can change for the next one; equal states behave equally."""
-        links = (part.tobytes() for part in (self.capacity, self.delay, self.cap, self.loss))
+        links = (part.tobytes() for part in (self.capacity, self.beside, self.delay, self.cap, self.loss))
         return (*links, self.windows.state())
 
     def limits(self) -> Floats:
@@ -147,4 +148,4 @@ class Links:
     def refresh(self) -> None:
         """Give the routes the limits and capacities of now. Due after every change of the links or of a window."""
         if self._routes is not None:
-            self._routes.become(self.limits().ravel(), self.capacity)
+            self._routes.become(self.limits().ravel(), self.capacity, self.beside.ravel())

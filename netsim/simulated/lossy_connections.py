@@ -12,8 +12,9 @@ and Anderson (INFOCOM 2000) and Padhye, Firoiu, Towsley and Kurose (SIGCOMM 1998
     cubic function or as much as Reno's mean would, whichever is more (RFC 9438, section 4.3); Reno by one;
     where only the last segment of a message is lost, or all that a round has sent, nothing behind it shows that, and
     it is sent again after another `LEAST_TIMEOUT` (RFC 8985, section 7.2; Linux's `tcp_schedule_loss_probe` adds the
-    least timeout where one segment is outstanding, and never waits longer than for the timeout itself); where this
-    happens to what is sent for the second time, the window begins at one segment again (RFC 5681, section 3.1).
+    least timeout where one segment is outstanding, and never waits longer than for the timeout itself); where others
+    of its round arrive, their acknowledgement sets that timer anew, a round trip later; where this happens to what
+    is sent for the second time, the window begins at one segment again (RFC 5681, section 3.1).
 
 Windows outlast the pause between two messages, as nodes have `tcp_slow_start_after_idle` at zero. Losses are
 independent of each other, also where the link's own come in bursts, and none come from queues. BBR's window does not
@@ -162,7 +163,8 @@ def follow(
         windows.begin_again(unseen & again)
         # Of segments that are all sent before the first of them is missed, the last that is lost is sent again last.
         place = np.where(last, 1.0, random.random(len(left)) ** (1 / np.maximum(lost, 1)))
-        missed = burst + place * sent / rate + round_trip + unseen * LEAST_TIMEOUT
+        seconds = LEAST_TIMEOUT + np.where(lost < sent, round_trip, 0.0)
+        missed = burst + place * sent / rate + round_trip + unseen * seconds
         again, left = ends, left - sent + lost
         active = left > 0
         start = np.where(active, np.where(repeats, missed, windows.end), start)

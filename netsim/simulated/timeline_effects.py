@@ -1,8 +1,9 @@
 """A topology's timeline for the simulator: the same events that the emulator plays.
 
-Links take the states that the timeline gives; a severed link carries nothing. Cross-traffic takes its rate away from
-the links it crosses, since it does not yield. A paused site stands still; a crashed one stands still until it restarts
-and computes again what it had since the last synchronisation.
+Links take the states that the timeline gives; a severed link carries nothing. Cross-traffic does not yield: it takes
+its rate away from the transfers of its pair. Both together have one pair's share of the links that they cross, as in
+the emulator, whose uplinks are shared by destination. A paused site stands still; a crashed one stands still until it
+restarts and computes again what it had since the last synchronisation.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from harness.costmodel.calibration import Calibration
-from harness.costmodel.validation import CommunicationError, ComparedRun, Spread, Validation
+from harness.costmodel.validation import CommunicationError, ComparedRun, Spread, Validation, loss_of
 from reports.pages.fault_section import fault_section
 from reports.pages.markdown_page import MarkdownPage, picture
 from reports.style.drawing import Drawing, legend, log_axis, panels, report_style
@@ -17,18 +17,21 @@ from reports.style.tables import Column, text_table
 
 _HEAD = """# Validation: predicted against measured
 
-Written by `longhaul docs validation` from docs/validation-runs.jsonl, docs/fault-runs.jsonl and docs/calibration.yaml,
-which the commands below make. Every row is a run on an emulated WAN that the calibration was not fitted to. Time has an
-error; bytes and memory must be equal: the plan's bytes to the workers' ledgers, the method's persistent memory to the
-counted tensors. The error of exposed communication, what steps waited for, comes first: a paced step takes as long as
-it is told to, so that the error of wall time is smaller than what the model gets wrong. Errors are predicted over
-measured, less one.
+Written by `longhaul docs validation` from docs/validation-runs.jsonl, docs/loss-runs.jsonl, docs/fault-runs.jsonl and
+docs/calibration.yaml, which the commands below make. Every row is a run on an emulated WAN that the calibration was not
+fitted to. Time has an error; bytes and memory must be equal: the plan's bytes to the workers' ledgers, the method's
+persistent memory to the counted tensors. The error of exposed communication, what steps waited for, comes first: a
+paced step takes as long as it is told to, so that the error of wall time is smaller than what the model gets wrong.
+Errors are predicted over measured, less one.
 
     longhaul run suites/calibration.yaml --substrate netns && longhaul run suites/validation.yaml --substrate netns
     longhaul run suites/validation.yaml --substrate docker && longhaul run suites/validation-small.yaml
+    longhaul run suites/validation-wide.yaml --substrate netns
+    longhaul run suites/validation-loss.yaml --substrate netns
     longhaul calibrate runs/calibration --name two-core-host -o docs/calibration.yaml
-    longhaul validate runs/calibration runs/validation runs/validation-small --calibration docs/calibration.yaml \\
-        --store docs/validation-runs.jsonl
+    longhaul validate runs/calibration runs/validation runs/validation-small runs/validation-wide \\
+        --calibration docs/calibration.yaml --store docs/validation-runs.jsonl
+    longhaul validate runs/validation-loss --calibration docs/calibration.yaml --store docs/loss-runs.jsonl
     longhaul run suites/faults-calibration.yaml --substrate netns && longhaul run suites/faults.yaml --substrate netns
     longhaul calibrate runs/faults-calibration --onto docs/calibration.yaml -o docs/calibration.yaml \\
         --held-out docs/validation-runs.jsonl
@@ -71,12 +74,11 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
 
 
 def _headline(validation: Validation) -> list[str]:
-    error = CommunicationError.of(validation.rows)
-    if error is None:
-        return []
+    groups = validation.communication_by(loss_of)
     return [
-        f"{error.runs} runs: mean absolute error of exposed communication {error.mean:.2f} %, "
+        f"{error.runs} runs on {name}: mean absolute error of exposed communication {error.mean:.2f} %, "
         f"maximum {error.max:.2f} %, signed mean {error.bias:+.2f} %."
+        for name, error in sorted(groups.items(), reverse=True)
     ]
 
 
@@ -188,6 +190,7 @@ def _recovery(calibration: Calibration) -> list[str]:
 _GROUPS: dict[str, Callable[[ComparedRun], str]] = {
     "By method": lambda row: row.label,
     "By topology": lambda row: row.topology,
+    "By loss": loss_of,
     "By substrate and engine": lambda row: row.substrate,
     "By model": lambda row: row.model,
 }

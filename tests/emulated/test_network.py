@@ -256,13 +256,27 @@ def test_cross_traffic_ends_with_the_timeline(substrate: str, directory: Path) -
     """What would go on for a minute is over when the links are checked after a run."""
     events = [{"from": "0 s", "to": "60 s", "traffic": {"from": "a", "to": "b", "rate": "8 Mbit"}}]
     for network in opened(pair(timeline=events), substrate, directory):
-        with network.play():
+        with network.play() as player:
             time.sleep(0.5)
+        assert player.crowded == []
         time.sleep(0.2)  # for what was under way
         received = network.nodes[1].counters().rx_bytes
         assert received > 400_000
         time.sleep(0.5)
         assert network.nodes[1].counters().rx_bytes - received < 10_000
+
+
+@pytest.mark.timing
+def test_cross_traffic_that_finds_no_room_is_named(substrate: str, directory: Path) -> None:
+    """Twice what its own link carries."""
+    events = [{"from": "0 s", "to": "60 s", "traffic": {"from": "a", "to": "b", "rate": "80 Mbit"}}]
+    for network in opened(pair(timeline=events), substrate, directory):
+        with network.play() as player:
+            time.sleep(1.5)
+        (named,) = player.crowded
+        assert named.startswith("a: ")
+        assert "% of the cross-traffic" in named
+        assert 40 < float(named.split()[1]) < 75
 
 
 def test_an_unknown_substrate_or_engine_is_bad_input(directory: Path) -> None:

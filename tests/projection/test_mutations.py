@@ -15,13 +15,15 @@ from harness.costmodel import predict
 from harness.costmodel.calibration import load_calibration
 from harness.costmodel.validation import validate_runs
 from harness.records.archive import read_runs
+from harness.records.run_record import Run
+from harness.spec.resolved import ResolvedRun
 from netsim import collectives
 from netsim.simulated.compute import Compute
 from netsim.simulated.simulation import simulate
 from netsim.topology import Topology
 
 DOCS = Path(__file__).parents[2] / "docs"
-MEAN, MAX = 1.7, 5.2  # per cent of exposed communication: 1.25 x what is reached
+MEAN, MAX = 2.0, 6.3  # per cent of exposed communication, without loss of packets: 1.25 x what is reached
 Changed = tuple[Topology, Compute, dict[str, Any]]
 
 
@@ -56,6 +58,11 @@ def ring_rule_off(topology: Topology, compute: Compute) -> Changed:
     return topology, compute, {"choose": partial(collectives.choose, topology)}
 
 
+def loses_packets(run: Run) -> bool:
+    """Such links have an error of their own, and a prediction takes many draws."""
+    return any(link.mean_loss for link in ResolvedRun.of(run.spec).topology.links)
+
+
 def communication_errors(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Changed] | None) -> list[float]:
     """Per cent, signed, of every stored run."""
     if change is not None:
@@ -66,7 +73,8 @@ def communication_errors(monkeypatch: pytest.MonkeyPatch, change: Callable[..., 
 
         monkeypatch.setattr(predict, "simulate", mutated)
     calibration = load_calibration(DOCS / "calibration.yaml")
-    rows = validate_runs(read_runs([DOCS / "validation-runs.jsonl"]), calibration).rows
+    runs = [run for run in read_runs([DOCS / "validation-runs.jsonl"]) if not loses_packets(run)]
+    rows = validate_runs(runs, calibration).rows
     assert len(rows) >= 24
     return [
         100 * (row.predicted_communication_seconds / row.measured_communication_seconds - 1)
@@ -88,8 +96,16 @@ def test_communication_is_predicted_within_its_threshold(monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
-    [delays(0.0), delays(0.5), goodput(1.1), goodput(0.9), backward, send_buffers_off],
-    ids=["delays x0", "delays x0.5", "goodput +10 %", "goodput -10 %", "backward share 0.3", "send buffers off"],
+    [delays(0.0), delays(0.5), goodput(1.1), goodput(0.9), backward, send_buffers_off, ring_rule_off],
+    ids=[
+        "delays x0",
+        "delays x0.5",
+        "goodput +10 %",
+        "goodput -10 %",
+        "backward share 0.3",
+        "send buffers off",
+        "ring rule off",
+    ],
 )
 def test_a_wrong_model_fails_validation(change: Callable[..., Changed], monkeypatch: pytest.MonkeyPatch) -> None:
     errors = communication_errors(monkeypatch, change)
@@ -97,8 +113,7 @@ def test_a_wrong_model_fails_validation(change: Callable[..., Changed], monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [window, ring_rule_off], ids=["window x10", "ring rule off"])
-def test_what_the_stored_runs_do_not_exercise(change: Callable[..., Changed], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No stored run is bound by its buffers, or has sites enough for a ring: nothing here would notice an error."""
+def test_what_the_stored_runs_do_not_exercise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stored run is bound by its buffers: nothing here would notice a window ten times as large."""
     plain = communication_errors(monkeypatch, None)
-    assert communication_errors(monkeypatch, change) == pytest.approx(plain, abs=0.5)
+    assert communication_errors(monkeypatch, window) == pytest.approx(plain, abs=0.5)

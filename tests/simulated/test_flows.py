@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 import simpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,8 +63,24 @@ def test_each_set_of_routes_has_its_own_fair_rates() -> None:
     for _ in range(2):
         assert routes.rates(np.array([True, True, True]))[slots].tolist() == [2.0, 5.0, 5.0]
         assert routes.rates(np.array([False, True, False]))[slots].tolist() == [0.0, 10.0, 0.0]
-    routes.become(np.array([INF, 1.0, INF]), np.array([INF, 10.0, 4.0, 100.0, 100.0]))
+    routes.become(np.array([INF, 1.0, INF]), np.array([INF, 10.0, 4.0, 100.0, 100.0]), np.zeros(3))
     assert routes.rates(np.array([True, True, True]))[slots].tolist() == [4.0, 9.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("beside", "with_it", "without"),
+    [
+        (3.0, [2.0, 5.0, 5.0], [6.0, 6.0]),  # a third of the uplink for both, of which it takes three fifths
+        (9.0, [0.2, 5.0, 5.0], [5.0, 5.0]),  # no more than that third, of which a flow keeps next to nothing
+    ],
+)
+def test_what_does_not_yield_has_one_flows_share(beside: float, with_it: list[float], without: list[float]) -> None:
+    paths = np.array([[1, FREE, 2], [1, FREE, 3], [1, FREE, 4]])
+    capacity = np.array([INF, 15.0, 100.0, 100.0, 100.0])
+    routes = Routes(paths, np.full(3, INF), capacity, np.array([beside, 0.0, 0.0]))
+    slots = routes.slots_of(np.arange(3))
+    assert routes.rates(np.array([True, True, True]))[slots].tolist() == pytest.approx(with_it)
+    assert routes.rates(np.array([False, True, True]))[slots].tolist() == pytest.approx([0.0, *without])
 
 
 def test_a_flow_speeds_up_when_another_ends() -> None:
@@ -84,7 +101,7 @@ def test_a_flow_waits_out_a_cut_and_goes_on() -> None:
     network.start(np.array([0]), np.array([20.0]), lambda _: log.append(env.now))
 
     def become(rate: float) -> None:
-        routes.become(np.array([INF]), np.array([INF, rate, 100.0]))
+        routes.become(np.array([INF]), np.array([INF, rate, 100.0]), np.zeros(1))
         network.change()
 
     def cut() -> Generator[simpy.Event, Any, None]:

@@ -54,6 +54,8 @@ def test_a_loss_that_later_segments_show_costs_no_timeout() -> None:
     late = np.array(left([2] * 20_000, 0.01, Windows.new((20_000,), 10)))
     assert np.mean(late > ROUND_TRIP) == pytest.approx(0.02, rel=0.15)
     assert np.mean(late > LEAST_TIMEOUT) == pytest.approx(0.01, rel=0.25)
+    # The timer of the last one begins again when the first is acknowledged.
+    assert np.median(late[late > LEAST_TIMEOUT]) == pytest.approx(2 * ROUND_TRIP + LEAST_TIMEOUT, abs=4 / RATE)
 
 
 @pytest.mark.parametrize("control", ["reno", "cubic"])

@@ -63,12 +63,15 @@ def remove_container(container: Container) -> None:
 
 
 def remove_network(network: Network) -> bool:
-    """Whether it is gone; not if the engine counts endpoints of containers that are no more."""
+    """Whether it is gone; not if the engine counts endpoints of containers that are no more.
+
+    Containers are named, not looked up: the engine lets go of the endpoint of one that is gone if asked by its name.
+    """
     try:
         network.reload()
-        for container in network.containers:
+        for endpoint in (network.attrs["Containers"] or {}).values():
             with contextlib.suppress(NotFound, APIError):
-                network.disconnect(container, force=True)
+                network.disconnect(endpoint["Name"], force=True)
         network.remove()
     except NotFound:
         return True
