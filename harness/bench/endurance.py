@@ -162,8 +162,12 @@ def endure(case: LongRun, command: Sequence[str], folder: Path, substrate: str) 
 
 
 def while_training(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Without what follows the last that has a trainer: many sites take a while to be taken down. All, if none has."""
-    training = [place for place, sample in enumerate(samples) if "trainer" in sample]
+    """Without what follows the training: many sites take a while to be taken down. All, if no sample has a trainer.
+
+    Trainers have connections to each other while they train, and let go of them when they are done.
+    """
+    opened = [sample["trainer"][1] if "trainer" in sample else 0 for sample in samples]
+    training = [place for place, count in enumerate(opened) if count and count > max(opened) / 2]
     return samples[: training[-1] + 1] if training else samples
 
 

@@ -51,9 +51,11 @@ def test_the_start_is_no_part_of_the_comparison() -> None:
 
 
 def test_taking_down_is_no_part_of_the_comparison() -> None:
-    samples: list[Sample] = [{"trainer": (1, 5), "runner": (1, 72)}] * 4 + [{"runner": (1, 3)}] * 4
-    assert held_of(while_training(samples)) == [Held("runner", 1, 1, 72, 72), Held("trainer", 1, 1, 5, 5)]
-    assert while_training(samples[4:]) == samples[4:]
+    done: list[Sample] = [{"trainer": (1, 4), "runner": (1, 72)}] * 4  # with no peers any more
+    gone: list[Sample] = [{"runner": (1, 3)}] * 4
+    samples: list[Sample] = [{"trainer": (1, 138), "runner": (1, 72)}] * 4 + done + gone
+    assert held_of(while_training(samples)) == [Held("runner", 1, 1, 72, 72), Held("trainer", 1, 1, 138, 138)]
+    assert while_training(gone) == gone
 
 
 def test_the_last_row_of_a_case_counts(tmp_path: Path) -> None:
