@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from harness.bench.load import busy_cores
-from harness.bench.rows import append_host, append_row, stored_rows
+from harness.bench.rows import append_host, append_row, hosts_of, stored_rows
 from harness.records.environment import fingerprint
 from netsim.emulated.gate import loss_interval
 from netsim.emulated.jitter import deviation, mean_delay
@@ -77,6 +77,11 @@ def stored_links(results: Path | None) -> list[LinkAccuracy]:
     """The rows in a file of results; none if there is no file."""
     lines = [line for line in stored_rows(results) if "point" in line]
     return [LinkAccuracy(**{**line, "point": LinkPoint(**line["point"])}) for line in lines]
+
+
+def hosts_of_links(results: Path | None) -> list[dict[str, Any]]:
+    """The hosts on which they were measured."""
+    return hosts_of(results, lambda row: "point" in row)
 
 
 def _topology(point: LinkPoint) -> Topology:

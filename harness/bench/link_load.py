@@ -14,10 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
-from harness.bench.rows import append_host, append_row, stored_rows
+from harness.bench.rows import append_host, append_row, hosts_of, stored_rows
 from harness.bench.run_processes import owned_processes
 from harness.records.environment import fingerprint
 from netsim.emulated.gate import SHORT
@@ -230,12 +231,19 @@ def _store(row: LoadedLink | ManySites, results: Path | None) -> None:
 
 
 def stored_loads(results: Path | None) -> list[LoadedLink]:
-    """The rows of links under load in a file of results."""
+    """The rows of links under load in a file of results, substrate by substrate."""
     lines = [line for line in stored_rows(results) if "load_point" in line]
-    return [LoadedLink(**{**line, "load_point": LoadPoint(**line["load_point"])}) for line in lines]
+    rows = [LoadedLink(**{**line, "load_point": LoadPoint(**line["load_point"])}) for line in lines]
+    return sorted(rows, key=lambda row: (row.load_point.substrate, row.load_point.engine))
 
 
 def stored_sites(results: Path | None) -> list[ManySites]:
-    """The rows of networks of many sites in a file of results."""
+    """The rows of networks of many sites in a file of results, substrate by substrate."""
     lines = [line for line in stored_rows(results) if "sites_point" in line]
-    return [ManySites(**{**line, "sites_point": SitesPoint(**line["sites_point"])}) for line in lines]
+    rows = [ManySites(**{**line, "sites_point": SitesPoint(**line["sites_point"])}) for line in lines]
+    return sorted(rows, key=lambda row: (row.sites_point.substrate, row.sites_point.engine, row.sites_point.sites))
+
+
+def hosts_of_loads(results: Path | None) -> list[dict[str, Any]]:
+    """The hosts of both, but for the rows of a guest, whose time is virtual."""
+    return hosts_of(results, lambda row: "point" not in row and row.get("load_point", {}).get("substrate") != "guest")

@@ -123,9 +123,9 @@ class Coordinator:
         self._publish(self._scheduled(view, reports, front, due))
 
     def _unscheduled(self, rank: int) -> bool:
-        """Whether a worker in the waiting room is no cause to wait for a step.
+        """Whether a worker in the waiting room is let in as soon as members can come, not at a step.
 
-        Of a member whose program is there again before anybody has missed it, the meeting for its loss decides.
+        Not a member whose program is there again before anybody has missed it: the meeting for its loss decides.
         """
         if rank in self._absences:
             return False

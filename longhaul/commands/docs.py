@@ -11,9 +11,9 @@ import typer
 from harness.bench.all_reduce import TARGET_PERCENT, hosts_of_rows, stored_all_reduces
 from harness.bench.chaos.chaos_report import load_chaos
 from harness.bench.endurance import stored_endurance
-from harness.bench.link_accuracy import stored_links
-from harness.bench.link_load import stored_loads, stored_sites
-from harness.bench.rows import hosts_of, stored_host
+from harness.bench.link_accuracy import hosts_of_links, stored_links
+from harness.bench.link_load import hosts_of_loads, stored_loads, stored_sites
+from harness.bench.rows import stored_host
 from harness.bench.soak_report import load_soak
 from harness.bench.torch_backends import stored_backends
 from harness.costmodel.calibration import load_calibration
@@ -46,8 +46,8 @@ def _accuracy() -> MarkdownPage:
         stored_links(results),
         stored_loads(results),
         stored_sites(results),
-        hosts_of(results, lambda line: "point" in line),
-        hosts_of(results, lambda line: line.get("load_point", {}).get("substrate") != "guest" and "point" not in line),
+        hosts_of_links(results),
+        hosts_of_loads(results),
     )
 
 

@@ -20,6 +20,7 @@ from netsim.topology import Topology
 
 _SIGNALS = {"pause": signal.SIGSTOP, "resume": signal.SIGCONT, "crash": signal.SIGKILL}
 
+STARTS = 0.1  # seconds, at most, in which the process that sends it starts
 CROWDED = 0.95  # of the cross-traffic that is due: with less, it was not what the timeline says
 
 _Kind = Literal["links", "traffic", "pause", "resume", "crash", "restart"]
@@ -56,9 +57,7 @@ class TimelinePlayer:
         self._sent: dict[str, int] = {}  # bytes of cross-traffic before
         self._flows: list[tuple[CrossTraffic, float]] = []  # with when each began, monotonic
         self.played: list[Played] = []
-        self.crowded: list[
-            str
-        ] = []  # sites whose cross-traffic found no room, with how much of it did; known at the end
+        self.crowded: list[str] = []  # where cross-traffic found no room, known at the end
         self.error: LonghaulError | None = None
 
     def start(self, begin: float | None = None) -> None:
@@ -86,7 +85,10 @@ class TimelinePlayer:
         found = []
         for site, after in self._cross_bytes().items():
             flows = [(flow, begun) for flow, begun in self._flows if flow.source == site]
-            due = sum(flow.rate / 8 * min(flow.end - flow.start, ended - begun) for flow, begun in flows)
+            seconds = [
+                (flow.rate, min(flow.end - flow.start, max(0.0, ended - begun - STARTS))) for flow, begun in flows
+            ]
+            due = sum(rate / 8 * length for rate, length in seconds)
             if due and (share := (after - self._sent[site]) / due) < CROWDED:
                 found.append(f"{site}: {100 * share:.0f} % of the cross-traffic that was due; the rest found no room")
         return found

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from harness.bench import all_reduce
-from harness.bench.link_accuracy import RATES, RTTS, link_grid, measure_links, stored_links
-from harness.bench.link_load import measure_loads, measure_sites
+from harness.bench.link_accuracy import RATES, RTTS, hosts_of_links, link_grid, measure_links, stored_links
+from harness.bench.link_load import hosts_of_loads, measure_loads, measure_sites
 from harness.bench.rows import stored_host
 from harness.bench.torch_backends import NETWORKS, measure_backends
 from harness.records.environment import fingerprint
@@ -64,8 +64,9 @@ def bench_wan(
     loads = measure_loads(substrates if "load" in parts else [], engine, results, say)
     sites = measure_sites(substrates if "sites" in parts else [], engine, results, say)
     if out is not None:
-        host = stored_host(results) or fingerprint()
-        write_page(accuracy_page(stored_links(results) or rows, loads, sites, [host], [host]), out)
+        links = stored_links(results) or rows
+        hosts, load_hosts = hosts_of_links(results) or [fingerprint()], hosts_of_loads(results) or [fingerprint()]
+        write_page(accuracy_page(links, loads, sites, hosts, load_hosts), out)
     if as_json:
         found = {"rows": [asdict(row) for row in rows], "under_load": [asdict(row) for row in loads]}
         print(json.dumps({"host": fingerprint(), **found, "many_sites": [asdict(row) for row in sites]}))
