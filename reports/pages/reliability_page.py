@@ -128,5 +128,7 @@ def _inputs(tried: Tried) -> str:
 
 {tried.total} documents with one to three mutations ({kinds}):
 {tried.refused} refused with one message that names the field,
-{tried.total - tried.refused - len(tried.wrong)} still valid, {len(tried.wrong)} handled otherwise.
+{tried.total - tried.refused - len(tried.wrong)} still valid, {len(tried.wrong)} handled otherwise. Then
+`tests/fuzz` gives every parser bytes, documents and mutations of a committed corpus; Hypothesis goes on from those that
+get furthest into our code, by the lines that they run. `make fuzz` tries more of each.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from harness.spec.suite import load_suite
 from netsim.errors import InputError, LonghaulError
 from netsim.importers import read_graph
 from netsim.topology import load_topology
+from tests.fuzz.guided import guided
 from tests.fuzz.test_documents import EXAMPLES
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -59,5 +59,4 @@ def test_any_mutation_of_the_corpus_is_read_or_refused(tmp_path: Path, path: Pat
         )
     mutated = tmp_path / path.name
     mutated.write_bytes(content)
-    with suppress(LonghaulError):
-        PARSERS[path.parent.name](mutated)
+    guided(lambda: PARSERS[path.parent.name](mutated), LonghaulError)

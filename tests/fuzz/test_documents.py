@@ -20,6 +20,7 @@ from harness.spec.suite import load_suite
 from netsim.documents import read_yaml, validate
 from netsim.errors import InputError
 from netsim.topology import load_topology, topology_from
+from tests.fuzz.guided import guided, lines_of
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))  # `make fuzz` tries more
 QUICK = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -43,19 +44,24 @@ def read_or_refused(read: Any, *arguments: Any) -> None:
         read(*arguments)
 
 
+def read_or_refused_further(read: Any, *arguments: Any) -> None:
+    """The same, guided by coverage."""
+    guided(lambda: read(*arguments), InputError)
+
+
 @QUICK
 @given(documents)
 def test_any_mapping_is_a_suite_or_is_refused(tmp_path: Path, document: dict[str, Any]) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    read_or_refused(load_suite, path)
+    read_or_refused_further(load_suite, path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["suite.yaml"]
 
 
 @QUICK
 @given(documents)
 def test_any_mapping_is_a_topology_or_is_refused(document: dict[str, Any]) -> None:
-    read_or_refused(topology_from, document, "topology")
+    read_or_refused_further(topology_from, document, "topology")
 
 
 @QUICK
@@ -64,7 +70,7 @@ def test_any_bytes_are_yaml_or_are_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "file.yaml"
     path.write_bytes(content)
     read_or_refused(read_yaml, path)
-    read_or_refused(load_topology, path)
+    read_or_refused_further(load_topology, path)
 
 
 @QUICK
@@ -80,7 +86,7 @@ def test_any_bytes_are_a_record_or_are_refused(tmp_path: Path, content: bytes) -
 @QUICK
 @given(values)
 def test_any_value_is_a_result_or_is_refused(value: Any) -> None:
-    read_or_refused(lambda: validate(Result, value, "result.json"))
+    read_or_refused_further(lambda: validate(Result, value, "result.json"))
 
 
 @pytest.mark.parametrize(
@@ -154,3 +160,12 @@ def test_a_record_that_is_not_whole_is_refused(tmp_path: Path, content: str) -> 
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(InputError):
         read_run(tmp_path)
+
+
+def test_more_is_read_of_what_is_more_nearly_a_document(tmp_path: Path) -> None:
+    """What the guidance goes by: a document is followed further than nonsense."""
+    nonsense, document = tmp_path / "nonsense.yaml", tmp_path / "document.yaml"
+    nonsense.write_text("x")
+    document.write_text("{name: x, defaults: {up: 1 Mbit, down: 1 Mbit, rtt: 1 ms}, sites: {a: {}, b: {}}}")
+    near = lines_of(lambda: read_or_refused(load_topology, nonsense))
+    assert 0 < near < lines_of(lambda: read_or_refused(load_topology, document))
