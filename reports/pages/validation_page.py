@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 
 import pandas as pd
 
@@ -105,11 +106,11 @@ def draw_parity(validation: Validation) -> Drawing:
     """Predicted over measured exposed communication, one point per run, with the 3 % and 10 % bands."""
     data = pd.DataFrame(
         [
-            (row.id, row.algorithm, row.measured_communication_seconds, row.predicted_communication_seconds)
+            (row.id, row.algorithm, row.lossy, row.measured_communication_seconds, row.predicted_communication_seconds)
             for row in validation.rows
             if row.communication_error is not None
         ],
-        columns=["run", "method", "measured_seconds", "predicted_seconds"],
+        columns=["run", "method", "lossy", "measured_seconds", "predicted_seconds"],
     )
     methods = sorted(set(data["method"]))
     styles = series_styles(methods, {name: name for name in methods})
@@ -124,16 +125,16 @@ def draw_parity(validation: Validation) -> Drawing:
                 axes.fill_between([low, high], lower, upper, color=GREY, alpha=shade, linewidth=0)
             axes.plot([low, high], [low, high], color=GREY, linewidth=0.8)
             axes.set(xlim=(low, high), ylim=(low, high))
-        for method in methods:
-            mine = data[data["method"] == method]
-            axes.plot(
-                mine["measured_seconds"], mine["predicted_seconds"], **{**styles[method].keywords, "linestyle": "none"}
-            )
+        for method, lossy in product(methods, (False, True)):
+            mine = data[(data["method"] == method) & (data["lossy"] == lossy)]
+            hollow = {"markerfacecolor": "none"} if lossy else {}
+            look = {**styles[method].keywords, "linestyle": "none", **hollow}
+            axes.plot(mine["measured_seconds"], mine["predicted_seconds"], **look)
         axes.set(xlabel="measured communication (s)", ylabel="predicted communication (s)")
         for which in ("x", "y"):
             log_axis(axes, which, Scale(1.0, "s"))
         legend(figure, styles, methods, line=False)
-    caption = "One point per run. Bands: 3 % and 10 % around equality."
+    caption = "One point per run; hollow: on links that lose packets. Bands: 3 % and 10 % around equality."
     return Drawing("validation-parity", "Predicted against measured exposed communication", caption, figure, data)
 
 
