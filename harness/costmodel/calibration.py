@@ -72,6 +72,12 @@ class NativeStep(Document):
     sites: int
     seconds: float = Field(gt=0)
     spread: float = Field(ge=0)  # standard deviation over mean
+    fitted_from: tuple[str, ...] = ()  # ids of the runs
+
+    @property
+    def measured(self) -> tuple[str, str, int, int]:
+        """What its length depends on."""
+        return self.method, self.model, self.batch, self.sites
 
 
 class Recovery(Document):
@@ -117,7 +123,13 @@ class Calibration(Document):
     @property
     def seen(self) -> frozenset[str]:
         """Ids of all runs that something here was fitted to."""
-        return frozenset(self.fitted_from) | frozenset(self.recovery.fitted_from if self.recovery else ())
+        steps = (run for step in self.native_steps for run in step.fitted_from)
+        return frozenset((*self.fitted_from, *steps, *(self.recovery.fitted_from if self.recovery else ())))
+
+    def with_native_steps(self, steps: Iterable[NativeStep]) -> Calibration:
+        """With these steps, in place of those that were measured of the same."""
+        known = {step.measured: step for step in (*self.native_steps, *steps)}
+        return self.model_copy(update={"native_steps": tuple(known[key] for key in sorted(known))})
 
     @property
     def link_model(self) -> LinkModel:
@@ -131,7 +143,7 @@ class Calibration(Document):
     def native_step(self, spec: RunSpec, sites: int) -> NativeStep | None:
         """The measured step of such a cell."""
         key = (spec.method, spec.model.name, spec.train.batch, sites)
-        found = (s for s in self.native_steps if (s.method, s.model, s.batch, s.sites) == key)
+        found = (step for step in self.native_steps if step.measured == key)
         return next(found, None)
 
 

@@ -109,7 +109,7 @@ def _measured(runs: Sequence[Run], name: str) -> Calibration:
         constants=Constants(),
         step_overhead_seconds=_step_overhead(runs),
         evaluation_seconds_per_flop=_evaluations(runs),
-        native_steps=_native_steps(runs),
+        native_steps=native_steps(runs),
         domain=Domain(
             rate=Span(low=min(s.low for s in rates), high=max(s.high for s in rates)),
             rtt=Span(low=min(s.low for s in rtts), high=max(s.high for s in rtts)),
@@ -146,21 +146,32 @@ def _evaluations(runs: Sequence[Run]) -> dict[str, float]:
     return {"": float(f"{median(everything):.4g}"), **by_method}
 
 
-def _native_steps(runs: Sequence[Run]) -> tuple[NativeStep, ...]:
-    """Mean and spread of a native step's computation, by what it depends on."""
-    found: defaultdict[tuple[str, str, int, int], list[float]] = defaultdict(list)
+def _computing(run: Run) -> list[float]:
+    """Seconds of every step of every worker but its first; none of a run that was stored without its steps."""
+    found: defaultdict[int, list[float]] = defaultdict(list)
+    for rank, step in run.all_steps():
+        if step.loss is not None:
+            found[rank].append(step.seconds["compute"] + step.seconds["data"])
+    return [second for seconds in found.values() for second in seconds[1:]]
+
+
+def native_steps(runs: Sequence[Run]) -> tuple[NativeStep, ...]:
+    """Mean and spread of a native step's computation, by what it depends on, in valid runs."""
+    found: defaultdict[tuple[str, str, int, int], list[Run]] = defaultdict(list)
     for run in runs:
-        if run.spec.compute.mode == "native":
-            key = (run.spec.method, run.spec.model.name, run.spec.train.batch, run.result.sites)
-            for rank in range(run.result.sites):
-                found[key] += [
-                    step.seconds["compute"] + step.seconds["data"] for step in run.steps(rank) if step.loss is not None
-                ][1:]
-    return tuple(
-        NativeStep(method=m, model=model, batch=batch, sites=sites, seconds=fmean(s), spread=pstdev(s) / fmean(s))
-        for (m, model, batch, sites), s in sorted(found.items())
-        if s
-    )
+        if run.spec.compute.mode == "native" and run.result.valid:
+            found[run.spec.method, run.spec.model.name, run.spec.train.batch, run.result.sites].append(run)
+    measured = []
+    for (method, model, batch, sites), alike in sorted(found.items()):
+        seconds = [second for run in alike for second in _computing(run)]
+        if seconds:
+            mean, ids = fmean(seconds), tuple(sorted(run.result.id for run in alike))
+            spread = pstdev(seconds) / mean
+            step = NativeStep(
+                method=method, model=model, batch=batch, sites=sites, seconds=mean, spread=spread, fitted_from=ids
+            )
+            measured.append(step)
+    return tuple(measured)
 
 
 def fit_recovery(runs: Sequence[Run], calibration: Calibration) -> Recovery | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.costmodel.calibration import load_calibration, save_calibration
+from harness.costmodel.calibration import NativeStep, load_calibration, save_calibration
 from netsim.errors import InputError
 
 
@@ -21,7 +22,10 @@ def calibrate(
     output: Annotated[Path, typer.Option("-o", "--output", help="The calibration file to write.")],
     name: Annotated[str | None, typer.Option(help="Its name; default: the file's.")] = None,
     onto: Annotated[
-        Path | None, typer.Option(help="Keep this calibration, and fit to RUNS only what recovering from faults takes.")
+        Path | None,
+        typer.Option(
+            help="Keep this calibration, and fit to RUNS only what recovering from faults takes, and native steps."
+        ),
     ] = None,
     held_out: Annotated[
         list[Path] | None,
@@ -32,7 +36,7 @@ def calibrate(
 ) -> None:
     """Fit the cost model's constants to RUNS, and write them with their provenance and domain."""
     # Here, so that help does not wait for torch and SciPy.
-    from harness.costmodel.fit import fit, fit_recovery
+    from harness.costmodel.fit import fit, fit_recovery, native_steps
     from harness.costmodel.validation import held_out_error
     from harness.records.archive import read_runs
 
@@ -43,17 +47,17 @@ def calibrate(
     with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as progress:
         task = progress.add_task(f"fitting to {len(found)} runs", total=None)
         where = ", ".join(map(str, runs))
+        native: Sequence[NativeStep] = ()
         if onto is not None:
-            calibration = load_calibration(onto)
+            calibration = load_calibration(onto).with_native_steps(native := native_steps(found))
         else:
             calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
         recovery = fit_recovery(found, calibration)
-    if onto is not None and recovery is None and held_out:
-        recovery = calibration.recovery
     if onto is not None and recovery is None:
-        raise InputError(
-            where, "", f"{len(found)} runs", "one or more valid runs that recovered from a loss as expected"
-        )
+        if not (held_out or native):
+            allowed = "one or more valid runs that recovered from a loss as expected, or computed natively"
+            raise InputError(where, "", f"{len(found)} runs", allowed)
+        recovery = calibration.recovery
     calibration = calibration.model_copy(update={"recovery": recovery})
     if held_out:
         error = held_out_error(read_runs(held_out), calibration, ", ".join(map(str, held_out)))

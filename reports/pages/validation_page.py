@@ -29,8 +29,12 @@ Errors are predicted over measured, less one.
     longhaul run suites/validation.yaml --substrate docker && longhaul run suites/validation-small.yaml
     longhaul run suites/validation-wide.yaml --substrate netns
     longhaul run suites/validation-loss.yaml --substrate netns
+    longhaul run suites/calibration-native.yaml --substrate netns
+    longhaul run suites/validation-native.yaml --substrate netns
     longhaul calibrate runs/calibration --name two-core-host -o docs/calibration.yaml
+    longhaul calibrate runs/calibration-native --onto docs/calibration.yaml -o docs/calibration.yaml
     longhaul validate runs/calibration runs/validation runs/validation-small runs/validation-wide \\
+        runs/calibration-native runs/validation-native \\
         --calibration docs/calibration.yaml --store docs/validation-runs.jsonl
     longhaul validate runs/validation-loss --calibration docs/calibration.yaml --store docs/loss-runs.jsonl
     longhaul run suites/faults-calibration.yaml --substrate netns && longhaul run suites/faults.yaml --substrate netns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.costmodel.calibration import Calibration, Span, load_calibration, save_calibration
+from harness.costmodel.calibration import Calibration, NativeStep, Span, load_calibration, save_calibration
 from harness.costmodel.fit import fit
 from harness.costmodel.predict import predict
 from harness.costmodel.validation import held_out_error, validate_runs
@@ -129,6 +129,28 @@ def test_native_compute_is_predicted_from_measured_steps(tmp_path: Path) -> None
     native = spec(compute={"mode": "native"})
     assert predict(native, None).wall_seconds is None
     assert "native" in predict(native, None).why_not
+
+
+def test_native_steps_are_fitted_onto_a_calibration(tmp_path: Path) -> None:
+    """Of all steps but a worker's first, and from then on known as seen; the rest of the calibration stays."""
+    native, base, output = spec(compute={"mode": "native"}), tmp_path / "base.yaml", tmp_path / "more.yaml"
+    step = NativeStep(
+        method="diloco", model=native.model.name, batch=native.train.batch, sites=3, seconds=0.2, spread=0
+    )
+    truth = calibration().with_native_steps([step])
+    log = (directory := write_run(tmp_path / "runs", native, truth)) / "rank-0" / "steps.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line, seconds in zip(lines, (0.9, 0.2), strict=True):
+        line["seconds"]["compute"] = seconds
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save_calibration(calibration(), base)
+    calibrate([tmp_path / "runs"], output, onto=base, as_json=True)
+    found = load_calibration(output)
+    (fitted,) = found.native_steps
+    assert fitted == step.model_copy(update={"fitted_from": (directory.name,)})
+    assert found.seen == calibration().seen | {directory.name}
+    assert found.model_copy(update={"native_steps": ()}) == load_calibration(base)
+    assert predict(native, found) == predict(native, truth)
 
 
 def test_too_few_runs_are_refused(tmp_path: Path) -> None:
