@@ -18,7 +18,8 @@ def send(link: socket.socket, message: Message, descriptors: Sequence[int] = ())
     """One message, and copies of open files with it."""
     line = json.dumps(message).encode() + b"\n"
     sent = socket.send_fds(link, [line], descriptors) if descriptors else 0
-    link.sendall(line[sent:])
+    if rest := line[sent:]:  # else the answer may have come and the socket be closed: to send nothing would fail
+        link.sendall(rest)
 
 
 class Lines:
