@@ -94,6 +94,11 @@ class Topology:
         shared = (link.rate for link in self.core_of(source, target))
         return min(self.site(source).up, self.site(target).down, *shared, *(() if cap is None else (cap,)))
 
+    @property
+    def loses_packets(self) -> bool:
+        """Whether any of its links does."""
+        return any(link.mean_loss > 0 for link in self.links)
+
     def rtt(self, a: str, b: str) -> float:
         """Round-trip time of an empty network, seconds."""
         return self.link(a, b).delay + self.link(b, a).delay

@@ -67,8 +67,8 @@ def test_a_run_waits_for_its_slowest_site(tmp_path: Path) -> None:
     alike = seconds()
     assert seconds(step_seconds=1.0) == alike
     # But for what its kernel still sends while a site computes.
-    assert seconds(step_seconds=2.0) == pytest.approx(alike + 8, abs=0.005)
-    assert seconds(step_seconds=2.0, local_steps="50 %") == pytest.approx(alike, abs=0.005)
+    assert seconds(step_seconds=2.0) == pytest.approx(alike + 8, abs=0.002)
+    assert seconds(step_seconds=2.0, local_steps="50 %") == pytest.approx(alike, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,6 @@ def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:
         memory_exact=result.memory_bytes == resolved.heaviest_memory(),
         extrapolated=found.extrapolated,
         eventful=bool(run.spec.topology.get("timeline")),
-        lossy=any(link.mean_loss > 0 for link in resolved.topology.links),
+        lossy=resolved.topology.loses_packets,
         why_not=found.why_not,
     )

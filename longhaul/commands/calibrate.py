@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.costmodel.calibration import NativeStep, load_calibration, save_calibration
+from harness.costmodel.calibration import load_calibration, save_calibration
 from netsim.errors import InputError
 
 
@@ -47,9 +46,9 @@ def calibrate(
     with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as progress:
         task = progress.add_task(f"fitting to {len(found)} runs", total=None)
         where = ", ".join(map(str, runs))
-        native: Sequence[NativeStep] = ()
+        native = native_steps(found) if onto is not None else ()
         if onto is not None:
-            calibration = load_calibration(onto).with_native_steps(native := native_steps(found))
+            calibration = load_calibration(onto).with_native_steps(native)
         else:
             calibration = fit(found, name or output.stem, where, jobs, lambda: progress.advance(task))
         recovery = fit_recovery(found, calibration)

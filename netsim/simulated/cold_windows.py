@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from netsim.simulated.fair_rates import Floats, Ints
+from netsim.simulated.lossy_connections import CUBIC
 
 _LEAST, _MOST, _SHARE = 4e-3, 16e-3, 1 / 8  # seconds of queue that end slow start, between them this share of the RTT
 _LEAST_WINDOW = 16  # segments, below which nothing ends it
 _SEEN = 16  # segments by which a window has grown when the delay is seen: of eight acknowledgements of two each
-_CUBIC = 0.4  # segments per second cubed: C of RFC 9438
 _LEAST_RISE, _MOST_RISE = 1 / 20, 1 / 2  # of a window, in a round trip
 
 
@@ -57,7 +57,7 @@ class ColdWindows:
         seen = size + np.minimum(size, _SEEN * segments)
         since = self.since[at] + ~slow * (rtt + queue)
         with np.errstate(invalid="ignore"):
-            rise = left + _CUBIC * segments * (since + rtt) ** 3 - size
+            rise = left + CUBIC * segments * (since + rtt) ** 3 - size
         steady = size + np.clip(rise, _LEAST_RISE * size, _MOST_RISE * size)
         self.size[at] = np.where(ends, seen, np.where(slow, 2 * size, steady))
         self.left[at] = np.where(ends, seen, left)

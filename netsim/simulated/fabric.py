@@ -123,7 +123,7 @@ class Fabric:
         used, at = self.flows.under_way, (pairs // n, pairs % n)
         queues = links.queues(used, self.flows.left) if links.leaves_slow_start else np.zeros(n)
         seen = queues[at[1]] + links.unrest[at]
-        links.windows.grow(at, links.rtt[at], seen, links.streams[at] * links.segment)
+        links.windows.grow(at, links.rtt[at], seen, (links.streams[at] * links.segment).astype(float))
         links.refresh()
         if used.size:
             self.flows.change()

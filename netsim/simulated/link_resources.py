@@ -57,14 +57,14 @@ class Links:
         self.connections: LossyConnections | None = None  # of all pairs, once packets of any are lost
         self.cap: Floats = np.full((n, n), np.inf)
         self.windows = ColdWindows.unlimited(n)
-        self.streams: Floats = np.ones((n, n))  # connections of a pair
+        self.streams: Ints = np.ones((n, n), dtype=np.int64)  # connections of a pair, where they are asked for
         self.leaves_slow_start = topology.transport.congestion_control == "cubic"  # where it sees a queue
         self.room: Floats = np.zeros((n, n))  # bytes that kernels hold beyond those
         self.become(topology)
         if link_model.cold_start:
+            self._count_streams(topology)
             for a, b in topology.pairs():
                 at = self.place[a.name], self.place[b.name]
-                self.streams[at] = link_model.connections(topology, a.name, b.name)
                 self.windows.size[at] = link_model.initial_window(topology, a.name, b.name)
 
     def become(self, topology: Topology, taken: Sequence[tuple[str, str, float]] = ()) -> None:
@@ -84,9 +84,7 @@ class Links:
             self.beside[place[source], place[target]] += goodput(rate)
         for link in topology.links:
             i, j = place[link.source], place[link.target]
-            back = topology.link(link.target, link.source)
             self.delay[i, j] = close_delay(topology, link)
-            self.rtt[i, j] = self.delay[i, j] + close_delay(topology, back)
             self.unrest[i, j] = unrest(topology, link)
             severed = link.mean_loss == 1
             self.loss[i, j] = 0.0 if severed else link.mean_loss
@@ -96,11 +94,15 @@ class Links:
             if self.pair[i, j] != FREE:
                 rate = np.inf if link.rate is None else goodput(link.rate)
                 self.capacity[self.pair[i, j]] = 0.0 if severed else rate
+        self.rtt = self.delay + self.delay.T
         if self.connections is None and self.loss.any():
-            streams = np.ones(self.loss.shape, dtype=np.int64)
-            for a, b in topology.pairs():
-                streams[place[a.name], place[b.name]] = link_model.connections(topology, a.name, b.name)
-            self.connections = LossyConnections(streams.ravel(), topology.transport)
+            self._count_streams(topology)
+            self.connections = LossyConnections(self.streams.ravel(), topology.transport)
+
+    def _count_streams(self, topology: Topology) -> None:
+        for a, b in topology.pairs():
+            at = self.place[a.name], self.place[b.name]
+            self.streams[at] = self.link_model.connections(topology, a.name, b.name)
 
     def state(self) -> tuple[bytes, ...]:
         """What a round or the timeline can change for the next one; equal states behave equally."""

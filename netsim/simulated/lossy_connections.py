@@ -37,7 +37,7 @@ Control: TypeAlias = Literal["cubic", "reno", "bbr"]
 DRAWS = 32  # of which means are taken; fewer where there are so many connections that they average out by themselves
 _STATES = 1 << 20
 LEAST_TIMEOUT = 0.2  # seconds; Linux's TCP_RTO_MIN
-_CUBIC = 0.4  # segments per second cubed: C of RFC 9438
+CUBIC = 0.4  # segments per second cubed: C of RFC 9438
 _KEPT = {"cubic": 0.7, "reno": 0.5}  # of the window after a loss
 _LEAST_WINDOW = 2.0
 _LEAST_ROUND = 1e-4  # seconds; of a link without delay
@@ -90,7 +90,7 @@ class Windows:
         cut = np.maximum(window * kept, _LEAST_WINDOW)
         again = window < self.peak  # it lost before it was where it had been: others need room (fast convergence)
         peak = np.where(again, window * (1 + kept) / 2, window)
-        self.plateau = np.where(lost, np.cbrt(np.maximum(peak - cut, 0) / _CUBIC), self.plateau)
+        self.plateau = np.where(lost, np.cbrt(np.maximum(peak - cut, 0) / CUBIC), self.plateau)
         self.peak = np.where(lost, peak, self.peak)
         self.since = np.where(lost, 0.0, self.since)
         for name in ("window", "threshold", "mean"):
@@ -113,7 +113,7 @@ class Windows:
         else:
             kept = _KEPT[control]
             self.mean = self.mean + steady * 3 * (1 - kept) / (1 + kept)
-            target = self.peak + _CUBIC * (self.since + round_trip - self.plateau) ** 3
+            target = self.peak + CUBIC * (self.since + round_trip - self.plateau) ** 3
             risen = self.window + np.clip(target - self.window, 0, self.window / 2)
             further = np.maximum(risen, self.mean)
         self.window = np.where(slow, doubled, np.where(steady, further, self.window))

@@ -238,11 +238,15 @@ def test_a_paused_site_stands_still_and_a_crashed_one_ends(substrate: str, direc
         assert 1.1 < max(ticks) < 1.9
 
 
+def crossed(rate: str, until: str) -> Topology:
+    """The pair, with cross-traffic from its first site to its second."""
+    return pair(timeline=[{"from": "0 s", "to": until, "traffic": {"from": "a", "to": "b", "rate": rate}}])
+
+
 @pytest.mark.timing
 def test_cross_traffic_is_not_counted_as_training(substrate: str, directory: Path) -> None:
     """Cross traffic takes its share and is not counted as training."""
-    events = [{"from": "0 s", "to": "0.8 s", "traffic": {"from": "a", "to": "b", "rate": "8 Mbit"}}]
-    for network in opened(pair(timeline=events), substrate, directory):
+    for network in opened(crossed("8 Mbit", until="0.8 s"), substrate, directory):
         before = [node.counters() for node in network.nodes]
         with network.play():
             time.sleep(1.2)
@@ -254,8 +258,7 @@ def test_cross_traffic_is_not_counted_as_training(substrate: str, directory: Pat
 @pytest.mark.timing
 def test_cross_traffic_ends_with_the_timeline(substrate: str, directory: Path) -> None:
     """What would go on for a minute is over when the links are checked after a run."""
-    events = [{"from": "0 s", "to": "60 s", "traffic": {"from": "a", "to": "b", "rate": "8 Mbit"}}]
-    for network in opened(pair(timeline=events), substrate, directory):
+    for network in opened(crossed("8 Mbit", until="60 s"), substrate, directory):
         with network.play() as player:
             time.sleep(0.5)
         assert player.crowded == []
@@ -269,8 +272,7 @@ def test_cross_traffic_ends_with_the_timeline(substrate: str, directory: Path) -
 @pytest.mark.timing
 def test_cross_traffic_that_finds_no_room_is_named(substrate: str, directory: Path) -> None:
     """Twice what its own link carries."""
-    events = [{"from": "0 s", "to": "60 s", "traffic": {"from": "a", "to": "b", "rate": "80 Mbit"}}]
-    for network in opened(pair(timeline=events), substrate, directory):
+    for network in opened(crossed("80 Mbit", until="60 s"), substrate, directory):
         with network.play() as player:
             time.sleep(1.5)
         (named,) = player.crowded

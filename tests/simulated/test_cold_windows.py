@@ -76,6 +76,13 @@ def test_what_flows_have_too_much_in_flight_stands_in_the_queue() -> None:
     assert standing(np.array([15e3, 50e3]), np.array([0.01, 0.09]), np.array([2e5, np.inf]), 1e6) == 0
 
 
+def cold_seconds(transfer: Transfer, topology: Topology) -> float:
+    """Of a transfer among three sites over connections that have carried nothing yet."""
+    plan = Plan(3, 1, (Recurrence((transfer,), 1, first=1, last=1),))
+    cold = LinkModel(cold_start=True, streams=1)
+    return simulate(plan, topology, Compute((0.0,) * 3), link_model=cold).wall_seconds
+
+
 def gathered(control: str, near: bool) -> float:
     """Seconds until two sites have sent 8 MB each to a third one over its downlink; one of them may be near to it."""
     sites = tuple(Site(name, 100e6, 100e6) for name in ("server", "one", "other"))
@@ -88,11 +95,7 @@ def gathered(control: str, near: bool) -> float:
     )
     transport = Transport.model_validate({"congestion_control": control})
     reduce = Transfer("sum", 2_000_000, (0, 1, 2), collective=Collective.REDUCE, root=0)
-    plan = Plan(3, 1, (Recurrence((reduce,), 1, first=1, last=1),))
-    cold = LinkModel(cold_start=True, streams=1)
-    return simulate(
-        plan, Topology("t", sites, links, transport=transport), Compute((0.0,) * 3), link_model=cold
-    ).wall_seconds
+    return cold_seconds(reduce, Topology("t", sites, links, transport=transport))
 
 
 def test_a_near_site_ends_the_slow_start_of_a_far_one() -> None:
@@ -110,10 +113,7 @@ def exchanged(jitter: str | None) -> float:
         **({"jitter": {"spread": jitter}} if jitter else {}),
     }
     topology = topology_from({"name": "t", "defaults": defaults, "sites": {"a": {}, "b": {}, "c": {}}}, "t")
-    reduce = Transfer("sum", 750_000, (0, 1, 2))
-    plan = Plan(3, 1, (Recurrence((reduce,), 1, first=1, last=1),))
-    cold = LinkModel(cold_start=True, streams=1)
-    return simulate(plan, topology, Compute((0.0,) * 3), link_model=cold).wall_seconds
+    return cold_seconds(Transfer("sum", 750_000, (0, 1, 2)), topology)
 
 
 def test_a_connection_takes_much_jitter_for_a_queue() -> None:
