@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from math import inf
 from typing import Any
 
 from algorithms.method import Method
@@ -19,6 +20,7 @@ from netsim.framing import bandwidth_delay_product
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.simulation import simulate
+from netsim.states import states
 from netsim.timeline import Timeline
 from netsim.topology import Topology
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
@@ -52,6 +54,24 @@ def unpredictable(topology: Topology) -> str:
     """Why the cost of this topology's faults is not predicted; empty if it is."""
     if any(event.partition or event.flap for event in topology.timeline.events):
         return "who reaches whom across partitions and flapping links is not modelled"
+    return ""
+
+
+def cut_too_long(topology: Topology, timeout: float) -> str:
+    """Why the time of a run whose links the timeline cuts is not predicted; empty if it is.
+
+    timeout: seconds for which workers wait for each other, before they go on without those that they cannot reach.
+    """
+    since: dict[tuple[str, str], float] = {}
+    for time, state in (*states(topology), (inf, topology)):
+        for link in state.links:
+            pair = link.source, link.target
+            if link.mean_loss < 1 or time == inf:
+                begun = since.pop(pair, time)
+                if time - begun >= timeout:
+                    return f"{pair[0]} cannot reach {pair[1]} for network.timeout_seconds: membership changes"
+            else:
+                since.setdefault(pair, time)
     return ""
 
 

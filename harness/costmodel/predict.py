@@ -8,7 +8,7 @@ from statistics import fmean
 
 from algorithms.method import find
 from harness.costmodel.calibration import Calibration, Span
-from harness.costmodel.fault_inputs import FaultContext, has_faults, predict_fault_cost, unpredictable
+from harness.costmodel.fault_inputs import FaultContext, cut_too_long, has_faults, predict_fault_cost, unpredictable
 from harness.costmodel.fault_model import PredictedFaultCost
 from harness.spec.resolved import ResolvedRun
 from harness.spec.run_spec import RunSpec
@@ -66,6 +66,8 @@ def predict(
         cost = predict_fault_cost(spec, at, calibration.recovery if calibration else None)
         wall = None if cost.abandoned else cost.wall_seconds
         return replace(known, wall_seconds=wall, fault_cost=cost, why_not=cost.abandoned)
+    if why := cut_too_long(topology, spec.network.timeout_seconds):
+        return replace(known, why_not=why)
     outcome = simulate(
         plan,
         topology,

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Error
+from harness.costmodel.fault_inputs import cut_too_long, has_faults
 from harness.costmodel.fault_validation import FaultRow, compare_faults, errors_of
 from harness.costmodel.predict import Prediction, predict
 from harness.costmodel.usable_runs import why_unusable
@@ -152,6 +153,7 @@ def validate_runs(
     """Compare every run outside the calibration's fit with its prediction, if it says something about the model."""
     seen = set(calibration.seen) if calibration else set()
     rows: list[ComparedRun] = []
+    known: dict[object, Prediction] = {}
     fault_rows: list[FaultRow] = []
     left_out: dict[str, str] = {}
     for run in runs:
@@ -160,12 +162,18 @@ def validate_runs(
             left_out[run.result.id] = "the calibration was fitted to it"
         elif why := why_unusable(run):
             left_out[run.result.id] = why
-        elif run.result.faults is not None:
+        elif run.result.faults is not None and _changes_members(run):
             fault_rows.append(compare_faults(run, calibration))
         else:
-            rows.append(_compare(run, calibration))
+            rows.append(_compare(run, _predicted(run, calibration, known)))
     basis = FIRST_PRINCIPLES if calibration is None else f"calibration {calibration.name}"
     return Validation(basis, tuple(rows), tuple(fault_rows), left_out)
+
+
+def _changes_members(run: Run) -> bool:
+    """Whether its faults cost more than time in which workers wait, as a cut does that is over soon."""
+    topology = ResolvedRun.of(run.spec).topology
+    return has_faults(run.spec, topology) or bool(cut_too_long(topology, run.spec.network.timeout_seconds))
 
 
 def held_out_error(runs: Sequence[Run], calibration: Calibration, where: str) -> Error:
@@ -176,9 +184,18 @@ def held_out_error(runs: Sequence[Run], calibration: Calibration, where: str) ->
     return Error(mean=float(f"{found.mean / 100:.4g}"), max=float(f"{found.max / 100:.4g}"), runs=found.runs)
 
 
-def _compare(run: Run, calibration: Calibration | None) -> ComparedRun:
+def _predicted(run: Run, calibration: Calibration | None, known: dict[object, Prediction]) -> Prediction:
+    """The run's prediction, worked out once for all seeds that have one plan, where steps are paced."""
+    spec = run.spec
+    alike = spec.model_copy(update={"seed": 0}) if spec.compute.step_seconds is not None else spec
+    key = alike.model_dump_json(), run.result.steps, ResolvedRun.of(spec).plan
+    if key not in known:
+        known[key] = predict(spec, calibration, run.result.steps)
+    return known[key]
+
+
+def _compare(run: Run, found: Prediction) -> ComparedRun:
     result = run.result
-    found: Prediction = predict(run.spec, calibration, result.steps)
     planned = result.payload_bytes_per_worker * result.sites
     resolved = ResolvedRun.of(run.spec)
     return ComparedRun(

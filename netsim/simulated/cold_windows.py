@@ -45,6 +45,10 @@ class ColdWindows:
         """Equal windows behave equally."""
         return self.size.tobytes() + self.left.tobytes() + self.since.tobytes()
 
+    def begin_again(self, pairs: Ints, size: Floats) -> None:
+        """Slow start from so many bytes. pairs: counted source by source."""
+        self.size.flat[pairs], self.left.flat[pairs], self.since.flat[pairs] = size, np.inf, 0.0
+
     def grow(self, at: tuple[Ints, Ints], rtt: Floats, queue: Floats, segments: Floats) -> None:
         """A round trip in which these pairs sent all that their windows let them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -16,27 +16,31 @@ from netsim.simulated.messages import Messages, messages_for
 from netsim.simulated.send_buffers import SendBuffers
 from netsim.traffic import Algorithm, Collective, Transfer
 
+_HELD = 0.99  # of what its window lets go; a message that is slower is held by its links
+
 
 class Fabric:
     """Carries out transfers in a simulation; counts the bytes that each rank sends.
 
     Between two ranks messages leave in the order in which they became ready, whichever transfer they belong to, as in
-    the executor, which has one queue per peer (`harness.transport.peers`). Pairs share links max-min fairly.
+    the executor, which has one queue per peer (`harness.transport.peers`). Pairs share links max-min fairly. Where
+    packets are lost each of a pair's connections is a lane of its own, with one message at a time.
 
     backlog: seconds until the last byte of what was handed over before has left, by pair of ranks.
     """
 
     def __init__(self, env: simpy.Environment, links: Links, payload: Floats, backlog: Floats | None = None) -> None:
         self.env, self.links, self.payload = env, links, payload
-        self._busy = np.zeros(len(payload) ** 2, dtype=bool)  # by pair of ranks
+        lanes = links.lanes
+        self._busy = np.zeros(len(payload) ** 2 * lanes, dtype=bool)  # by lane of a pair of ranks
         self.buffers: SendBuffers[ActiveTransfer] | None = None
         self.left: Floats = np.zeros(0)  # when the last byte of each pair of ranks has left
         if links.link_model.send_buffers:
             self.buffers = SendBuffers(links.room[np.ix_(links.site_of, links.site_of)].ravel())
             self.left = np.zeros(len(payload) ** 2) if backlog is None or not backlog.size else backlog.copy()
-            self._busy |= self.left > 0
-            for due in np.unique(self.left[self._busy]).tolist():
-                env.process(self._clear(due, np.flatnonzero(self.left == due)))
+            self._busy |= np.repeat(self.left > 0, lanes)
+            for due in np.unique(self.left[self.left > 0]).tolist():
+                env.process(self._clear(due, np.flatnonzero(np.repeat(self.left == due, lanes))))
         self._queues: defaultdict[int, deque[tuple[ActiveTransfer, int]]] = defaultdict(deque)
         self.flows = FlowNetwork(env, links.routes())
         self._growing: set[int] = set()  # pairs of sites whose window is about to double
@@ -47,61 +51,75 @@ class Fabric:
         return ActiveTransfer(self, transfer, algorithm)
 
     def enqueue(self, transfer: ActiveTransfer, messages: Ints) -> None:
-        """Messages that are ready: each leaves when those before it on its pair have left."""
+        """Messages that are ready: each leaves when those before it on its lane have left."""
         messages = np.sort(messages)
         transfer.hand_over(messages)
-        pairs, first = np.unique(transfer.pairs[messages], return_index=True)
-        leaving = first[~self._busy[pairs]]
-        self._busy[pairs] = True
+        lanes, first = np.unique(transfer.lanes[messages], return_index=True)
+        leaving = first[~self._busy[lanes]]
+        self._busy[lanes] = True
         waiting = np.ones(len(messages), dtype=bool)
         waiting[leaving] = False
-        for message, pair in zip(messages[waiting].tolist(), transfer.pairs[messages[waiting]].tolist(), strict=True):
-            self._queues[pair].append((transfer, message))
+        for message, lane in zip(messages[waiting].tolist(), transfer.lanes[messages[waiting]].tolist(), strict=True):
+            self._queues[lane].append((transfer, message))
         if self.buffers is not None:
             sizes = transfer.messages.size[messages]
             transfer.handed_over(self.buffers.put(transfer, messages, transfer.pairs[messages], sizes))
         if leaving.size:
             transfer.leave(messages[leaving])
 
-    def _clear(self, due: float, pairs: Ints) -> Generator[simpy.Event, Any, None]:
+    def _clear(self, due: float, lanes: Ints) -> Generator[simpy.Event, Any, None]:
         yield self.env.timeout(due)
-        self.departed(pairs)
+        self.departed(lanes)
 
-    def departed(self, pairs: Ints) -> None:
-        """The message under way on each of these pairs has left: the next one follows."""
+    def departed(self, lanes: Ints) -> None:
+        """The message under way on each of these lanes has left: the next one follows."""
         if self.buffers is not None:
-            self.left[pairs] = self.env.now
+            self.left[lanes // self.links.lanes] = self.env.now
         following: dict[ActiveTransfer, list[int]] = {}
         latest, messages_of_latest = None, list[int]()
         idle = []
-        for pair in pairs.tolist():
-            if queue := self._queues[pair]:
+        for lane in lanes.tolist():
+            if queue := self._queues[lane]:
                 transfer, message = queue.popleft()
                 if transfer is not latest:
                     latest, messages_of_latest = transfer, following.setdefault(transfer, [])
                 messages_of_latest.append(message)
             else:
-                idle.append(pair)
+                idle.append(lane)
         self._busy[idle] = False
         for transfer, messages in following.items():
             transfer.leave(np.array(messages))
 
-    def send(self, routes: Ints, sizes: Floats, drained: Callable[[Ints], None], messages: Ints) -> None:
-        """Begin flows between pairs of sites; `drained` hears of each message when its last byte has left."""
-        self.flows.start(routes, sizes, drained, messages)
+    def send(self, transfer: ActiveTransfer, messages: Ints, sizes: Floats) -> None:
+        """Begin flows; the transfer hears of each message when its last byte has left."""
+        routes = transfer.routes[messages]
+        lanes = routes * self.links.lanes + transfer.connection[messages]
+        self.flows.start(lanes, sizes, transfer.drained, messages, transfer.limits[messages])
         if self.links.link_model.cold_start:
-            self._watch(np.unique(routes))
+            self.watch(np.unique(routes))
 
-    def repaired(self, pairs: Ints, chosen: Ints, sizes: Floats, begun: Floats) -> Floats:
-        """When messages that the links have carried since they began, each between another pair of sites, have left for
-        good, with what was lost."""
+    def let_go(self, transfer: ActiveTransfer, messages: Ints) -> Floats:
+        """Bytes/s at which the windows of their connections let go messages that begin to leave now."""
         links, n = self.links, len(self.links.place)
         assert links.connections is not None
-        loss, rtt = links.loss[pairs // n, pairs % n], links.rtt[pairs // n, pairs % n]
-        rate = sizes / np.maximum(self.env.now - begun, 1e-9)
+        pairs, chosen = transfer.routes[messages], transfer.connection[messages]
+        sizes = transfer.messages.size[messages]
+        return links.connections.limits(pairs, chosen, sizes, self.env.now, links.rtt[pairs // n, pairs % n])
+
+    def repaired(self, transfer: ActiveTransfer, messages: Ints) -> Floats:
+        """When messages that the links have carried since they began have left for good, with what was lost."""
+        links, n = self.links, len(self.links.place)
+        assert links.connections is not None
+        pairs, chosen = transfer.routes[messages], transfer.connection[messages]
+        sizes = transfer.messages.size[messages]
+        source, target, begun = pairs // n, pairs % n, transfer.begun[messages]
+        found = sizes / np.maximum(self.env.now - begun, 1e-9)
+        wide = np.minimum(links.capacity[links.up[source]], links.capacity[links.down[target]])
+        rate = np.where(found < _HELD * transfer.limits[messages], found, wide)
+        loss, rtt = links.loss[source, target], links.rtt[source, target]
         return links.connections.send(pairs, chosen, sizes, begun, loss, rtt, rate)
 
-    def _watch(self, pairs: Ints) -> None:
+    def watch(self, pairs: Ints) -> None:
         """Slow start: the window of every pair in use doubles each round trip until its links are the limit."""
         links, n = self.links, len(self.links.place)
         i, j = pairs // n, pairs % n
@@ -127,7 +145,7 @@ class Fabric:
         links.refresh()
         if used.size:
             self.flows.change()
-            self._watch(np.intersect1d(pairs, used))
+            self.watch(np.intersect1d(pairs, used))
 
 
 class ActiveTransfer:
@@ -147,13 +165,16 @@ class ActiveTransfer:
         sites = links.site_of[self._ranks]
         sources, targets = sites[self.messages.source], sites[self.messages.target]
         own = self.messages.source == self.messages.target
-        self._routes = sources * len(links.place) + targets
+        self.routes = sources * len(links.place) + targets
         self._delay = links.delay[sources, targets] + links.link_model.message_seconds
         self._delay[own] = 0.0
         self._lossy: Flags = links.loss[sources, targets] > 0
         # When a message began to leave, and when the last of it that was lost has left again.
-        self._begun, self._repaired = np.zeros((2, len(self.messages)))
-        self._connection: Ints = np.zeros(len(self.messages), dtype=np.int64)
+        self.begun, self._repaired = np.zeros((2, len(self.messages)))
+        self.limits: Floats = np.full(
+            len(self.messages), np.inf
+        )  # bytes/s that the windows of their connections let go
+        self.connection: Ints = np.zeros(len(self.messages), dtype=np.int64)
         self._free = own | (sources == targets) | (self.messages.size == 0)
         self._needs = self.messages.needs.copy()
         self._arrival: Floats = np.zeros(self.messages.nodes)  # of the latest message that has left for each node
@@ -164,6 +185,7 @@ class ActiveTransfer:
         self._unsent = np.bincount(self.messages.source[~own], minlength=self.messages.members)
         self._has_result = np.zeros(self.messages.members, dtype=bool)
         self.pairs = self._ranks[self.messages.source] * len(links.site_of) + self._ranks[self.messages.target]
+        self.lanes = self.pairs * links.lanes  # the first one of each message's pair, until its connection is known
 
     def ready(self, rank: int) -> None:
         """The member has its numbers."""
@@ -196,16 +218,20 @@ class ActiveTransfer:
     def hand_over(self, messages: Ints) -> None:
         """Messages that are queued: where packets are lost, each is one connection's."""
         if (lossy := messages[self._lossy[messages]]).size:
-            links, routes, n = self.fabric.links, self._routes[lossy], len(self.fabric.links.place)
+            links, routes, n = self.fabric.links, self.routes[lossy], len(self.fabric.links.place)
             assert links.connections is not None
             sizes, rtt = self.messages.size[lossy], links.rtt[routes // n, routes % n]
-            self._connection[lossy] = links.connections.choose(routes, sizes, self.fabric.env.now, rtt)
+            self.connection[lossy] = links.connections.choose(routes, sizes, self.fabric.env.now, rtt)
+            self.lanes[lossy] += self.connection[lossy]
 
     def leave(self, messages: Ints) -> None:
         """Send messages whose turn has come, each on another pair."""
         sizes = self.messages.size[messages]
         np.add.at(self.fabric.payload, self._ranks[self.messages.source[messages]], sizes)
-        self._begun[messages] = self.fabric.env.now
+        self.begun[messages] = self.fabric.env.now
+        lossy = self._lossy[messages]
+        if lossy.any():
+            self.limits[messages[lossy]] = self.fabric.let_go(self, messages[lossy])
         if (buffers := self.fabric.buffers) is not None:
             pairs = self.pairs[messages].tolist()
             parts = np.array([buffers.first_part(pair, size) for pair, size in zip(pairs, sizes.tolist(), strict=True)])
@@ -215,7 +241,7 @@ class ActiveTransfer:
         self._send(messages, sizes)
 
     def _send(self, messages: Ints, sizes: Floats) -> None:
-        self.fabric.send(self._routes[messages], sizes, self._drained, messages)
+        self.fabric.send(self, messages, sizes)
 
     def handed_over(self, messages: Ints) -> None:
         """The kernel has these messages: for their members it is as if they had left."""
@@ -224,15 +250,13 @@ class ActiveTransfer:
             np.subtract.at(self._unsent, sources, 1)
             self._settle(np.unique(sources))
 
-    def _drained(self, messages: Ints) -> None:
+    def drained(self, messages: Ints) -> None:
         if (buffers := self.fabric.buffers) is not None:
             messages = self._drained_parts(messages, buffers)
         if (lossy := messages[self._lossy[messages]]).size:
-            routes, sizes = self._routes[lossy], self.messages.size[lossy]
-            chosen, begun = self._connection[lossy], self._begun[lossy]
-            self._repaired[lossy] = self.fabric.repaired(routes, chosen, sizes, begun)
+            self._repaired[lossy] = self.fabric.repaired(self, lossy)
         if messages.size:
-            self.fabric.departed(self.pairs[messages])
+            self.fabric.departed(self.lanes[messages])
             self._left(messages)
 
     def _drained_parts(self, messages: Ints, buffers: SendBuffers[ActiveTransfer]) -> Ints:

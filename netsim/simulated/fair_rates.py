@@ -54,15 +54,18 @@ class Routes:
 
     paths: (routes, resources crossed).  caps: (routes,) bytes/s.  capacity: (resources,) bytes/s.
     beside: (routes,) bytes/s of traffic that does not yield. Both have the share of one flow together, and the flow has
-    what is left of it.
+    what is left of it.  lanes: flows that a route may carry at once, which share what it has by their limits: lane k of
+    route r is number r * lanes + k.
     """
 
-    def __init__(self, paths: Ints, caps: Floats, capacity: Floats, beside: Floats | None = None) -> None:
-        self._paths = paths
+    def __init__(
+        self, paths: Ints, caps: Floats, capacity: Floats, beside: Floats | None = None, lanes: int = 1
+    ) -> None:
+        self._paths, self.lanes = paths, lanes
         self._caps, self._capacity = caps.astype(float), capacity.astype(float)
         self._beside: Floats = np.zeros(len(paths)) if beside is None else beside.astype(float)
-        self._slot = np.full(len(paths), -1, dtype=np.int64)
-        self._route = np.empty(0, dtype=np.int64)
+        self._slot = np.full(len(paths) * lanes, -1, dtype=np.int64)
+        self._lane = np.empty(0, dtype=np.int64)
         self._known: dict[tuple[int, bytes], Floats] = {}
 
     def become(self, caps: Floats, capacity: Floats, beside: Floats) -> None:
@@ -74,39 +77,51 @@ class Routes:
 
     @property
     def slots(self) -> int:
-        """How many routes have been in use."""
-        return len(self._route)
+        """How many lanes have been in use."""
+        return len(self._lane)
 
-    def slots_of(self, routes: Ints) -> Ints:
-        """Places of the routes among those that have been in use; of many possible routes few may ever be."""
-        found = self._slot[routes]
+    def slots_of(self, lanes: Ints) -> Ints:
+        """Places of the lanes among those that have been in use; of many possible ones few may ever be."""
+        found = self._slot[lanes]
         if (new := found < 0).any():
-            added = routes[new]
+            added = lanes[new]
             self._slot[added] = self.slots + np.arange(len(added))
-            self._route = np.concatenate([self._route, added])
-            found = self._slot[routes]
+            self._lane = np.concatenate([self._lane, added])
+            found = self._slot[lanes]
         return found
 
     def routes_of(self, slots: Ints) -> Ints:
-        """The routes at these places."""
-        found: Ints = self._route[slots]
+        """The routes of the lanes at these places."""
+        found: Ints = self._lane[slots] // self.lanes
         return found
 
-    def rates(self, used: Flags) -> Floats:
-        """(slots,) bytes/s of the routes that are in use, 0 of the others."""
+    def rates(self, used: Flags, limits: Floats) -> Floats:
+        """(slots,) bytes/s of the lanes that are in use, 0 of the others.
+
+        limits: (slots,) bytes/s that each lane may have at most; inf where a lane is alone on its route.
+        """
+        rates, limits = np.zeros(len(used)), limits[used]
+        routes = self._lane[used] // self.lanes
+        if np.isfinite(limits).any():
+            routes, route = np.unique(routes, return_inverse=True)
+            together: Floats = np.bincount(route, limits).astype(float)
+            bounded = np.isfinite(together)[route]
+            share = np.divide(limits, together[route], out=np.ones(len(limits)), where=bounded)
+            rates[used] = self._solved(routes, together)[route] * share
+            return rates
         key = len(used), np.packbits(used).tobytes()
         if (known := self._known.get(key)) is None:
             if len(self._known) * used.size * 8 > _KEPT:
                 self._known.clear()
-            known = np.zeros(len(used))
-            known[used] = self._solved(self._route[used])
-            self._known[key] = known
+            rates[used] = self._solved(routes)
+            known = self._known[key] = rates
         return known
 
-    def _solved(self, routes: Ints) -> Floats:
+    def _solved(self, routes: Ints, limits: Floats | float = np.inf) -> Floats:
+        caps = np.minimum(self._caps[routes], limits)
         if not self._beside.any():
-            return max_min(self._paths[routes], self._caps[routes], self._capacity)
+            return max_min(self._paths[routes], caps, self._capacity)
         alone = np.setdiff1d(np.flatnonzero(self._beside), routes)  # what does not yield where no flow is
-        caps = np.concatenate([self._caps[routes] + self._beside[routes], self._beside[alone]])
+        caps = np.concatenate([caps + self._beside[routes], self._beside[alone]])
         shares = max_min(self._paths[np.concatenate([routes, alone])], caps, self._capacity)[: len(routes)]
         return np.where(self._beside[routes] > 0, np.maximum(shares - self._beside[routes], _LEFT * shares), shares)

@@ -23,14 +23,16 @@ _TOGETHER = 2e-4
 
 
 class FlowNetwork:
-    """All flows under way, at most one on each route."""
+    """All flows under way, at most one on each lane of a route."""
 
     def __init__(self, env: simpy.Environment, routes: Routes) -> None:
         self.env, self.routes = env, routes
-        self._used = np.zeros(0, dtype=bool)  # by slot of a route, like all that follows
+        self._used = np.zeros(0, dtype=bool)  # by slot of a lane, like all that follows
         self._left, self._rates = np.empty((2, 0))
         self._slack: Floats = np.empty(0)  # how few bytes left count as none
         self._together: Floats = np.empty(0)  # how few count as none when another flow ends
+        self._since: Floats = np.empty(0)  # when its sender last heard from the other end
+        self._limits: Floats = np.empty(0)  # bytes/s that each may have at most
         self._owner, self._item = np.empty((2, 0), dtype=np.int64)
         self._owners: list[Drained] = []
         self._owner_ids: dict[Drained, int] = {}
@@ -41,30 +43,35 @@ class FlowNetwork:
 
     @property
     def under_way(self) -> Ints:
-        """Routes that carry a flow."""
+        """The route of every flow."""
         return self.routes.routes_of(np.flatnonzero(self._used))
 
     @property
     def left(self) -> Floats:
-        """Bytes that are left of the flow on each of these routes."""
+        """Bytes that are left of each of these flows."""
         self._advance()
         return self._left[self._used]
 
-    def start(self, routes: Ints, sizes: Floats, drained: Drained, items: Ints | None = None) -> None:
-        """Begin flows on routes that carry none; `drained` is called with the items of those whose last byte has just
+    def start(
+        self, lanes: Ints, sizes: Floats, drained: Drained, items: Ints | None = None, limits: Floats | float = np.inf
+    ) -> None:
+        """Begin flows on lanes that carry none; `drained` is called with the items of those whose last byte has just
         left: the caller's numbers for them, by default their places here. Flows of one `drained` that end together are
         one call.
+
+        limits: bytes/s that each may have at most; inf where it is alone on its route.
         """
         self._advance()
-        slots = self.routes.slots_of(routes)
+        slots = self.routes.slots_of(lanes)
         if self.routes.slots > len(self._used):
             self._grow()
-        assert not self._used[slots].any(), "a route that carries a flow already"
+        assert not self._used[slots].any(), "a lane that carries a flow already"
         owner = self._owner_ids.setdefault(drained, len(self._owners))
         if owner == len(self._owners):
             self._owners.append(drained)
         self._used[slots] = True
         self._left[slots] = sizes
+        self._limits[slots], self._since[slots] = limits, self.env.now
         self._slack[slots] = 1e-6 + _TINY * sizes
         self._together[slots] = 1e-6 + _TOGETHER * sizes
         self._owner[slots] = owner
@@ -76,12 +83,30 @@ class FlowNetwork:
         self._advance()
         self._touch()
 
+    def silence(self, routes: Ints, delays: Floats) -> None:
+        """These routes are cut: who sends there hears nothing any more from so many seconds after now."""
+        for route, delay in zip(routes.tolist(), delays.tolist(), strict=True):
+            self._since[self._on(route)] = self.env.now + delay
+
+    def silent(self, routes: Ints) -> tuple[Ints, Floats]:
+        """Those of these routes that carry flows, and since when their senders have heard nothing."""
+        since = {route: self._since[on].min() for route in routes.tolist() if (on := self._on(route)).size}
+        return np.array(list(since), dtype=np.int64), np.array(list(since.values()), dtype=float)
+
+    def _on(self, route: int) -> Ints:
+        """Slots of the flows on a route."""
+        used = np.flatnonzero(self._used)
+        found: Ints = used[self.routes.routes_of(used) == route]
+        return found
+
     def _grow(self) -> None:
-        """Places for routes that are in use for the first time."""
+        """Places for lanes that are in use for the first time."""
         more = self.routes.slots - len(self._used)
         self._used = np.concatenate([self._used, np.zeros(more, dtype=bool)])
         self._left = np.concatenate([self._left, np.full(more, np.inf)])
         self._rates = np.concatenate([self._rates, np.zeros(more)])
+        self._limits = np.concatenate([self._limits, np.full(more, np.inf)])
+        self._since = np.concatenate([self._since, np.zeros(more)])
         self._slack = np.concatenate([self._slack, np.zeros(more)])
         self._together = np.concatenate([self._together, np.zeros(more)])
         self._owner = np.concatenate([self._owner, np.zeros(more, dtype=np.int64)])
@@ -105,7 +130,7 @@ class FlowNetwork:
         self._version += 1
         if not self._used.any():
             return
-        self._rates = self.routes.rates(self._used)
+        self._rates = self.routes.rates(self._used, self._limits)
         with np.errstate(divide="ignore"):
             wait = float(np.min((self._left - 0.5 * self._slack) / self._rates))
         if np.isfinite(wait):  # else every flow is cut off until a capacity changes

@@ -12,7 +12,7 @@ import numpy as np
 from netsim.emulated.jitter import close_delay, unrest
 from netsim.framing import segment
 from netsim.simulated.cold_windows import ColdWindows, standing
-from netsim.simulated.fair_rates import FREE, Floats, Ints, Routes
+from netsim.simulated.fair_rates import FREE, Flags, Floats, Ints, Routes
 from netsim.simulated.link_model import LinkModel
 from netsim.simulated.lossy_connections import LossyConnections
 from netsim.topology import Topology
@@ -53,6 +53,7 @@ class Links:
         if link_model.host_bandwidth is not None:
             self.capacity[self.host] = link_model.host_bandwidth
         self.delay, self.rtt, self.unrest, self.loss = np.zeros((4, n, n))
+        self.severed: Flags = np.zeros((n, n), dtype=bool)
         self.beside: Floats = np.zeros((n, n))  # bytes per second of cross-traffic
         self.connections: LossyConnections | None = None  # of all pairs, once packets of any are lost
         self.cap: Floats = np.full((n, n), np.inf)
@@ -60,9 +61,15 @@ class Links:
         self.streams: Ints = np.ones((n, n), dtype=np.int64)  # connections of a pair, where they are asked for
         self.leaves_slow_start = topology.transport.congestion_control == "cubic"  # where it sees a queue
         self.room: Floats = np.zeros((n, n))  # bytes that kernels hold beyond those
+        # Of a pair's connections each carries a message of its own where packets are lost, else all of them carry one.
+        self.lanes = 1
+        if lossy := capped or any(link.mean_loss for link in topology.links):
+            self._count_streams(topology)
+            self.lanes = int(self.streams.max())
         self.become(topology)
         if link_model.cold_start:
-            self._count_streams(topology)
+            if not lossy:
+                self._count_streams(topology)
             for a, b in topology.pairs():
                 at = self.place[a.name], self.place[b.name]
                 self.windows.size[at] = link_model.initial_window(topology, a.name, b.name)
@@ -86,7 +93,7 @@ class Links:
             i, j = place[link.source], place[link.target]
             self.delay[i, j] = close_delay(topology, link)
             self.unrest[i, j] = unrest(topology, link)
-            severed = link.mean_loss == 1
+            severed = self.severed[i, j] = link.mean_loss == 1
             self.loss[i, j] = 0.0 if severed else link.mean_loss
             self.cap[i, j] = np.inf if severed else link_model.window_cap(topology, link.source, link.target)
             if link_model.send_buffers:  # which never shrink
@@ -96,7 +103,6 @@ class Links:
                 self.capacity[self.pair[i, j]] = 0.0 if severed else rate
         self.rtt = self.delay + self.delay.T
         if self.connections is None and self.loss.any():
-            self._count_streams(topology)
             self.connections = LossyConnections(self.streams.ravel(), topology.transport)
 
     def _count_streams(self, topology: Topology) -> None:
@@ -143,7 +149,8 @@ class Links:
             ]
             if self.link_model.host_bandwidth is not None:
                 crossed.append(np.full(shape, self.host))
-            self._routes = Routes(np.stack([c.ravel() for c in crossed], axis=1), self.limits().ravel(), self.capacity)
+            paths = np.stack([c.ravel() for c in crossed], axis=1)
+            self._routes = Routes(paths, self.limits().ravel(), self.capacity, lanes=self.lanes)
         self.refresh()
         return self._routes
 

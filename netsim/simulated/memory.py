@@ -17,10 +17,12 @@ from netsim.simulated.compute import Compute
 from netsim.simulated.fair_rates import Floats
 from netsim.simulated.link_resources import Links
 from netsim.simulated.sampled_rounds import Samples, after_everyone
-from netsim.simulated.segments import Segment, SegmentProgress
+from netsim.simulated.segments import Segment, SegmentProgress, mean_progress
 
 _DIGITS = 9  # clocks that agree to the nanosecond are equal
-_SETTLED = 3  # segments of a kind, until windows of connections that lose packets are what they will stay like
+# Segments of a kind, until windows of connections that lose packets are what they will stay like (at 1 %, slow start
+# leaves them seven times as large, and a dozen segments do not suffice), and of these the last, which others are like.
+_SETTLED, _ALIKE = 24, 8
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class SampledRounds:
 
 @dataclass
 class SettledSegments:
-    """Where packets are lost: a segment is the mean of many draws, and from the third time on as long as the last."""
+    """Where packets are lost: a segment is the mean of many draws, and in the end as long as the last few were."""
 
     drawn: dict[object, list[tuple[Floats, SegmentProgress]]] = field(default_factory=dict)
 
@@ -129,15 +131,16 @@ class SettledSegments:
         drawn = self.drawn.get((begun.segment, begun.state), [])
         if len(drawn) < _SETTLED:
             return None
-        clocks, last = drawn[-1]
-        seconds = float((last.clocks - clocks).mean())
+        recent = [progress for _, progress in drawn[-_ALIKE:]]
+        last, alike = recent[-1], mean_progress(recent)
+        seconds = float(np.mean([progress.clocks - clocks for clocks, progress in drawn[-_ALIKE:]]))
         times = begun.repeats
         if begun.due < np.inf:
             times = min(times, int((begun.due - begun.now - float(begun.clocks.max())) // seconds))
         if times < 1:
             return None
         left = last.left - float(last.clocks.min()) + seconds
-        return Passed(begun.segment, replace(last, clocks=begun.clocks + seconds, left=left), times)
+        return Passed(begun.segment, replace(alike, clocks=begun.clocks + seconds, left=left), times)
 
     def learn(self, begun: Beginning, progress: SegmentProgress) -> None:
         self.drawn.setdefault((begun.segment, begun.state), []).append((begun.clocks, progress))

@@ -18,7 +18,6 @@ from netsim.errors import LinkError
 from netsim.simulated.compute import Compute, Schedule
 from netsim.simulated.fabric import ActiveTransfer, Fabric
 from netsim.simulated.fair_rates import Floats
-from netsim.simulated.flows import FlowNetwork
 from netsim.simulated.link_resources import Links
 from netsim.traffic import Algorithm, Transfer
 
@@ -65,7 +64,7 @@ def mean_progress(drawn: Sequence[SegmentProgress]) -> SegmentProgress:
     return SegmentProgress(*(np.mean([getattr(progress, name) for progress in drawn], axis=0) for name in names))
 
 
-Change = tuple[float, Callable[[Links, FlowNetwork], None]]  # seconds since the origin, and what changes then
+Change = tuple[float, Callable[[Fabric], None]]  # seconds since the origin, and what changes then
 
 
 @dataclass(frozen=True)
@@ -116,10 +115,10 @@ class _SegmentRun:
         self.progress.left = self.fabric.left
         return self.progress
 
-    def _change(self, when: float, change: Callable[[Links, FlowNetwork], None]) -> Generator[simpy.Event, Any, None]:
+    def _change(self, when: float, change: Callable[[Fabric], None]) -> Generator[simpy.Event, Any, None]:
         yield self.env.timeout(when)
         if self.left:
-            change(self.setting.links, self.fabric.flows)
+            change(self.fabric)
 
     def _compute(self, rank: int, steps: int) -> float:
         """Seconds until `steps` steps that begin now are done."""

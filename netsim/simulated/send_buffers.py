@@ -27,7 +27,7 @@ Owner = TypeVar("Owner")
 
 INITIAL_BUFFER = 1 << 16  # bytes; the nodes' tcp_wmem
 _WINDOW_OF_FLIGHT = 2
-_OWN_QUEUE = 2 * 2  # segments
+OWN_QUEUE = 2 * 2  # segments of a connection at its sender's interface
 _PACKET = 1 << 16  # bytes, at most
 _BUFFER_OF_WINDOW = {"cubic": 2, "reno": 2, "bbr": 3}
 
@@ -43,7 +43,7 @@ def held_bytes(flight: float, transport: Transport, unsent: int) -> float:
 
     unsent: bytes that may wait for the window.
     """
-    window = _WINDOW_OF_FLIGHT * (flight + _OWN_QUEUE * segment(transport.mtu))
+    window = _WINDOW_OF_FLIGHT * (flight + OWN_QUEUE * segment(transport.mtu))
     grown = _BUFFER_OF_WINDOW[transport.congestion_control] * charge(transport.mtu) / segment(transport.mtu) * window
     return max(0.0, min(max(grown, INITIAL_BUFFER) + _PACKET / 2, transport.buffer, window + unsent) - flight)
 

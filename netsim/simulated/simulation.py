@@ -4,7 +4,8 @@ Between two moments at which nothing is under way, a segment of the run follows 
 the links and the plan. Equal segments from equal states have equal outcomes, so each kind is simulated once and
 repeated by arithmetic: a run's cost grows with the kinds of its rounds, not with their number (`memory`). With jitter
 every round differs; where a round ends with a synchronisation of everyone, the rest are drawn from a sample. Where
-packets are lost, a segment is the mean of many draws, and one that comes again is as long as at the third time.
+packets are lost, a segment is the mean of many draws, and one that comes again and again is in the end as long as the
+last few of its kind were.
 """
 
 from __future__ import annotations

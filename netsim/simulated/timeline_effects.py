@@ -1,9 +1,10 @@
 """A topology's timeline for the simulator: the same events that the emulator plays.
 
-Links take the states that the timeline gives; a severed link carries nothing. Cross-traffic does not yield: it takes
-its rate away from the transfers of its pair. Both together have one pair's share of the links that they cross, as in
-the emulator, whose uplinks are shared by destination. A paused site stands still; a crashed one stands still until it
-restarts and computes again what it had since the last synchronisation.
+Links take the states that the timeline gives; a severed link carries nothing, nor does one that was until senders try
+again (`outages`). Cross-traffic does not yield: it takes its rate away from the transfers of its pair. Both together
+have one pair's share of the links that they cross, as in the emulator, whose uplinks are shared by destination. A
+paused site stands still; a crashed one stands still until it restarts and computes again what it had since the last
+synchronisation.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from math import inf
 
 from netsim.errors import LinkError
 from netsim.simulated.compute import Slowdown
-from netsim.simulated.flows import FlowNetwork
-from netsim.simulated.link_resources import Links, site_of_rank
+from netsim.simulated.fabric import Fabric
+from netsim.simulated.link_resources import site_of_rank
+from netsim.simulated.outages import restore, sever
 from netsim.simulated.segments import Change
 from netsim.states import state_at, states
 from netsim.timeline import CrossTraffic
@@ -63,7 +65,11 @@ def _running(traffic: list[CrossTraffic], time: float) -> list[CrossTraffic]:
     return [stretch for stretch in traffic if stretch.start <= time < stretch.end]
 
 
-def _apply(state: Topology, traffic: list[CrossTraffic], links: Links, flows: FlowNetwork) -> None:
+def _apply(state: Topology, traffic: list[CrossTraffic], fabric: Fabric) -> None:
+    links = fabric.links
+    before = links.severed.copy()
     links.become(state, [(stretch.source, stretch.target, stretch.rate) for stretch in traffic])
+    sever(before, fabric)
+    restore(before, fabric)
     links.refresh()
-    flows.change()
+    fabric.flows.change()

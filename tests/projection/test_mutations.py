@@ -17,12 +17,17 @@ from harness.costmodel.validation import validate_runs
 from harness.records.archive import read_runs
 from harness.spec.resolved import ResolvedRun
 from netsim import collectives
+from netsim.simulated import outages
 from netsim.simulated.compute import Compute
 from netsim.simulated.simulation import simulate
 from netsim.topology import Topology
 
 DOCS = Path(__file__).parents[2] / "docs"
-MEAN, MAX = 2.0, 6.3  # per cent of exposed communication, without loss of packets: 1.25 x what is reached
+# Per cent of exposed communication, 1.25 x what is reached: without cuts and loss of packets, across cuts, and of the
+# runs of `under_loss`.
+MEAN, MAX = 2.0, 6.3
+MAX_ACROSS_CUTS = 11.3
+MAX_UNDER_LOSS = 12.8
 Changed = tuple[Topology, Compute, dict[str, Any]]
 
 
@@ -57,8 +62,25 @@ def ring_rule_off(topology: Topology, compute: Compute) -> Changed:
     return topology, compute, {"choose": partial(collectives.choose, topology)}
 
 
-def communication_errors(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Changed] | None) -> list[float]:
-    """Per cent, signed, of every stored run."""
+def losses(factor: float) -> Callable[[Topology, Compute], Changed]:
+    def change(topology: Topology, compute: Compute) -> Changed:
+        links = tuple(replace(link, loss=factor * link.mean_loss) for link in topology.links)
+        return replace(topology, links=links), compute, {}
+
+    return change
+
+
+def cut(run: ResolvedRun) -> bool:
+    return any(event.partition for event in run.topology.timeline.events)
+
+
+def communication_errors(
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[..., Changed] | None,
+    stored: str = "validation-runs.jsonl",
+    chosen: Callable[[ResolvedRun], bool] = lambda run: not (run.topology.loses_packets or cut(run)),
+) -> list[float]:
+    """Per cent, signed, of stored runs."""
     if change is not None:
 
         def mutated(plan: Any, topology: Topology, compute: Compute, **more: Any) -> Any:
@@ -67,11 +89,9 @@ def communication_errors(monkeypatch: pytest.MonkeyPatch, change: Callable[..., 
 
         monkeypatch.setattr(predict, "simulate", mutated)
     calibration = load_calibration(DOCS / "calibration.yaml")
-    # Links that lose packets have an error of their own, and a prediction of them takes many draws.
-    stored = read_runs([DOCS / "validation-runs.jsonl"])
-    runs = [run for run in stored if not ResolvedRun.of(run.spec).topology.loses_packets]
+    runs = [run for run in read_runs([DOCS / stored]) if chosen(ResolvedRun.of(run.spec))]
     rows = validate_runs(runs, calibration).rows
-    assert len(rows) >= 24
+    assert rows
     return [
         100 * (row.predicted_communication_seconds / row.measured_communication_seconds - 1)
         for row in rows
@@ -85,8 +105,40 @@ def mean(errors: list[float]) -> float:
 
 def test_communication_is_predicted_within_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     errors = communication_errors(monkeypatch, None)
+    assert len(errors) >= 24
     assert mean(errors) <= MEAN
     assert max(map(abs, errors)) <= MAX
+
+
+def test_communication_across_cuts_is_within_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = communication_errors(monkeypatch, None, chosen=cut)
+    assert len(errors) == 3
+    assert max(map(abs, errors)) <= MAX_ACROSS_CUTS
+
+
+def test_links_that_carry_at_once_after_a_cut_fail_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "next_retry", lambda _since, whole, _round_trip: whole)
+    assert max(map(abs, communication_errors(monkeypatch, None, chosen=cut))) > MAX_ACROSS_CUTS
+
+
+def under_loss(run: ResolvedRun) -> bool:
+    """A prediction under loss takes many draws: one run of DDP and of DiLoCo at 0.3 and at 1 %."""
+    loss = max(link.mean_loss for link in run.topology.links)
+    return run.spec.seed == 1 and run.spec.label != "photon" and loss > 0.002
+
+
+@pytest.mark.slow
+def test_communication_under_loss_is_within_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = communication_errors(monkeypatch, None, "loss-runs.jsonl", under_loss)
+    assert len(errors) == 4
+    assert max(map(abs, errors)) <= MAX_UNDER_LOSS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [0.0, 0.5])
+def test_another_loss_fails_validation(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = communication_errors(monkeypatch, losses(factor), "loss-runs.jsonl", under_loss)
+    assert max(map(abs, errors)) > MAX_UNDER_LOSS, errors
 
 
 @pytest.mark.slow

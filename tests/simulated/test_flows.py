@@ -59,12 +59,24 @@ def test_each_set_of_routes_has_its_own_fair_rates() -> None:
     """What is remembered of one set is not taken for another, nor for other capacities."""
     paths = np.array([[1, FREE, 3], [1, FREE, 4], [2, FREE, 4]])
     routes = Routes(paths, np.array([INF, INF, 2.0]), np.array([INF, 10.0, 10.0, 100.0, 100.0]))
-    slots = routes.slots_of(np.array([2, 0, 1]))
+    slots, none = routes.slots_of(np.array([2, 0, 1])), np.full(3, INF)
     for _ in range(2):
-        assert routes.rates(np.array([True, True, True]))[slots].tolist() == [2.0, 5.0, 5.0]
-        assert routes.rates(np.array([False, True, False]))[slots].tolist() == [0.0, 10.0, 0.0]
+        assert routes.rates(np.array([True, True, True]), none)[slots].tolist() == [2.0, 5.0, 5.0]
+        assert routes.rates(np.array([False, True, False]), none)[slots].tolist() == [0.0, 10.0, 0.0]
     routes.become(np.array([INF, 1.0, INF]), np.array([INF, 10.0, 4.0, 100.0, 100.0]), np.zeros(3))
-    assert routes.rates(np.array([True, True, True]))[slots].tolist() == [4.0, 9.0, 1.0]
+    assert routes.rates(np.array([True, True, True]), none)[slots].tolist() == [4.0, 9.0, 1.0]
+
+
+def test_flows_of_one_route_have_its_share_by_what_each_may_have() -> None:
+    """Two on one route and one on another cross one link: what the first two may not have goes to the third."""
+    routes = Routes(
+        np.array([[1, FREE, 2], [1, FREE, 3]]), np.full(2, INF), np.array([INF, 12.0, 100.0, 100.0]), lanes=2
+    )
+    slots = routes.slots_of(np.array([0, 1, 2]))
+    used = np.array([True, True, True])
+    assert routes.rates(used, np.array([4.0, 8.0, 20.0]))[slots].tolist() == pytest.approx([2.0, 4.0, 6.0])
+    assert routes.rates(used, np.array([1.0, 2.0, 20.0]))[slots].tolist() == pytest.approx([1.0, 2.0, 9.0])
+    assert routes.rates(used, np.array([4.0, 8.0, INF]))[slots].tolist() == pytest.approx([2.0, 4.0, 6.0])
 
 
 @pytest.mark.parametrize(
@@ -78,9 +90,9 @@ def test_what_does_not_yield_has_one_flows_share(beside: float, with_it: list[fl
     paths = np.array([[1, FREE, 2], [1, FREE, 3], [1, FREE, 4]])
     capacity = np.array([INF, 15.0, 100.0, 100.0, 100.0])
     routes = Routes(paths, np.full(3, INF), capacity, np.array([beside, 0.0, 0.0]))
-    slots = routes.slots_of(np.arange(3))
-    assert routes.rates(np.array([True, True, True]))[slots].tolist() == pytest.approx(with_it)
-    assert routes.rates(np.array([False, True, True]))[slots].tolist() == pytest.approx([0.0, *without])
+    slots, none = routes.slots_of(np.arange(3)), np.full(3, INF)
+    assert routes.rates(np.array([True, True, True]), none)[slots].tolist() == pytest.approx(with_it)
+    assert routes.rates(np.array([False, True, True]), none)[slots].tolist() == pytest.approx([0.0, *without])
 
 
 def test_a_flow_speeds_up_when_another_ends() -> None:
