@@ -171,9 +171,7 @@ class ActiveTransfer:
         self._lossy: Flags = links.loss[sources, targets] > 0
         # When a message began to leave, and when the last of it that was lost has left again.
         self.begun, self._repaired = np.zeros((2, len(self.messages)))
-        self.limits: Floats = np.full(
-            len(self.messages), np.inf
-        )  # bytes/s that the windows of their connections let go
+        self.limits: Floats = np.full(len(self.messages), np.inf)  # bytes/s that windows let go
         self.connection: Ints = np.zeros(len(self.messages), dtype=np.int64)
         self._free = own | (sources == targets) | (self.messages.size == 0)
         self._needs = self.messages.needs.copy()

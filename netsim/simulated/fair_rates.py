@@ -98,15 +98,15 @@ class Routes:
     def rates(self, used: Flags, limits: Floats) -> Floats:
         """(slots,) bytes/s of the lanes that are in use, 0 of the others.
 
-        limits: (slots,) bytes/s that each lane may have at most; inf where a lane is alone on its route.
+        limits: (slots,) bytes/s that each lane may have at most. Where one of a route has none, all share alike.
         """
         rates, limits = np.zeros(len(used)), limits[used]
         routes = self._lane[used] // self.lanes
         if np.isfinite(limits).any():
             routes, route = np.unique(routes, return_inverse=True)
             together: Floats = np.bincount(route, limits).astype(float)
-            bounded = np.isfinite(together)[route]
-            share = np.divide(limits, together[route], out=np.ones(len(limits)), where=bounded)
+            alike = 1 / np.bincount(route)[route]
+            share = np.divide(limits, together[route], out=alike, where=np.isfinite(together)[route])
             rates[used] = self._solved(routes, together)[route] * share
             return rates
         key = len(used), np.packbits(used).tobytes()

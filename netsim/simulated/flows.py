@@ -59,7 +59,7 @@ class FlowNetwork:
         left: the caller's numbers for them, by default their places here. Flows of one `drained` that end together are
         one call.
 
-        limits: bytes/s that each may have at most; inf where it is alone on its route.
+        limits: bytes/s that each may have at most; inf where no window holds it.
         """
         self._advance()
         slots = self.routes.slots_of(lanes)

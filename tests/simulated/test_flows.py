@@ -77,6 +77,7 @@ def test_flows_of_one_route_have_its_share_by_what_each_may_have() -> None:
     assert routes.rates(used, np.array([4.0, 8.0, 20.0]))[slots].tolist() == pytest.approx([2.0, 4.0, 6.0])
     assert routes.rates(used, np.array([1.0, 2.0, 20.0]))[slots].tolist() == pytest.approx([1.0, 2.0, 9.0])
     assert routes.rates(used, np.array([4.0, 8.0, INF]))[slots].tolist() == pytest.approx([2.0, 4.0, 6.0])
+    assert routes.rates(used, np.array([4.0, INF, 20.0]))[slots].tolist() == pytest.approx([3.0, 3.0, 6.0])
 
 
 @pytest.mark.parametrize(
