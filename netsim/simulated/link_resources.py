@@ -62,14 +62,12 @@ class Links:
         self.leaves_slow_start = topology.transport.congestion_control == "cubic"  # where it sees a queue
         self.room: Floats = np.zeros((n, n))  # bytes that kernels hold beyond those
         # Of a pair's connections each carries a message of its own where packets are lost, else all of them carry one.
-        self.lanes = 1
-        if lossy := capped or any(link.mean_loss for link in topology.links):
+        may_lose = capped or topology.loses_packets
+        if may_lose or link_model.cold_start:
             self._count_streams(topology)
-            self.lanes = int(self.streams.max())
+        self.lanes = int(self.streams.max()) if may_lose else 1
         self.become(topology)
         if link_model.cold_start:
-            if not lossy:
-                self._count_streams(topology)
             for a, b in topology.pairs():
                 at = self.place[a.name], self.place[b.name]
                 self.windows.size[at] = link_model.initial_window(topology, a.name, b.name)

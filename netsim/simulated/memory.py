@@ -131,9 +131,9 @@ class SettledSegments:
         drawn = self.drawn.get((begun.segment, begun.state), [])
         if len(drawn) < _SETTLED:
             return None
-        recent = [progress for _, progress in drawn[-_ALIKE:]]
-        last, alike = recent[-1], mean_progress(recent)
-        seconds = float(np.mean([progress.clocks - clocks for clocks, progress in drawn[-_ALIKE:]]))
+        recent = drawn[-_ALIKE:]
+        last, alike = recent[-1][1], mean_progress([progress for _, progress in recent])
+        seconds = float(np.mean([progress.clocks - clocks for clocks, progress in recent]))
         times = begun.repeats
         if begun.due < np.inf:
             times = min(times, int((begun.due - begun.now - float(begun.clocks.max())) // seconds))
