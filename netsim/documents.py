@@ -141,7 +141,7 @@ def _place(location: Sequence[int | str], data: object, kept: bool) -> list[str]
     for index, part in enumerate(location):
         listed = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
         if listed or (isinstance(data, dict) and part in data):
-            data = data[part]  # type: ignore[index]
+            data = data[part]  # type: ignore[index]  # a list by a number, a mapping by a name: as just tested
         elif not (kept and index == len(location) - 1):
             continue
         place.append(str(part))

@@ -100,7 +100,7 @@ def test_a_failed_cell_does_not_stop_the_rest(netns: tuple[Path, list[dict[str, 
     methods = [{"method": "ddp", "data": {"source": "text", "path": "short.txt"}}, SUITE["methods"][1]]
     code, rows = run_suite(tmp_path, "netns", methods=methods, topologies=["lan"], network=UNCHECKED)
     assert code == 1
-    assert [row["state"] for row in rows] == ["failed", "complete"]
+    assert [row["state"] for row in rows] == ["failed", "complete"], rows
     assert "more text, fewer sites" in rows[0]["reason"]
     assert json.loads((Path(rows[0]["directory"]) / "failure.json").read_text())["reason"] == rows[0]["reason"]
     assert not (Path(rows[0]["directory"]) / "result.json").exists()

@@ -101,7 +101,7 @@ def test_a_run_moves_planned_bytes_and_explains_its_time(run_of: Callable[[str],
     assert sum(summary.payload_bytes for summary in summaries) == plan.payload_bytes
     assert len({summary.final_loss for summary in summaries}) == 1
     for summary in summaries:
-        assert abs(summary.unaccounted_seconds) < 0.05 * summary.wall_seconds
+        assert summary.explained, summary.unaccounted_seconds
         assert summary.memory == ResolvedRun.of(spec).method.memory(spec.model, 2, summary.rank)
     steps = list(read_lines(run.directory / "rank-0" / "steps.jsonl", Step))
     assert [step.step for step in steps] == list(range(1, 7))

@@ -12,8 +12,6 @@ from harness.run.fault_cost import FaultCost
 from harness.spec.resolved import ResolvedRun
 from harness.worker.job import Summary
 
-UNACCOUNTED_SHARE = 0.05  # of wall time, above which the buckets do not explain the run
-UNACCOUNTED_SECONDS = 0.02  # below which it is the host's scheduler, which may stop a worker between two buckets
 OVERRUN_SHARE = 0.01  # of paced slots, above which the run is marked
 
 
@@ -54,8 +52,7 @@ def assemble_result(
 
     why = list(observed.link_problems)
     for summary in summaries:
-        allowed = max(UNACCOUNTED_SECONDS, UNACCOUNTED_SHARE * summary.wall_seconds)
-        if abs(summary.unaccounted_seconds) > allowed:
+        if not summary.explained:
             lost, of = summary.unaccounted_seconds, summary.wall_seconds
             why.append(f"{summary.worker}: {lost:.2f} s of {of:.2f} s are in no time bucket")
     if costs is not None:

@@ -14,6 +14,8 @@ WAN_PORT = 29400
 CONTROL_PORT = 29401
 STORE_PORT = 29402
 LOCAL_PORT = 29403
+UNACCOUNTED_SHARE = 0.05  # of wall time, above which the buckets do not explain the run
+UNACCOUNTED_SECONDS = 0.1  # below which it is a stall of the host's scheduler or disk between two buckets
 
 
 class Job(Document):
@@ -105,6 +107,11 @@ class Summary(Document):
     @property
     def worker(self) -> WorkerId:
         return WorkerId(self.rank, self.member)
+
+    @property
+    def explained(self) -> bool:
+        """Whether the time buckets add up to the wall time."""
+        return abs(self.unaccounted_seconds) <= max(UNACCOUNTED_SECONDS, UNACCOUNTED_SHARE * self.wall_seconds)
 
     @property
     def key(self) -> str:
