@@ -27,9 +27,11 @@ class Links:
     """Resources of a topology: indices, capacities in bytes/s, delays and windows by pair of sites.
 
     capped: whether every pair gets a resource of its own, because a timeline may cap or sever it later.
+    draw: see `LossyConnections`.
     """
 
-    def __init__(self, topology: Topology, link_model: LinkModel, capped: bool = False) -> None:
+    def __init__(self, topology: Topology, link_model: LinkModel, capped: bool = False, draw: int = 0) -> None:
+        self._draw = draw
         self.link_model, self.segment = link_model, segment(topology.transport.mtu)  # bytes of a packet's payload
         self._routes: Routes | None = None
         names = [site.name for site in topology.sites]
@@ -101,7 +103,7 @@ class Links:
                 self.capacity[self.pair[i, j]] = 0.0 if severed else rate
         self.rtt = self.delay + self.delay.T
         if self.connections is None and self.loss.any():
-            self.connections = LossyConnections(self.streams.ravel(), topology.transport)
+            self.connections = LossyConnections(self.streams.ravel(), topology.transport, self._draw)
 
     def _count_streams(self, topology: Topology) -> None:
         for a, b in topology.pairs():

@@ -40,7 +40,7 @@ from netsim.topology import Transport
 
 Control: TypeAlias = Literal["cubic", "reno", "bbr"]
 
-DRAWS = 8  # of which means are taken; fewer where there are so many connections that they average out by themselves
+_DRAWS = 8  # of which means are taken; fewer where there are so many connections that they average out by themselves
 _STATES = 1 << 12  # connections, all draws together
 LEAST_TIMEOUT = 0.2  # seconds; Linux's TCP_RTO_MIN
 CUBIC = 0.4  # segments per second cubed: C of RFC 9438
@@ -195,20 +195,18 @@ def follow(
 
 
 class LossyConnections:
-    """The connections of every pair of sites, of which those that lose packets are asked for; and as many draws of what
-    has become of them, of which one at a time goes on.
+    """The connections of every pair of sites, of which those that lose packets are asked for.
 
-    streams: (pairs,) connections of each.
+    streams: (pairs,) connections of each.  draw: which it is of the `draws` whose mean is taken.
     """
 
-    def __init__(self, streams: Ints, transport: Transport, draws: int | None = None) -> None:
+    def __init__(self, streams: Ints, transport: Transport, draw: int = 0) -> None:
         shape = len(streams), int(streams.max())
-        draws = draws or min(DRAWS, max(1, _STATES // (shape[0] * shape[1])))
+        self.draws = min(_DRAWS, max(1, _STATES // (shape[0] * shape[1])))
         self._streams, self._control = streams, transport.congestion_control
         self._segment = segment(transport.mtu)
-        self._random = np.random.default_rng(1)  # any: all that is asked for are means over many draws
-        self._draws = [Windows.new(shape, transport.initial_window) for _ in range(draws)]
-        self.draw = 0
+        self._random = np.random.default_rng(draw)
+        self._windows = Windows.new(shape, transport.initial_window)
 
     def choose(self, pairs: Ints, sizes: Floats, now: float, round_trip: Floats) -> Ints:
         """(messages,) the connection that each is handed to, in their order: as in the executor, the one that would
@@ -216,7 +214,7 @@ class LossyConnections:
 
         sizes: bytes.
         """
-        windows, streams = self._draws[self.draw], self._streams[pairs]
+        windows, streams = self._windows, self._streams[pairs]
         chosen = np.zeros(len(pairs), dtype=np.int64)
         trips = np.maximum(round_trip, _LEAST_ROUND)
         for index, (pair, segments, count, trip) in enumerate(
@@ -231,7 +229,7 @@ class LossyConnections:
 
     def limits(self, pairs: Ints, chosen: Ints, sizes: Floats, now: float, round_trip: Floats) -> Floats:
         """(messages,) bytes/s at which windows let go messages that begin now, if none is lost and links are wide."""
-        mine, segments = self._draws[self.draw].at(pairs, chosen), sizes / self._segment
+        mine, segments = self._windows.at(pairs, chosen), sizes / self._segment
         mine.queued = mine.queued - segments
         none, wide, begun = np.zeros(len(pairs)), np.full(len(pairs), np.inf), np.full(len(pairs), now)
         leaves = follow(mine, segments, begun, none, round_trip, wide, self._control, self._random)
@@ -252,7 +250,7 @@ class LossyConnections:
 
         sizes: bytes.  begun: when they began to leave.  rate: bytes/s that the links left them.
         """
-        windows, segments = self._draws[self.draw], sizes / self._segment
+        windows, segments = self._windows, sizes / self._segment
         mine = windows.at(pairs, chosen)
         mine.queued = mine.queued - segments
         rate = rate / self._segment
@@ -260,11 +258,6 @@ class LossyConnections:
         windows.put(mine, pairs, chosen)
         return leaves
 
-    @property
-    def draws(self) -> int:
-        """How many there are."""
-        return len(self._draws)
-
     def move(self, seconds: float) -> None:
-        """The draw's clock begins so much later."""
-        self._draws[self.draw].end -= seconds
+        """The clock begins so much later."""
+        self._windows.end -= seconds

@@ -123,7 +123,7 @@ class SampledRounds:
 
 @dataclass
 class SettledSegments:
-    """Where packets are lost: a segment is the mean of many draws, and in the end as long as the last few were."""
+    """Where packets are lost: every segment differs, and in the end they are as long as the last few were."""
 
     drawn: dict[object, list[tuple[Floats, SegmentProgress]]] = field(default_factory=dict)
 

@@ -107,7 +107,7 @@ def test_a_window_that_losses_have_cut_stays_so_in_a_pause() -> None:
 
 
 def connections(streams: int) -> LossyConnections:
-    return LossyConnections(np.array([streams]), Transport(), draws=1)
+    return LossyConnections(np.array([streams]), Transport())
 
 
 def test_messages_are_shared_out_among_connections() -> None:
