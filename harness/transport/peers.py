@@ -4,8 +4,7 @@ Each peer has one queue, and each of its streams takes the next parcel whenever 
 that is slow, after a loss for instance, simply takes fewer. `TCP_NOTSENT_LOWAT` keeps that room small, so that bytes
 are committed to a stream only shortly before it can send them. Towards the end of a queue a slow stream takes nothing
 that the others would have delivered sooner: without this, two streams of unequal windows took 430 ms at 1 Gbit/s x
-50 ms for what one did in 340. Where all together would be sooner than any of them, since a parcel is not cut, the one
-that delivers it first takes it (earliest completion first: Lim et al., CoNEXT 2017).
+50 ms for what one did in 340 (earliest completion first: Lim et al., CoNEXT 2017, for all parcels that wait).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from harness.transport.buffers import Body
@@ -34,6 +34,7 @@ from netsim.collectives import unsent_limit
 from netsim.errors import PeerError
 
 END = 1 << 22  # bytes in a queue below which its end is near
+AHEAD = 64  # parcels of it that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ class _Peer:
         """The streams that may take the next frame: all of them, but towards the end of the queue."""
         if len(self.streams) == 1 or self.queued >= END:
             return self.streams
-        places = soon_enough([stream.pace() for stream in self.streams], self.queue[0].size, self.queued)
+        sizes = (waiting.size for waiting in islice(self.queue, AHEAD))
+        places = soon_enough([stream.pace() for stream in self.streams], sizes)
         return [self.streams[place] for place in places]
 
     def _sent(self, waiting: _Waiting, payload: int, header: int) -> None:
@@ -126,13 +128,22 @@ class _Peer:
             self.goodbyes += 1
 
 
-def soon_enough(paces: Sequence[tuple[int, float]], size: int, queued: int) -> list[int]:
-    """The connections that would deliver the next `size` of `queued` bytes before all together are done with these, or
-    else the one that delivers them first. paces: of each, bytes ahead of them, and bytes per second."""
-    seconds = [(ahead + size) / rate for ahead, rate in paces]
-    together = (queued + sum(ahead for ahead, _ in paces)) / sum(rate for _, rate in paces)
-    latest = max(together, min(seconds))
-    return [place for place, needed in enumerate(seconds) if needed <= latest]
+def soon_enough(paces: Sequence[tuple[int, float]], sizes: Iterable[int]) -> list[int]:
+    """The connections that get any of the next frames if each of these goes to the one that delivers it first. Others
+    would still be busy with one when all are delivered.
+
+    paces: of each connection, bytes ahead of them, and bytes per second.  sizes: of the frames that wait, in bytes.
+    """
+    ends, used = [ahead / rate for ahead, rate in paces], set[int]()
+    for size in sizes:
+        end, place = min(
+            (end + size / rate, place) for place, (end, (_, rate)) in enumerate(zip(ends, paces, strict=True))
+        )
+        ends[place] = end
+        used.add(place)
+        if len(used) == len(paces):
+            break
+    return sorted(used)
 
 
 class Peers:

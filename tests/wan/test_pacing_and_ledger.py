@@ -126,23 +126,21 @@ def test_pieces_are_as_equal_as_blocks_allow(wire: WireType, elements: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("paces", "queued", "suited"),
+    ("paces", "frames", "suited"),
     [
-        ([(0, 1e6)] * 2, 4 << 20, [0, 1]),  # much is left for both
-        ([(0, 1e6), (0, 1e5)], 128 << 10, [0]),  # the other one would be late
-        ([(0, 1e6), (0, 2e6), (0, 1e6)], 64 << 10, [1]),  # one frame, which is not cut: the widest window
-        (
-            [(300_000, 2e6), (0, 1e6), (0, 9e5)],
-            64 << 10,
-            [1, 2],
-        ),  # so much waits on the widest that idle ones are sooner
-        ([(0, 5e5 + rank) for rank in range(11)], 64 << 10, [10]),  # all together are sooner than any
+        ([(0, 1e6)] * 2, 64, [0, 1]),  # much is left for both
+        ([(0, 1e6), (0, 1e5)], 2, [0]),  # the other one would be late
+        ([(0, 1e6), (0, 2e6), (0, 1e6)], 1, [1]),  # a frame is not cut: the widest window
+        ([(300_000, 2e6), (0, 1e6), (0, 9e5)], 1, [1]),  # so much waits on the widest that an idle one is sooner
+        ([(0, 5e5 + rank) for rank in range(11)], 2, [9, 10]),  # as many as there are frames
+        ([(0, 1e6), (0, 1e6), (0, 6e5)], 3, [0, 1, 2]),  # each is sooner than another one with two
+        ([(0, 1e6), (0, 1e6), (0, 4e5)], 4, [0, 1]),
     ],
 )
 def test_a_frame_takes_a_stream_that_is_soon_enough(
-    paces: list[tuple[int, float]], queued: int, suited: list[int]
+    paces: list[tuple[int, float]], frames: int, suited: list[int]
 ) -> None:
-    assert soon_enough(paces, 64 << 10, queued) == suited
+    assert soon_enough(paces, [64 << 10] * frames) == suited
 
 
 def test_parallel_streams_carry_one_transfer() -> None:
