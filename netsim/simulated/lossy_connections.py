@@ -28,13 +28,15 @@ depend on losses (Cardwell et al. 2016).
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
-from typing import Literal, Self, TypeAlias
+from math import ceil, floor, inf
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from netsim.framing import segment
-from netsim.simulated.fair_rates import Flags, Floats, Ints
+from netsim.simulated.fair_rates import Floats, Ints
 from netsim.simulated.send_buffers import OWN_QUEUE
 from netsim.topology import Transport
 
@@ -54,144 +56,123 @@ _SHOWN = 3  # later segments that show a loss
 _REORDERING = 1 / 4  # of a round trip, after which it is one however few they are
 
 
-@dataclass
-class Windows:
-    """Of many connections, arrays of one shape: segments, and seconds on the clock of whoever sends.
+class Path(NamedTuple):
+    """What a message meets. loss: probability that a segment is lost.  round_trip: seconds.  rate: segments per second
+    that its links leave it."""
+
+    loss: float
+    round_trip: float
+    rate: float
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection: segments, and seconds on the clock of whoever sends.
 
     window, threshold: congestion window, and where slow start ends.  peak: cubic's window at the last loss.  plateau:
     seconds after that loss at which cubic has it again.  since: seconds of sending since then.  mean: the window that
     Reno would have.  used: sent in the round under way, which ends at `end`.  queued: handed over and not followed yet.
     """
 
-    window: Floats
-    threshold: Floats
-    peak: Floats
-    plateau: Floats
-    since: Floats
-    mean: Floats
-    used: Floats
-    end: Floats
-    queued: Floats
+    control: Control
+    window: float
+    threshold: float = inf
+    peak: float = 0.0
+    plateau: float = 0.0
+    since: float = 0.0
+    mean: float = 0.0
+    used: float = 0.0
+    end: float = 0.0
+    queued: float = 0.0
 
-    @classmethod
-    def new(cls, shape: tuple[int, ...], initial: float) -> Self:
-        """Connections that have sent nothing yet."""
-        zeros = [np.zeros(shape) for _ in range(7)]
-        return cls(np.full(shape, float(initial)), np.full(shape, np.inf), *zeros)
-
-    def at(self, *index: Ints) -> Windows:
-        """Copies of some of them."""
-        return Windows(*(part[index] for part in vars(self).values()))
-
-    def of(self, first: int, count: int) -> Windows:
-        """Of one pair, so many, as they are."""
-        return Windows(*(part[first, :count] for part in vars(self).values()))
-
-    def put(self, changed: Windows, *index: Ints) -> None:
-        """Take over what has become of them."""
-        for part, values in zip(vars(self).values(), vars(changed).values(), strict=True):
-            part[index] = values
-
-    def cut(self, lost: Flags, control: Control) -> None:
+    def cut(self) -> None:
         """A round with a loss."""
-        if control == "bbr":
+        if self.control == "bbr":
             return
-        kept, window = _KEPT[control], np.floor(self.window)
-        cut = np.maximum(np.floor(window * kept), _LEAST_WINDOW)
+        kept, window = _KEPT[self.control], floor(self.window)
+        cut = max(floor(window * kept), _LEAST_WINDOW)
         again = window < self.peak  # it lost before it was where it had been: others need room (fast convergence)
-        peak = np.where(again, window * (1 + kept) / 2, window)
-        self.plateau = np.where(lost, np.cbrt(np.maximum(peak - cut, 0) / CUBIC), self.plateau)
-        self.peak = np.where(lost, peak, self.peak)
-        self.since = np.where(lost, 0.0, self.since)
-        for name in ("window", "threshold", "mean"):
-            setattr(self, name, np.where(lost, cut, getattr(self, name)))
+        self.peak = window * (1 + kept) / 2 if again else window
+        self.plateau = (max(self.peak - cut, 0.0) / CUBIC) ** (1 / 3)
+        self.since = 0.0
+        self.window = self.threshold = self.mean = cut
 
-    def begin_again(self, timed_out: Flags) -> None:
-        """A timeout of what had been sent again."""
-        self.window = np.where(timed_out, 1.0, self.window)
-
-    def grow(self, full: Flags, seconds: Floats, round_trip: Floats, control: Control) -> None:
+    def grow(self, seconds: float, round_trip: float) -> None:
         """A round of so many seconds without a loss, that filled the window."""
-        if control == "bbr":
+        if self.control == "bbr":
             return
-        slow = full & (self.window < self.threshold)
-        steady = full & ~slow
-        self.since = self.since + steady * seconds
-        doubled = np.minimum(self.window + self.used, np.maximum(self.threshold, self.window))
-        if control == "reno":
-            further = self.window + 1
-        else:
-            kept = _KEPT[control]
-            self.mean = self.mean + steady * 3 * (1 - kept) / (1 + kept)
-            target = self.peak + CUBIC * (self.since + round_trip - self.plateau) ** 3
-            risen = self.window + np.clip(target - self.window, 0, self.window / 2)
-            further = np.maximum(risen, self.mean)
-        self.window = np.where(slow, doubled, np.where(steady, further, self.window))
+        if self.window < self.threshold:
+            self.window = min(self.window + self.used, self.threshold)
+            return
+        self.since += seconds
+        if self.control == "reno":
+            self.window += 1
+            return
+        kept = _KEPT[self.control]
+        self.mean += 3 * (1 - kept) / (1 + kept)
+        target = self.peak + CUBIC * (self.since + round_trip - self.plateau) ** 3
+        risen = self.window + min(max(target - self.window, 0.0), self.window / 2)
+        self.window = max(risen, self.mean)
 
     @property
-    def room(self) -> Floats:
+    def room(self) -> float:
         """Segments of a round, in whole packets."""
-        room: Floats = np.maximum(_PACKET * np.floor(self.window / _PACKET), np.minimum(np.floor(self.window), 1))
-        return room
+        return max(_PACKET * floor(self.window / _PACKET), min(floor(self.window), 1))
 
-    def pace(self, round_trip: float | Floats) -> Floats:
+    def pace(self, round_trip: float) -> float:
         """Segments per second at which the kernel lets packets go, and by which the executor chooses a connection."""
         early, late = _PACED
-        return np.where(self.window < self.threshold / 2, early, late) * self.window / round_trip
+        return (early if self.window < self.threshold / 2 else late) * self.window / round_trip
 
-
-def follow(
-    windows: Windows,
-    segments: Floats,
-    begun: Floats,
-    loss: Floats,
-    round_trip: Floats,
-    rate: Floats,
-    control: Control,
-    random: np.random.Generator,
-) -> Floats:
-    """(messages,) when the last segment of each leaves that arrives; `windows`, one connection each, move on.
-
-    segments: of each message.  begun: when it may begin.  rate: segments per second that its links leave it.
-    """
-    behind = windows.queued > _NONE  # another message follows at once
-    left, leaves = np.maximum(np.where(behind, np.floor(segments), np.ceil(segments)), 1), begun.copy()
-    round_trip = np.maximum(round_trip, _LEAST_ROUND)
-    waiting = windows.end > begun
-    windows.used = np.where(waiting, windows.used, 0.0)
-    start = np.where(waiting, windows.end - np.maximum(round_trip, windows.used / rate), begun)
-    burst = np.maximum(start, begun)  # when what a round sends begins to leave
-    again = np.zeros(len(segments), dtype=bool)  # all that is left has been sent before
-    active = left > 0
-    while active.any():
-        room, pace = windows.room, windows.pace(round_trip)
-        sent = np.where(active, np.minimum(left, np.maximum(room - windows.used, 0)), 0.0)
-        lost = random.binomial(sent.astype(np.int64), loss).astype(float)
-        ends = active & (sent == left)
-        repeats = ends & (lost > 0)
-        last = repeats & ~behind & (random.random(len(left)) * sent < lost)  # the last segment is among the lost
-        unseen = last & ((lost == 1) | (lost == sent))
-        windows.used = windows.used + sent
-        lasts = np.maximum(round_trip, windows.used / rate)
-        # The first packet leaves at once; the last one, to which something might be added, waits as long for more room.
-        spread = sent / np.where(sent > _PACKET, np.minimum(rate, pace), rate)
-        windows.end = np.where(active, start + lasts, windows.end)
-        leaves = np.where(active & (sent > 0), burst + spread, leaves)
-        windows.grow(active & (lost == 0) & (windows.used >= room), lasts, round_trip, control)
-        windows.cut(lost > 0, control)
-        windows.begin_again(unseen & again)
-        # Of segments that are all sent before the first of them is missed, the last that is lost is sent again last.
-        place = np.where(last, 1.0, random.random(len(left)) ** (1 / np.maximum(lost, 1)))
-        timer = LEAST_TIMEOUT + np.where(lost < sent, round_trip, 0.0)
-        shown = np.minimum(_SHOWN * spread / np.maximum(sent, 1), _REORDERING * round_trip)
-        own = np.where(rate < pace, OWN_QUEUE / rate, 0.0)
-        missed = burst + place * spread + round_trip + own + np.where(unseen, timer, shown)
-        again, left = ends, left - sent + lost
-        active = left > 0
-        start = np.where(active, np.where(unseen, missed, windows.end), start)
-        burst = np.where(repeats, missed, start)
-        windows.used = np.where(active, 0.0, windows.used)
-    return leaves
+    def send(self, segments: float, begun: float, path: Path, random: np.random.Generator) -> float:
+        """When the last segment of a message leaves that arrives. begun: when it may begin."""
+        behind = self.queued > _NONE  # another message follows at once
+        left, leaves = max(floor(segments) if behind else ceil(segments), 1), begun
+        loss, round_trip, rate = path.loss, max(path.round_trip, _LEAST_ROUND), path.rate
+        start = begun
+        if self.end > begun:
+            start = self.end - max(round_trip, self.used / rate)
+        else:
+            self.used = 0.0
+        burst = max(start, begun)  # when what a round sends begins to leave
+        again = False  # all that is left has been sent before
+        while left > 0:
+            room, pace = self.room, self.pace(round_trip)
+            sent = min(left, max(int(room - self.used), 0))
+            lost = int(random.binomial(sent, loss)) if sent and loss else 0
+            ends = sent == left
+            repeats = ends and lost > 0
+            last = repeats and not behind and random.random() * sent < lost  # the last segment is among the lost
+            unseen = last and lost in (1, sent)
+            self.used += sent
+            lasts = max(round_trip, self.used / rate)
+            # The first packet leaves at once; the last one, to which something might be added, waits for more room.
+            spread = sent / (min(rate, pace) if sent > _PACKET else rate)
+            self.end = start + lasts
+            if sent:
+                leaves = burst + spread
+            if lost:
+                self.cut()
+            elif self.used >= room:
+                self.grow(lasts, round_trip)
+            if unseen and again:  # a timeout of what had been sent again
+                self.window = 1.0
+            again, left = ends, left - sent + lost
+            if not left:
+                break
+            start = burst_begins = self.end
+            if repeats:
+                # Of segments that are all sent before the first of them is missed, the last lost is sent again last.
+                place = 1.0 if last else random.random() ** (1 / lost)
+                timer = LEAST_TIMEOUT + (round_trip if lost < sent else 0.0)
+                shown = min(_SHOWN * spread / sent, _REORDERING * round_trip)
+                own = OWN_QUEUE / rate if rate < pace else 0.0
+                burst_begins = burst + place * spread + round_trip + own + (timer if unseen else shown)
+                if unseen:
+                    start = burst_begins
+            burst = burst_begins
+            self.used = 0.0
+        return leaves
 
 
 class LossyConnections:
@@ -201,12 +182,12 @@ class LossyConnections:
     """
 
     def __init__(self, streams: Ints, transport: Transport, draw: int = 0) -> None:
-        shape = len(streams), int(streams.max())
-        self.draws = min(_DRAWS, max(1, _STATES // (shape[0] * shape[1])))
-        self._streams, self._control = streams, transport.congestion_control
+        self.draws = min(_DRAWS, max(1, _STATES // (len(streams) * int(streams.max()))))
+        self._streams, self._transport = streams.tolist(), transport
         self._segment = segment(transport.mtu)
         self._random = np.random.default_rng(draw)
-        self._windows = Windows.new(shape, transport.initial_window)
+        self._of: dict[int, list[Connection]] = {}  # by pair
+        self._origin = 0.0  # of the clock of who asks, on that of the connections
 
     def choose(self, pairs: Ints, sizes: Floats, now: float, round_trip: Floats) -> Ints:
         """(messages,) the connection that each is handed to, in their order: as in the executor, the one that would
@@ -214,26 +195,28 @@ class LossyConnections:
 
         sizes: bytes.
         """
-        windows, streams = self._windows, self._streams[pairs]
-        chosen = np.zeros(len(pairs), dtype=np.int64)
-        trips = np.maximum(round_trip, _LEAST_ROUND)
-        for index, (pair, segments, count, trip) in enumerate(
-            zip(pairs.tolist(), (sizes / self._segment).tolist(), streams.tolist(), trips.tolist(), strict=True)
-        ):
-            if count > 1:
-                mine = windows.of(pair, count)
-                ahead = mine.queued + mine.used * (mine.end > now)
-                chosen[index] = int(((ahead + segments) / mine.pace(trip)).argmin())
-            windows.queued[pair, chosen[index]] += segments
-        return chosen
+        chosen, now = [], now + self._origin
+        for pair, size, trip in zip(pairs.tolist(), sizes.tolist(), round_trip.tolist(), strict=True):
+            mine, segments, trip = self._mine(pair), size / self._segment, max(trip, _LEAST_ROUND)
+            due = [
+                (one.queued + (one.used if one.end > now else 0.0) + segments) / one.pace(trip)
+                for one in (mine if len(mine) > 1 else ())
+            ]
+            chosen.append(due.index(min(due)) if due else 0)
+            mine[chosen[-1]].queued += segments
+        return np.array(chosen, dtype=np.int64)
 
     def limits(self, pairs: Ints, chosen: Ints, sizes: Floats, now: float, round_trip: Floats) -> Floats:
         """(messages,) bytes/s at which windows let go messages that begin now, if none is lost and links are wide."""
-        mine, segments = self._windows.at(pairs, chosen), sizes / self._segment
-        mine.queued = mine.queued - segments
-        none, wide, begun = np.zeros(len(pairs)), np.full(len(pairs), np.inf), np.full(len(pairs), now)
-        leaves = follow(mine, segments, begun, none, round_trip, wide, self._control, self._random)
-        return sizes / np.maximum(leaves - now, _LEAST_ROUND)
+        found, begun = [], now + self._origin
+        for pair, place, size, trip in zip(
+            pairs.tolist(), chosen.tolist(), sizes.tolist(), round_trip.tolist(), strict=True
+        ):
+            one, segments = copy(self._mine(pair)[place]), size / self._segment
+            one.queued -= segments
+            leaves = one.send(segments, begun, Path(0.0, trip, inf), self._random)
+            found.append(size / max(leaves - begun, _LEAST_ROUND))
+        return np.array(found)
 
     def send(
         self,
@@ -245,19 +228,25 @@ class LossyConnections:
         round_trip: Floats,
         rate: Floats,
     ) -> Floats:
-        """(messages,) when the last byte of each has left for good; each is another pair's, on the connection that was
-        chosen.
+        """(messages,) when the last byte of each has left for good, on the connection that was chosen.
 
         sizes: bytes.  begun: when they began to leave.  rate: bytes/s that the links left them.
         """
-        windows, segments = self._windows, sizes / self._segment
-        mine = windows.at(pairs, chosen)
-        mine.queued = mine.queued - segments
-        rate = rate / self._segment
-        leaves = follow(mine, segments, begun, loss, round_trip, rate, self._control, self._random)
-        windows.put(mine, pairs, chosen)
-        return leaves
+        found = []
+        paths = zip(loss.tolist(), round_trip.tolist(), (rate / self._segment).tolist(), strict=True)
+        messages = zip(pairs.tolist(), chosen.tolist(), sizes.tolist(), begun.tolist(), strict=True)
+        for (pair, place, size, began), path in zip(messages, paths, strict=True):
+            one, segments = self._mine(pair)[place], size / self._segment
+            one.queued -= segments
+            found.append(one.send(segments, began + self._origin, Path(*path), self._random) - self._origin)
+        return np.array(found)
 
     def move(self, seconds: float) -> None:
-        """The clock begins so much later."""
-        self._windows.end -= seconds
+        """The clock of who asks begins so much later."""
+        self._origin += seconds
+
+    def _mine(self, pair: int) -> list[Connection]:
+        if (mine := self._of.get(pair)) is None:
+            control, window = self._transport.congestion_control, float(self._transport.initial_window)
+            mine = self._of[pair] = [Connection(control, window) for _ in range(self._streams[pair])]
+        return mine

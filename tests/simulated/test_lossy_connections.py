@@ -12,7 +12,7 @@ from netsim.framing import segment
 from netsim.simulated.closed_form import uniform_topology
 from netsim.simulated.compute import Compute
 from netsim.simulated.link_model import LinkModel
-from netsim.simulated.lossy_connections import LEAST_TIMEOUT, Control, LossyConnections, Windows, follow
+from netsim.simulated.lossy_connections import LEAST_TIMEOUT, Connection, Control, LossyConnections, Path
 from netsim.simulated.simulation import simulate
 from netsim.topology import Link, Topology, Transport, topology_from
 from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
@@ -20,65 +20,68 @@ from netsim.traffic import Algorithm, Plan, Recurrence, Transfer
 ROUND_TRIP, RATE = 0.04, 3300.0  # seconds; segments per second
 
 
-def left(segments: list[float], loss: float, windows: Windows, control: Control = "cubic") -> list[float]:
-    """When the last segment of each message leaves for good, begun at zero on connections of their own."""
-    count = len(segments)
-    lost, trip, rate = (np.full(count, value) for value in (loss, ROUND_TRIP, RATE))
-    random = np.random.default_rng(1)
-    leaves = follow(windows, np.array(segments), np.zeros(count), lost, trip, rate, control, random)
-    return [float(second) for second in leaves]
+def left(segments: int, loss: float, connection: Connection, seed: int = 1) -> float:
+    """When the last segment of a message leaves for good, begun at zero."""
+    return connection.send(segments, 0.0, Path(loss, ROUND_TRIP, RATE), np.random.default_rng(seed))
+
+
+def often(times: int, segments: int, loss: float, window: float) -> np.ndarray:
+    """The same, on as many new connections."""
+    random, path = np.random.default_rng(1), Path(loss, ROUND_TRIP, RATE)
+    return np.array([fresh(window).send(segments, 0.0, path, random) for _ in range(times)])
 
 
 def paced(segments: int, window: int, slow_start: bool) -> float:
     return segments / ((2 if slow_start else 1.2) * window) * ROUND_TRIP
 
 
-def steady(window: int) -> Windows:
-    windows = Windows.new((1,), window)
-    windows.threshold[:] = window
-    return windows
+def fresh(window: float, control: Control = "cubic") -> Connection:
+    return Connection(control, window)
+
+
+def steady(window: float, control: Control = "cubic") -> Connection:
+    return Connection(control, window, threshold=window)
 
 
 def test_a_window_is_spread_over_its_round_trip() -> None:
-    assert left([10], 0.0, Windows.new((1,), 10)) == pytest.approx([paced(10, 10, slow_start=True)])
-    assert left([10], 0.0, steady(10)) == pytest.approx([paced(10, 10, slow_start=False)])
+    assert left(10, 0.0, fresh(10)) == pytest.approx(paced(10, 10, slow_start=True))
+    assert left(10, 0.0, steady(10)) == pytest.approx(paced(10, 10, slow_start=False))
 
 
 def test_a_large_window_leaves_at_the_rate_of_the_link() -> None:
-    assert left([10], 0.0, Windows.new((1,), 200)) == pytest.approx([10 / RATE])
+    assert left(10, 0.0, fresh(200)) == pytest.approx(10 / RATE)
 
 
 def test_each_further_window_costs_a_round_trip() -> None:
-    windows = Windows.new((1,), 10)
-    assert left([25], 0.0, windows, "bbr") == pytest.approx([2 * ROUND_TRIP + paced(5, 10, slow_start=True)])
+    assert left(25, 0.0, fresh(10, "bbr")) == pytest.approx(2 * ROUND_TRIP + paced(5, 10, slow_start=True))
 
 
 def test_an_odd_window_lets_go_one_segment_less() -> None:
     """Packets have two segments, and one is not sent while there is room for one segment only."""
-    assert left([30], 0.0, steady(11), "bbr") == pytest.approx([2 * ROUND_TRIP + paced(10, 11, slow_start=False)])
+    assert left(30, 0.0, steady(11, "bbr")) == pytest.approx(2 * ROUND_TRIP + paced(10, 11, slow_start=False))
 
 
 def test_a_window_doubles_in_each_round_trip_of_slow_start() -> None:
-    windows = Windows.new((1,), 10)
-    assert left([70], 0.0, windows) == pytest.approx([2 * ROUND_TRIP + paced(40, 40, slow_start=True)])
-    assert windows.window == pytest.approx(80)
+    connection = fresh(10)
+    assert left(70, 0.0, connection) == pytest.approx(2 * ROUND_TRIP + paced(40, 40, slow_start=True))
+    assert connection.window == pytest.approx(80)
 
 
 def test_what_is_left_of_a_window_is_whole_segments() -> None:
-    windows = steady(11)
-    windows.cut(np.array([True]), "cubic")
-    assert windows.window.tolist() == [7]
+    connection = steady(11)
+    connection.cut()
+    assert connection.window == 7
 
 
 def test_a_lost_segment_with_none_behind_waits_for_a_timeout() -> None:
     """Half of all single segments are lost, and half of those that are sent again."""
-    mean = np.mean(left([1] * 20_000, 0.5, Windows.new((20_000,), 10))) - 1 / RATE
+    mean = np.mean(often(20_000, 1, 0.5, 10)) - 1 / RATE
     assert mean == pytest.approx(ROUND_TRIP + LEAST_TIMEOUT, rel=0.03)
 
 
 def test_a_loss_that_later_segments_show_costs_no_timeout() -> None:
     """Of two segments the first is lost in a hundredth of the cases, and so is the second."""
-    late = np.array(left([2] * 20_000, 0.01, Windows.new((20_000,), 10)))
+    late = often(20_000, 2, 0.01, 10)
     assert np.mean(late > ROUND_TRIP) == pytest.approx(0.02, rel=0.15)
     assert np.mean(late > LEAST_TIMEOUT) == pytest.approx(0.01, rel=0.25)
     # The timer of the last one begins again when the first is acknowledged.
@@ -89,21 +92,18 @@ def test_a_loss_that_later_segments_show_costs_no_timeout() -> None:
 @pytest.mark.parametrize("loss", [0.001, 0.003, 0.01])
 def test_a_long_connection_has_the_rate_of_the_laws(control: Control, loss: float) -> None:
     """Mathis et al. 1997 for Reno; for cubic RFC 8312's mean, of which neither knows the timeouts."""
-    count, segments = 20, 40_000
-    windows = Windows.new((count,), 10)
-    windows.threshold[:] = 10  # no slow start, which the laws do not know either
-    seconds = np.array(left([segments] * count, loss, windows, control))
+    segments = 40_000  # without slow start, which the laws do not know either
+    seconds = np.array([left(segments, loss, steady(10, control), seed) for seed in range(20)])
     link = Link("a", "b", ROUND_TRIP / 2, loss=loss)
     law = loss_cap(link, ROUND_TRIP, Transport(congestion_control=control)) / segment(1500)
     assert segments / seconds.mean() == pytest.approx(min(law, RATE), rel=0.2)
 
 
 def test_a_window_that_losses_have_cut_stays_so_in_a_pause() -> None:
-    windows = Windows.new((1,), 40)
-    windows.cut(np.array([True]), "cubic")
-    begun = left([28], 0.0, windows)
-    assert begun == pytest.approx([paced(28, 28, slow_start=False)])
-    assert windows.window < 30
+    connection = fresh(40)
+    connection.cut()
+    assert left(28, 0.0, connection) == pytest.approx(paced(28, 28, slow_start=False))
+    assert connection.window < 30
 
 
 def connections(streams: int) -> LossyConnections:
