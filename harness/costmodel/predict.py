@@ -26,13 +26,15 @@ COLD = LinkModel(cold_start=True, send_buffers=True)
 @dataclass(frozen=True)
 class Prediction:
     """Seconds, bytes. `why_not`: what is missing when there is no prediction of time. `fault_cost`: of declared
-    faults; the bytes are then those of the undisturbed run.
+    faults; the bytes are then those of the undisturbed run. `communication_spread_seconds`: standard deviation of one
+    run's communication where packets are lost.
     """
 
     payload_bytes: int
     memory_bytes: dict[str, int]
     wall_seconds: float | None = None
     communication_seconds: float | None = None
+    communication_spread_seconds: float = 0.0
     evaluation_seconds: float | None = None
     extrapolated: bool = True
     why_not: str = ""
@@ -81,6 +83,7 @@ def predict(
         known,
         wall_seconds=outcome.wall_seconds,
         communication_seconds=fmean(outcome.communication_seconds),
+        communication_spread_seconds=outcome.communication_spread,
         evaluation_seconds=fmean(outcome.evaluation_seconds),
     )
 

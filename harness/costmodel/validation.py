@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Error
@@ -39,6 +39,7 @@ class ComparedRun:
     extrapolated: bool
     eventful: bool  # whether something happened to the network or a site on purpose
     lossy: bool = False  # whether links lose packets
+    communication_spread_seconds: float = 0.0  # standard deviation of such runs, predicted
     why_not: str = ""
 
     @property
@@ -86,6 +87,41 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class SeedGroup:
+    """Runs under loss that differ in their seed alone. Mean exposed communication in seconds, measured and predicted;
+    spread: standard deviation of one run over the mean, measured None of a single run.
+    """
+
+    label: str
+    topology: str
+    substrate: str
+    runs: int
+    measured: float
+    predicted: float
+    measured_spread: float | None
+    predicted_spread: float
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.measured - 1
+
+    @classmethod
+    def of(cls, rows: Sequence[ComparedRun]) -> SeedGroup:
+        first, seconds = rows[0], [row.measured_communication_seconds for row in rows]
+        measured, predicted = fmean(seconds), fmean(row.predicted_communication_seconds or 0.0 for row in rows)
+        return cls(
+            first.label,
+            first.topology,
+            first.substrate,
+            len(rows),
+            measured,
+            predicted,
+            stdev(seconds) / measured if len(rows) > 1 else None,
+            first.communication_spread_seconds / predicted,
+        )
+
+
+@dataclass(frozen=True)
 class Validation:
     """All rows. `faults`: runs with declared faults, apart, for they are compared by what these cost.
     `left_out`: runs that were not compared, with the reason.
@@ -114,6 +150,15 @@ class Validation:
         return {name: spread for name, rows in sorted(groups.items()) if (spread := Spread.of(rows)) is not None}
 
     @property
+    def seed_groups(self) -> tuple[SeedGroup, ...]:
+        """Under loss one run says little: it is as random as the loss, and a prediction is the mean of such runs."""
+        groups: defaultdict[tuple[str, ...], list[ComparedRun]] = defaultdict(list)
+        for row in self.rows:
+            if row.lossy and row.communication_error is not None:
+                groups[row.label, row.topology, row.substrate].append(row)
+        return tuple(SeedGroup.of(rows) for _, rows in sorted(groups.items()))
+
+    @property
     def bytes_exact(self) -> bool:
         return all(row.bytes_exact for row in self.rows)
 
@@ -136,6 +181,7 @@ class Validation:
                 "by_method": {n: asdict(e) for n, e in self.communication_by(lambda row: row.algorithm).items()},
                 "by_topology": {n: asdict(e) for n, e in self.communication_by(lambda row: row.topology).items()},
                 "by_loss": {n: asdict(e) for n, e in self.communication_by(loss_of).items()},
+                "under_loss": [asdict(group) for group in self.seed_groups],
             },
             "mean_absolute_percentage_error": overall.mean if overall else None,
             "max_absolute_percentage_error": overall.max if overall else None,
@@ -216,5 +262,6 @@ def _compare(run: Run, found: Prediction) -> ComparedRun:
         extrapolated=found.extrapolated,
         eventful=bool(run.spec.topology.get("timeline")),
         lossy=resolved.topology.loses_packets,
+        communication_spread_seconds=found.communication_spread_seconds,
         why_not=found.why_not,
     )

@@ -121,6 +121,12 @@ def _show(validation: Validation) -> None:
         for name, group in groups.items():
             errors = f"mean {group.mean:6.2f} %   max {group.max:6.2f} %   bias {group.bias:+6.2f} %"
             console.print(f"communication, {title:8} {name:24} {errors}   ({group.runs} runs)")
+    for seeds in validation.seed_groups:
+        measured = f"{seeds.measured_spread:.1%}" if seeds.measured_spread is not None else "-"
+        console.print(
+            f"under loss, {seeds.label} on {seeds.topology}: mean of {seeds.runs} seeds {seeds.error:+.1%}, "
+            f"standard deviation of a run {measured} measured, {seeds.predicted_spread:.1%} predicted"
+        )
     if headline := CommunicationError.of(validation.rows):
         errors = f"mean {headline.mean:.2f} %, max {headline.max:.2f} %, bias {headline.bias:+.2f} %"
         console.print(f"{validation.basis}: exposed communication {errors} over {headline.runs} runs", style="bold")

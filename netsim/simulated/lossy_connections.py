@@ -42,7 +42,7 @@ from netsim.topology import Transport
 
 Control: TypeAlias = Literal["cubic", "reno", "bbr"]
 
-_DRAWS = 8  # of which means are taken; fewer where there are so many connections that they average out by themselves
+_DRAWS = 16  # of which means are taken; fewer where there are so many connections that they average out by themselves
 _STATES = 1 << 12  # connections, all draws together
 LEAST_TIMEOUT = 0.2  # seconds; Linux's TCP_RTO_MIN
 CUBIC = 0.4  # segments per second cubed: C of RFC 9438

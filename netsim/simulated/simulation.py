@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class Round:
 @dataclass(frozen=True)
 class SimulatedRun:
     """Seconds and bytes by rank, where packets are lost the means of several draws. wall_seconds: until the slowest
-    worker is done.  rounds: of the first draw."""
+    worker is done.  rounds: of the first draw.  communication_spread: standard deviation between draws, of the mean
+    of all ranks."""
 
     wall_seconds: float
     compute_seconds: tuple[float, ...]
@@ -72,6 +73,7 @@ class SimulatedRun:
     payload_bytes: tuple[float, ...]
     rounds: tuple[Round, ...]
     simulated_rounds: int
+    communication_spread: float = 0.0
 
     @property
     def compute_utilisation(self) -> float:
@@ -127,12 +129,14 @@ def _mean(outcomes: Sequence[SimulatedRun]) -> SimulatedRun:
     def by_rank(name: str) -> tuple[float, ...]:
         return tuple(np.mean([getattr(one, name) for one in outcomes], axis=0).tolist())
 
+    waited = [fmean(one.communication_seconds) for one in outcomes]
     return replace(
         outcomes[0],
         wall_seconds=fmean(one.wall_seconds for one in outcomes),
         compute_seconds=by_rank("compute_seconds"),
         communication_seconds=by_rank("communication_seconds"),
         evaluation_seconds=by_rank("evaluation_seconds"),
+        communication_spread=stdev(waited) if len(waited) > 1 else 0.0,
     )
 
 

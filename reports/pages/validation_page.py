@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
+from statistics import fmean
 
 import pandas as pd
 
 from harness.costmodel.calibration import Calibration
-from harness.costmodel.validation import CommunicationError, ComparedRun, Spread, Validation, loss_of
+from harness.costmodel.validation import CommunicationError, ComparedRun, SeedGroup, Spread, Validation, loss_of
 from reports.pages.fault_section import fault_section
 from reports.pages.markdown_page import MarkdownPage, picture
 from reports.style.drawing import Drawing, legend, log_axis, panels, report_style
@@ -67,6 +68,8 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
     if calibration is not None:
         lines += _calibration(calibration)
     lines += ["## Exposed communication by method and network", "", _matrix(validation)]
+    if validation.seed_groups:
+        lines += _seed_groups(validation.seed_groups)
     for title, key in _GROUPS.items():
         lines += [f"## {title}", "", _spreads(validation.communication_by(key), validation.by(key))]
     lines += ["## Every run", "", _rows(validation.rows)]
@@ -80,10 +83,50 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
 
 def _headline(validation: Validation) -> list[str]:
     groups = validation.communication_by(loss_of)
-    return [
+    found = [
         f"{error.runs} runs on {name}: mean absolute error of exposed communication {error.mean:.2f} %, "
         f"maximum {error.max:.2f} %, signed mean {error.bias:+.2f} %."
         for name, error in sorted(groups.items(), reverse=True)
+    ]
+    if errors := [100 * abs(group.error) for group in validation.seed_groups]:
+        found += [
+            f"Under loss each run is random; of the means of {len(errors)} groups that differ in their seed alone "
+            f"the mean absolute error is {fmean(errors):.2f} %, the maximum {max(errors):.2f} %."
+        ]
+    return found
+
+
+def _seed_groups(groups: tuple[SeedGroup, ...]) -> list[str]:
+    columns = (
+        Column("method", "method", numeric=False),
+        Column("network", "network", numeric=False),
+        Column("runs", "runs"),
+        Column("measured", "measured", "s"),
+        Column("predicted", "predicted", "s"),
+        Column("error", "error", "%"),
+        Column("spread", "standard deviation of a run, measured", "%"),
+        Column("drawn", "predicted", "%"),
+    )
+    rows = [
+        (
+            group.label,
+            group.topology,
+            str(group.runs),
+            f"{group.measured:.2f}",
+            f"{group.predicted:.2f}",
+            f"{100 * group.error:+.1f}",
+            f"{100 * group.measured_spread:.1f}" if group.measured_spread is not None else "",
+            f"{100 * group.predicted_spread:.1f}",
+        )
+        for group in groups
+    ]
+    return [
+        "## Exposed communication under loss",
+        "",
+        "A run under loss is as random as its losses; its prediction is the mean of several that are drawn. Here are "
+        "means of runs that differ in their seed alone, and how far single ones are from them.",
+        "",
+        text_table("seeds", "", "", columns, rows).markdown(),
     ]
 
 

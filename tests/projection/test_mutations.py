@@ -13,7 +13,7 @@ import pytest
 
 from harness.costmodel import predict
 from harness.costmodel.calibration import load_calibration
-from harness.costmodel.validation import validate_runs
+from harness.costmodel.validation import Validation, validate_runs
 from harness.records.archive import read_runs
 from harness.spec.resolved import ResolvedRun
 from netsim import collectives
@@ -23,11 +23,11 @@ from netsim.simulated.simulation import simulate
 from netsim.topology import Topology
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Per cent of exposed communication, 1.25 x what is reached: without cuts and loss of packets, across cuts, and of the
-# runs of `under_loss`.
+# Per cent of exposed communication, 1.25 x what is reached: without cuts and loss of packets, across cuts, and of means
+# over the seeds of `under_loss`.
 MEAN, MAX = 2.0, 6.3
 MAX_ACROSS_CUTS = 11.3
-MAX_UNDER_LOSS = 7.2
+MAX_UNDER_LOSS = 11.0
 Changed = tuple[Topology, Compute, dict[str, Any]]
 
 
@@ -74,13 +74,13 @@ def cut(run: ResolvedRun) -> bool:
     return any(event.partition for event in run.topology.timeline.events)
 
 
-def communication_errors(
+def compared(
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[..., Changed] | None,
-    stored: str = "validation-runs.jsonl",
-    chosen: Callable[[ResolvedRun], bool] = lambda run: not (run.topology.loses_packets or cut(run)),
-) -> list[float]:
-    """Per cent, signed, of stored runs."""
+    stored: str,
+    chosen: Callable[[ResolvedRun], bool],
+) -> Validation:
+    """Stored runs and their predictions by the model, changed so."""
     if change is not None:
 
         def mutated(plan: Any, topology: Topology, compute: Compute, **more: Any) -> Any:
@@ -89,14 +89,19 @@ def communication_errors(
 
         monkeypatch.setattr(predict, "simulate", mutated)
     calibration = load_calibration(DOCS / "calibration.yaml")
-    runs = [run for run in read_runs([DOCS / stored]) if chosen(ResolvedRun.of(run.spec))]
-    rows = validate_runs(runs, calibration).rows
-    assert rows
-    return [
-        100 * (row.predicted_communication_seconds / row.measured_communication_seconds - 1)
-        for row in rows
-        if row.predicted_communication_seconds is not None
-    ]
+    found = validate_runs([run for run in read_runs([DOCS / stored]) if chosen(ResolvedRun.of(run.spec))], calibration)
+    assert found.rows
+    return found
+
+
+def communication_errors(
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[..., Changed] | None,
+    chosen: Callable[[ResolvedRun], bool] = lambda run: not (run.topology.loses_packets or cut(run)),
+) -> list[float]:
+    """Per cent, signed, of stored runs."""
+    rows = compared(monkeypatch, change, "validation-runs.jsonl", chosen).rows
+    return [100 * row.communication_error for row in rows if row.communication_error is not None]
 
 
 def mean(errors: list[float]) -> float:
@@ -122,22 +127,25 @@ def test_links_that_carry_at_once_after_a_cut_fail_validation(monkeypatch: pytes
 
 
 def under_loss(run: ResolvedRun) -> bool:
-    """A prediction under loss takes many draws: one run of DDP and of DiLoCo at 0.3 and at 1 %."""
-    loss = max(link.mean_loss for link in run.topology.links)
-    return run.spec.seed == 1 and run.spec.label != "photon" and loss > 0.002
+    """A prediction under loss takes many draws: DDP and DiLoCo at 0.3 and at 1 %."""
+    return run.spec.label != "photon" and max(link.mean_loss for link in run.topology.links) > 0.002
+
+
+def errors_of_means(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Changed] | None) -> list[float]:
+    groups = compared(monkeypatch, change, "loss-runs.jsonl", under_loss).seed_groups
+    assert len(groups) == 4
+    return [100 * group.error for group in groups]
 
 
 @pytest.mark.slow
 def test_communication_under_loss_is_within_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = communication_errors(monkeypatch, None, "loss-runs.jsonl", under_loss)
-    assert len(errors) == 4
-    assert max(map(abs, errors)) <= MAX_UNDER_LOSS
+    assert max(map(abs, errors_of_means(monkeypatch, None))) <= MAX_UNDER_LOSS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.0, 0.5])
 def test_another_loss_fails_validation(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = communication_errors(monkeypatch, losses(factor), "loss-runs.jsonl", under_loss)
+    errors = errors_of_means(monkeypatch, losses(factor))
     assert max(map(abs, errors)) > MAX_UNDER_LOSS, errors
 
 
