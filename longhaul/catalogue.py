@@ -59,7 +59,7 @@ def _scenarios() -> list[Entry]:
         {
             "name": name,
             "model": document["model"] if isinstance(document["model"], str) else document["model"].get("like", "own"),
-            "sites": document["sites"],
+            "sites": _count(document["sites"]),
             "methods": len(document["methods"]),
             "description": _one_line(document),
         }
@@ -105,6 +105,11 @@ def _devices() -> list[Entry]:
         for name in presets("devices")
         for device in [find_device(name, "the library")]
     ]
+
+
+def _count(sites: int | list[dict[str, Any]]) -> int:
+    """Of a scenario's sites, all alike or group by group."""
+    return sites if isinstance(sites, int) else sum(group.get("count", 1) for group in sites)
 
 
 def _documents(kind: Kind) -> list[tuple[str, dict[str, Any]]]:

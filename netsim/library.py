@@ -25,8 +25,10 @@ def shipped(kind: Kind) -> Path:
 
 
 def names(kind: Kind) -> list[str]:
-    """What is shipped of one kind, by name."""
-    return sorted(path.stem for path in shipped(kind).glob("*.yaml"))
+    """What is shipped of one kind, by name; a scenario of a folder has the folder in its name."""
+    folder = shipped(kind)
+    found = folder.rglob("*.yaml") if kind == "scenarios" else folder.glob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
 
 
 def find(kind: Kind, name: str, beside: Sequence[Path] = ()) -> Path:
