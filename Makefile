@@ -55,7 +55,7 @@ test: bootstrap-test test-fast  ## run every test that this machine can run: the
 	$(VENV)/bin/python -m pytest -m "not fast and timing" --durations 30
 
 # On every core, each with one thread: the models are too small for two to help.
-test-fast: $(DEVELOPMENT)  ## run the tests without root, containers or emulated networks: under three minutes
+test-fast: $(DEVELOPMENT)  ## run the tests without root, containers or emulated networks: about three minutes
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m fast --numprocesses auto --dist loadgroup
 
 fuzz: $(DEVELOPMENT)  ## mutate documents, records and frames for longer than the tests do: EXAMPLES of each kind
