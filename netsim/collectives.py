@@ -13,7 +13,7 @@ assumptions; this module is instant, and the yardstick of `longhaul bench collec
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, sqrt
 
@@ -138,6 +138,17 @@ def streams_per_pair(topology: Topology, a: str, b: str) -> int:
         lossy = goodput(rate, topology.transport.mtu) / 8 / single
         streams = max(streams, ceil(windows), ceil(lossy))
     return min(streams, STREAMS)
+
+
+def first_to_deliver(ahead: Sequence[float], rates: Sequence[float], size: float) -> int:
+    """The connection that would deliver the next message of `size` first, behind what is ahead of it.
+
+    The executor and the simulator hand out messages by it (earliest completion first: Lim et al., CoNEXT 2017).
+
+    ahead, size: bytes or segments.  rates: the same per second.
+    """
+    due = [(before + size) / rate for before, rate in zip(ahead, rates, strict=True)]
+    return due.index(min(due))
 
 
 def unsent_limit(streams: int) -> int:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.costmodel.calibration import FIRST_PRINCIPLES, Calibration, Error
 from harness.costmodel.fault_inputs import cut_too_long, has_faults
@@ -16,6 +16,8 @@ from harness.costmodel.usable_runs import why_unusable
 from harness.records.run_record import Run
 from harness.spec.resolved import ResolvedRun
 from netsim.errors import InputError
+
+Name = TypeVar("Name", str, tuple[str, str, str])  # of a group of runs
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class CommunicationError:
     bias: float
 
     @classmethod
-    def of(cls, rows: Iterable[ComparedRun]) -> CommunicationError | None:
+    def of(cls, rows: Iterable[ComparedRun | SeedGroup]) -> CommunicationError | None:
         errors = [100 * row.communication_error for row in rows if row.communication_error is not None]
         return cls(len(errors), fmean(map(abs, errors)), max(map(abs, errors)), fmean(errors)) if errors else None
 
@@ -102,7 +104,7 @@ class SeedGroup:
     predicted_spread: float
 
     @property
-    def error(self) -> float:
+    def communication_error(self) -> float:
         return self.predicted / self.measured - 1
 
     @classmethod
@@ -138,25 +140,20 @@ class Validation:
 
     def communication_by(self, key: Callable[[ComparedRun], str]) -> dict[str, CommunicationError]:
         """Errors of exposed communication of groups of runs, by name."""
-        names = sorted({key(row) for row in self.rows})
-        errors = {name: CommunicationError.of(row for row in self.rows if key(row) == name) for name in names}
-        return {name: error for name, error in errors.items() if error is not None}
+        groups = _grouped(self.rows, key)
+        return {name: error for name, rows in groups.items() if (error := CommunicationError.of(rows)) is not None}
 
     def by(self, key: Callable[[ComparedRun], str]) -> dict[str, Spread]:
         """Errors of groups of runs, by name; groups without a prediction are left out."""
-        groups: defaultdict[str, list[ComparedRun]] = defaultdict(list)
-        for row in self.rows:
-            groups[key(row)].append(row)
-        return {name: spread for name, rows in sorted(groups.items()) if (spread := Spread.of(rows)) is not None}
+        groups = _grouped(self.rows, key)
+        return {name: spread for name, rows in groups.items() if (spread := Spread.of(rows)) is not None}
 
     @property
     def seed_groups(self) -> tuple[SeedGroup, ...]:
         """Under loss one run says little: it is as random as the loss, and a prediction is the mean of such runs."""
-        groups: defaultdict[tuple[str, ...], list[ComparedRun]] = defaultdict(list)
-        for row in self.rows:
-            if row.lossy and row.communication_error is not None:
-                groups[row.label, row.topology, row.substrate].append(row)
-        return tuple(SeedGroup.of(rows) for _, rows in sorted(groups.items()))
+        lossy = (row for row in self.rows if row.lossy and row.communication_error is not None)
+        groups = _grouped(lossy, lambda row: (row.label, row.topology, row.substrate))
+        return tuple(map(SeedGroup.of, groups.values()))
 
     @property
     def bytes_exact(self) -> bool:
@@ -191,6 +188,14 @@ class Validation:
             "bytes_exact": self.bytes_exact,
             "memory_exact": self.memory_exact,
         }
+
+
+def _grouped(rows: Iterable[ComparedRun], key: Callable[[ComparedRun], Name]) -> dict[Name, list[ComparedRun]]:
+    """Rows by what `key` says of them, sorted by that."""
+    groups: defaultdict[Name, list[ComparedRun]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return dict(sorted(groups.items()))
 
 
 def validate_runs(

@@ -30,7 +30,7 @@ from harness.transport.limits import TICKS
 from harness.transport.mesh import TCP_NOTSENT_LOWAT, Mesh, tune
 from harness.transport.reactor import Reactor
 from harness.transport.stream import Frame, Stream
-from netsim.collectives import unsent_limit
+from netsim.collectives import first_to_deliver, unsent_limit
 from netsim.errors import PeerError
 
 END = 1 << 22  # bytes in a queue below which its end is near
@@ -134,12 +134,10 @@ def soon_enough(paces: Sequence[tuple[int, float]], sizes: Iterable[int]) -> lis
 
     paces: of each connection, bytes ahead of them, and bytes per second.  sizes: of the frames that wait, in bytes.
     """
-    ends, used = [ahead / rate for ahead, rate in paces], set[int]()
+    ahead, rates, used = [size for size, _ in paces], [rate for _, rate in paces], set[int]()
     for size in sizes:
-        end, place = min(
-            (end + size / rate, place) for place, (end, (_, rate)) in enumerate(zip(ends, paces, strict=True))
-        )
-        ends[place] = end
+        place = first_to_deliver(ahead, rates, size)
+        ahead[place] += size
         used.add(place)
         if len(used) == len(paces):
             break

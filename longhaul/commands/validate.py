@@ -124,7 +124,8 @@ def _show(validation: Validation) -> None:
     for seeds in validation.seed_groups:
         measured = f"{seeds.measured_spread:.1%}" if seeds.measured_spread is not None else "-"
         console.print(
-            f"under loss, {seeds.label} on {seeds.topology}: mean of {seeds.runs} seeds {seeds.error:+.1%}, "
+            f"under loss, {seeds.label} on {seeds.topology}: "
+            f"mean of {seeds.runs} seeds {seeds.communication_error:+.1%}, "
             f"standard deviation of a run {measured} measured, {seeds.predicted_spread:.1%} predicted"
         )
     if headline := CommunicationError.of(validation.rows):

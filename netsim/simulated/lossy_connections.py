@@ -35,6 +35,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from netsim.collectives import first_to_deliver
 from netsim.framing import segment
 from netsim.simulated.fair_rates import Floats, Ints
 from netsim.simulated.send_buffers import OWN_QUEUE
@@ -125,7 +126,8 @@ class Connection:
         return (early if self.window < self.threshold / 2 else late) * self.window / round_trip
 
     def send(self, segments: float, begun: float, path: Path, random: np.random.Generator) -> float:
-        """When the last segment of a message leaves that arrives. begun: when it may begin."""
+        """When the last segment of a queued message leaves that arrives. begun: when it may begin."""
+        self.queued -= segments
         behind = self.queued > _NONE  # another message follows at once
         left, leaves = max(floor(segments) if behind else ceil(segments), 1), begun
         loss, round_trip, rate = path.loss, max(path.round_trip, _LEAST_ROUND), path.rate
@@ -160,17 +162,18 @@ class Connection:
             again, left = ends, left - sent + lost
             if not left:
                 break
-            start = burst_begins = self.end
+            start = self.end
             if repeats:
                 # Of segments that are all sent before the first of them is missed, the last lost is sent again last.
                 place = 1.0 if last else random.random() ** (1 / lost)
                 timer = LEAST_TIMEOUT + (round_trip if lost < sent else 0.0)
                 shown = min(_SHOWN * spread / sent, _REORDERING * round_trip)
                 own = OWN_QUEUE / rate if rate < pace else 0.0
-                burst_begins = burst + place * spread + round_trip + own + (timer if unseen else shown)
+                burst = burst + place * spread + round_trip + own + (timer if unseen else shown)
                 if unseen:
-                    start = burst_begins
-            burst = burst_begins
+                    start = burst
+            else:
+                burst = start
             self.used = 0.0
         return leaves
 
@@ -198,12 +201,10 @@ class LossyConnections:
         chosen, now = [], now + self._origin
         for pair, size, trip in zip(pairs.tolist(), sizes.tolist(), round_trip.tolist(), strict=True):
             mine, segments, trip = self._mine(pair), size / self._segment, max(trip, _LEAST_ROUND)
-            due = [
-                (one.queued + (one.used if one.end > now else 0.0) + segments) / one.pace(trip)
-                for one in (mine if len(mine) > 1 else ())
-            ]
-            chosen.append(due.index(min(due)) if due else 0)
-            mine[chosen[-1]].queued += segments
+            ahead = [one.queued + (one.used if one.end > now else 0.0) for one in mine]
+            place = first_to_deliver(ahead, [one.pace(trip) for one in mine], segments)
+            mine[place].queued += segments
+            chosen.append(place)
         return np.array(chosen, dtype=np.int64)
 
     def limits(self, pairs: Ints, chosen: Ints, sizes: Floats, now: float, round_trip: Floats) -> Floats:
@@ -212,9 +213,8 @@ class LossyConnections:
         for pair, place, size, trip in zip(
             pairs.tolist(), chosen.tolist(), sizes.tolist(), round_trip.tolist(), strict=True
         ):
-            one, segments = copy(self._mine(pair)[place]), size / self._segment
-            one.queued -= segments
-            leaves = one.send(segments, begun, Path(0.0, trip, inf), self._random)
+            one = copy(self._mine(pair)[place])
+            leaves = one.send(size / self._segment, begun, Path(0.0, trip, inf), self._random)
             found.append(size / max(leaves - begun, _LEAST_ROUND))
         return np.array(found)
 
@@ -236,9 +236,8 @@ class LossyConnections:
         paths = zip(loss.tolist(), round_trip.tolist(), (rate / self._segment).tolist(), strict=True)
         messages = zip(pairs.tolist(), chosen.tolist(), sizes.tolist(), begun.tolist(), strict=True)
         for (pair, place, size, began), path in zip(messages, paths, strict=True):
-            one, segments = self._mine(pair)[place], size / self._segment
-            one.queued -= segments
-            found.append(one.send(segments, began + self._origin, Path(*path), self._random) - self._origin)
+            one, begin = self._mine(pair)[place], began + self._origin
+            found.append(one.send(size / self._segment, begin, Path(*path), self._random) - self._origin)
         return np.array(found)
 
     def move(self, seconds: float) -> None:

@@ -58,8 +58,6 @@ def idle(ranks: int) -> SegmentProgress:
 
 def mean_progress(drawn: Sequence[SegmentProgress]) -> SegmentProgress:
     """The mean of one segment drawn several times; without a log."""
-    if len(drawn) == 1:
-        return drawn[0]
     names = ("clocks", "computing", "waiting", "evaluating", "payload", "left")
     return SegmentProgress(*(np.mean([getattr(progress, name) for progress in drawn], axis=0) for name in names))
 

@@ -100,8 +100,10 @@ def simulate(
     """
     assert plan.sites == len(site_of_rank(topology)), "a plan for as many ranks as the topology has sites"
     assert len(compute.step_seconds) == plan.sites
-    eventful = bool(topology.timeline)
+    eventful, changes = bool(topology.timeline), list[Change]()
     if eventful:
+        start, traffic = timeline_effects.start_of(topology)
+        changes = timeline_effects.changes_of(topology)
         slowdowns = [*slowdowns, *timeline_effects.slowdowns_of(topology)]
     if choose is None:
         choose = partial(collectives.choose, topology)
@@ -109,11 +111,8 @@ def simulate(
 
     def drawn(draw: int) -> tuple[SimulatedRun, Links]:
         links = Links(topology, link_model, capped=eventful, draw=draw)
-        changes: list[Change] = []
         if eventful:
-            start, traffic = timeline_effects.start_of(topology)
             links.become(start, [(one.source, one.target, one.rate) for one in traffic])
-            changes = timeline_effects.changes_of(topology)
         setting = Setting(links, compute, resolve, evaluation.seconds if evaluation else 0.0)
         return _Run(plan, setting, evaluation, Schedule(slowdowns), changes, seed).outcome(), links
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
-from statistics import fmean
 
 import pandas as pd
 
@@ -68,8 +67,8 @@ def page_text(validation: Validation, calibration: Calibration | None) -> str:
     if calibration is not None:
         lines += _calibration(calibration)
     lines += ["## Exposed communication by method and network", "", _matrix(validation)]
-    if validation.seed_groups:
-        lines += _seed_groups(validation.seed_groups)
+    if groups := validation.seed_groups:
+        lines += _seed_groups(groups)
     for title, key in _GROUPS.items():
         lines += [f"## {title}", "", _spreads(validation.communication_by(key), validation.by(key))]
     lines += ["## Every run", "", _rows(validation.rows)]
@@ -88,10 +87,10 @@ def _headline(validation: Validation) -> list[str]:
         f"maximum {error.max:.2f} %, signed mean {error.bias:+.2f} %."
         for name, error in sorted(groups.items(), reverse=True)
     ]
-    if errors := [100 * abs(group.error) for group in validation.seed_groups]:
+    if means := CommunicationError.of(validation.seed_groups):
         found += [
-            f"Under loss each run is random; of the means of {len(errors)} groups that differ in their seed alone "
-            f"the mean absolute error is {fmean(errors):.2f} %, the maximum {max(errors):.2f} %."
+            f"Under loss each run is random; of the means of {means.runs} groups that differ in their seed alone "
+            f"the mean absolute error is {means.mean:.2f} %, the maximum {means.max:.2f} %."
         ]
     return found
 
@@ -114,7 +113,7 @@ def _seed_groups(groups: tuple[SeedGroup, ...]) -> list[str]:
             str(group.runs),
             f"{group.measured:.2f}",
             f"{group.predicted:.2f}",
-            f"{100 * group.error:+.1f}",
+            f"{100 * group.communication_error:+.1f}",
             f"{100 * group.measured_spread:.1f}" if group.measured_spread is not None else "",
             f"{100 * group.predicted_spread:.1f}",
         )

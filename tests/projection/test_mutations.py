@@ -134,7 +134,7 @@ def under_loss(run: ResolvedRun) -> bool:
 def errors_of_means(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Changed] | None) -> list[float]:
     groups = compared(monkeypatch, change, "loss-runs.jsonl", under_loss).seed_groups
     assert len(groups) == 4
-    return [100 * group.error for group in groups]
+    return [100 * group.communication_error for group in groups]
 
 
 @pytest.mark.slow

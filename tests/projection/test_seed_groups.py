@@ -33,7 +33,7 @@ def row(measured: float, *, topology: str = "lossy", lossy: bool = True, predict
 def test_seeds_are_one_group_with_their_mean_and_spread() -> None:
     (group,) = Validation("", (row(9.0), row(10.0), row(11.0))).seed_groups
     assert group.runs == 3
-    assert group.error == pytest.approx(0.1)
+    assert group.communication_error == pytest.approx(0.1)
     assert group.measured_spread == pytest.approx(0.1)
     assert group.predicted_spread == pytest.approx(0.05)
 
